@@ -1,0 +1,56 @@
+# One command for each thing a reader does. `make` alone lists them.
+
+PROFILE ?= cpu
+SEED ?= 0
+PYTHON ?= python3
+ARGS ?=
+
+# An active conda environment made from environment.yml takes the place of .venv.
+VENV := $(if $(filter self-backtracking,$(CONDA_DEFAULT_ENV)),$(CONDA_PREFIX),.venv)
+RUN := $(VENV)/bin/python
+# Written last, so its existence means that every pin was installed.
+STAMP := $(VENV)/.pins-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help env reproduce test lab figures bench lint clean
+
+help: ## list these commands
+	@echo "usage: make COMMAND [PROFILE=cpu] [SEED=0] [PYTHON=python3]"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+
+env: $(STAMP) ## make .venv with every pinned package (all other commands do it when needed)
+
+$(STAMP): requirements.txt pyproject.toml
+	@$(RUN) -m pip --version >/dev/null 2>&1 || { \
+		python=$$(sh scripts/find_python "$(PYTHON)") && \
+		echo "Making $(VENV) with $$python; the packages take a few minutes, once." && \
+		"$$python" -m venv --clear $(VENV); }
+	$(RUN) -m pip install --disable-pip-version-check --no-compile -r requirements.txt
+	$(RUN) -m pip install --disable-pip-version-check -qq --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+reproduce: $(STAMP) ## the whole experiment: data, training, search, notebooks, figures (PROFILE, SEED)
+	$(RUN) -m lib.reproduce --profile "$(PROFILE)" --seed "$(SEED)"
+
+test: $(STAMP) ## the tests (ARGS="-k search" picks some)
+	$(RUN) -m pytest $(ARGS)
+
+lab: $(STAMP) ## JupyterLab on the search-tree explorer, for this machine only
+	$(RUN) -m jupyterlab notebooks/06_explorer.ipynb --ip=127.0.0.1 \
+		$$(test "$$(id -u)" -ne 0 || echo --allow-root)
+
+figures: $(STAMP) ## copy a run's figures and numbers into figures/ and the README (PROFILE)
+	$(RUN) -m lib.readme --profile "$(PROFILE)"
+
+bench: $(STAMP) ## speed of the generator, training and search on this machine
+	$(RUN) -m lib.bench
+
+lint: $(STAMP) ## code style, and no outputs in the committed notebooks
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m nbstripout --verify --keep-id notebooks/*.ipynb
+
+clean: ## remove runs/ and caches; .venv, models/ and figures/ stay
+	rm -rf runs build *.egg-info .hypothesis .pytest_cache .ruff_cache
+	find . -path ./.venv -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune \
+		-exec rm -rf {} +

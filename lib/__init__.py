@@ -1,0 +1,6 @@
+"""Self-Backtracking (arXiv 2502.04404), end to end: one noun a module, its contract on top.
+
+In the order data flows: profiles say what a run is, a task gives problems and traces, training
+makes checkpoints of them, search makes trees of a checkpoint's samples, evaluation makes rows of
+the trees, and plots make figures of the rows. `python -m lib.reproduce` runs all of it.
+"""

@@ -1,0 +1,288 @@
+"""Accuracy, ceilings and error types of responses and search trees, with 95% intervals.
+
+Takes search trees or response texts, the problems that they answer and a task's checkers; gives
+per-problem outcomes and tidy result rows (lib/results.py). Both verdicts are given throughout:
+`strict` (ours, the one that counts) and `published` (the published code's rules).
+Knows nothing of models, of how a tree was grown, or of what a problem looks like.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from math import sqrt
+from statistics import NormalDist
+
+import numpy as np
+import pandas as pd
+
+from lib.errors import UserError
+from lib.results import row, table
+from lib.task import ERRORS, NOT_REACHED
+
+CHECKERS = ("strict", "published")
+Rule = Callable[[object], int | None]
+
+
+def wilson_interval(successes: float, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a share; (0, 1) without trials."""
+    if trials == 0:
+        return 0.0, 1.0
+    z = _z(confidence)
+    share = successes / trials
+    centre = share + z * z / (2 * trials)
+    half = z * sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    scale = 1 + z * z / trials
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def _z(confidence: float) -> float:
+    return NormalDist().inv_cdf(0.5 + confidence / 2)
+
+
+def paired_difference(
+    correct_a: Sequence[bool], correct_b: Sequence[bool], confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """Accuracy of a less that of b on the same problems -> (difference, low, high).
+
+    The interval is Agresti and Min's: normal, with half an observation added to each cell of the
+    2 by 2 table, so that it does not collapse where the two methods never disagree.
+    """
+    a, b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
+    if a.shape != b.shape:
+        raise ValueError(f"paired_difference: {len(a)} and {len(b)} outcomes; pair them one to one")
+    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
+    gained, lost, total = only_a + 0.5, only_b + 0.5, len(a) + 2
+    centre = (gained - lost) / total
+    half = _z(confidence) * sqrt((gained + lost) - (gained - lost) ** 2 / total) / total
+    difference = (only_a - only_b) / max(len(a), 1)
+    return difference, max(-1.0, centre - half), min(1.0, centre + half)
+
+
+def accuracy_row(correct: Sequence[bool], **columns: object) -> dict:
+    """A tidy row with the accuracy of these outcomes and its 95% interval."""
+    outcomes = np.asarray(correct, dtype=bool)
+    successes, trials = int(outcomes.sum()), len(outcomes)
+    if trials == 0:
+        raise UserError(f"accuracy of {columns.get('method')}: no problems to measure it on")
+    low, high = wilson_interval(successes, trials)
+    return row(**columns, accuracy=successes / trials, low=low, high=high, problems=trials)
+
+
+def score_paths(tree: object, problem: object, task: object) -> pd.DataFrame:
+    """One row a leaf: both verdicts, and the scores that a selection rule could use."""
+    records = []
+    for leaf in tree.leaves():
+        leaf_id = getattr(leaf, "id", leaf)
+        node, response = tree.nodes[leaf_id], tree.response(leaf_id)
+        path = tree.path(leaf_id)
+        logprobs = [value for part in path for value in part.logprobs]
+        verdict = task.check(problem, response)
+        records.append(
+            {
+                "leaf": leaf_id,
+                "kind": node.kind,
+                "level": node.level,
+                "visits": node.visits,
+                "finished": node.kind == "goal",
+                "correct": verdict.correct,
+                "correct_published": task.check_published(problem, response).correct,
+                "error": error_name(response, verdict, task),
+                "step": verdict.step,
+                "mean_logprob": float(np.mean(logprobs)) if logprobs else np.nan,
+                "min_logprob": min(logprobs, default=np.nan),
+                "tokens": len(logprobs),
+                "response": response,
+            }
+        )
+    columns = ["leaf", "kind", "level", "visits", "finished", "correct", "correct_published"]
+    columns += ["error", "step", "mean_logprob", "min_logprob", "tokens", "response"]
+    frame = pd.DataFrame(records, columns=columns)
+    return frame.astype({"finished": bool, "correct": bool, "correct_published": bool})
+
+
+def search_outcomes(
+    trees: Iterable[object], problems: pd.DataFrame, task: object, rules: dict[str, Rule]
+) -> pd.DataFrame:
+    """One row a problem and rule: was the chosen path right (`correct`), was any (`covered`)?
+
+    A tree's problem_id is its problem's position in `problems`. A rule that chooses no path
+    (none is finished) is wrong.
+    """
+    rows = list(problems.itertuples(index=False))
+    seen: set[int] = set()
+    records = []
+    for tree in trees:
+        if not 0 <= tree.problem_id < len(rows):
+            raise UserError(f"search tree of problem {tree.problem_id}: only {len(rows)} problems")
+        if tree.problem_id in seen:
+            raise UserError(f"search tree of problem {tree.problem_id}: there are two of them")
+        seen.add(tree.problem_id)
+        problem = rows[tree.problem_id]
+        paths = score_paths(tree, problem, task).set_index("leaf")
+        for name, rule in rules.items():
+            chosen = rule(tree)
+            chosen = getattr(chosen, "id", chosen)
+            found = paths.loc[chosen] if chosen is not None else None
+            records.append(
+                {
+                    "problem": tree.problem_id,
+                    "split": getattr(problem, "split", None),
+                    "N": tree.breadth,
+                    "b": tree.depth,
+                    "temperature": tree.temperature,
+                    "seed": tree.seed,
+                    "selection": name,
+                    "leaf": chosen,
+                    "response": None if found is None else found["response"],
+                    "correct": found is not None and bool(found["correct"]),
+                    "correct_published": found is not None and bool(found["correct_published"]),
+                    "covered": bool(paths["correct"].any()),
+                    "covered_published": bool(paths["correct_published"].any()),
+                    "error": NOT_REACHED if found is None else found["error"],
+                    "finished_paths": int(paths["finished"].sum()),
+                    "tokens": tree.tokens_generated,
+                }
+            )
+    return pd.DataFrame(records).sort_values(["problem", "selection"], ignore_index=True)
+
+
+def evaluate_search(
+    trees: Iterable[object],
+    problems: pd.DataFrame,
+    task: object,
+    rules: dict[str, Rule],
+    artifact: str = "figure_4",
+    method: str = "self_backtracking",
+    **columns: object,
+) -> pd.DataFrame:
+    """Tidy rows: a split, selection rule and checker each, and the pass@N ceiling (`pass_at_n`)."""
+    return search_rows(
+        search_outcomes(trees, problems, task, rules), artifact=artifact, method=method, **columns
+    )
+
+
+def search_rows(
+    outcomes: pd.DataFrame,
+    artifact: str = "figure_4",
+    method: str = "self_backtracking",
+    **columns: object,
+) -> pd.DataFrame:
+    """The tidy rows of `search_outcomes`; `columns` (model, seconds ...) go into every row."""
+    keys = ["split", "N", "b", "temperature"]
+    rows = []
+    for key, cell in outcomes.groupby(keys, dropna=False, sort=True):
+        common = {"artifact": artifact, **dict(zip(keys, key, strict=True))}
+        common |= {"seed": cell["seed"].min()} | columns
+        for selection, chosen in cell.groupby("selection", sort=True):
+            tokens = float(chosen["tokens"].mean())
+            for checker, column in zip(CHECKERS, ("correct", "correct_published"), strict=True):
+                named = {"method": method, "selection": selection, "checker": checker}
+                named["tokens_per_problem"] = tokens
+                rows.append(accuracy_row(chosen[column], **(common | named)))
+        # The ceiling is the same under every rule.
+        once = cell.drop_duplicates("problem")
+        for checker, column in zip(CHECKERS, ("covered", "covered_published"), strict=True):
+            named = {"method": "pass_at_n", "checker": checker}
+            named["tokens_per_problem"] = float(once["tokens"].mean())
+            rows.append(accuracy_row(once[column], **(common | named)))
+    return table(rows)
+
+
+def response_outcomes(
+    responses: Sequence[str | None], problems: pd.DataFrame, task: object
+) -> pd.DataFrame:
+    """One row a problem: both verdicts on its one response (None: the method gave none)."""
+    if len(responses) != len(problems):
+        raise UserError(
+            f"{len(responses)} responses for {len(problems)} problems: give one for each"
+        )
+    records = []
+    for number, problem in enumerate(problems.itertuples(index=False)):
+        response = responses[number] or ""
+        verdict = task.check(problem, response)
+        records.append(
+            {
+                "problem": number,
+                "split": getattr(problem, "split", None),
+                "response": response,
+                "correct": verdict.correct,
+                "correct_published": task.check_published(problem, response).correct,
+                "error": error_name(response, verdict, task),
+            }
+        )
+    return pd.DataFrame(records)
+
+
+def evaluate_responses(
+    responses: Sequence[str | None],
+    problems: pd.DataFrame,
+    task: object,
+    artifact: str = "table_1",
+    method: str = "sft_greedy",
+    tokens: Sequence[int] | None = None,
+    **columns: object,
+) -> pd.DataFrame:
+    """Tidy rows of a method that gives one response a problem: a split and checker each.
+
+    tokens: how many tokens the model generated for each problem.
+    """
+    outcomes = response_outcomes(responses, problems, task)
+    outcomes["tokens"] = np.nan if tokens is None else np.asarray(tokens, dtype=float)
+    rows = []
+    for split, cell in outcomes.groupby("split", dropna=False, sort=True):
+        for checker, column in zip(CHECKERS, ("correct", "correct_published"), strict=True):
+            named = {"artifact": artifact, "method": method, "split": split, "checker": checker}
+            named |= {"tokens_per_problem": float(cell["tokens"].mean())} | columns
+            rows.append(accuracy_row(cell[column], **named))
+    return table(rows)
+
+
+def error_name(response: str, verdict: object, task: object) -> str | None:
+    """The paper's name of a failure; a path without its goal line never reached the target."""
+    if verdict.correct:
+        return None
+    if task.goal not in response:
+        return NOT_REACHED
+    return verdict.error or NOT_REACHED
+
+
+def error_types(
+    responses: Sequence[str | None], problems: pd.DataFrame, task: object
+) -> pd.DataFrame:
+    """Shares of the paper's four errors among the failures -> error, count, share, low, high."""
+    return error_shares(response_outcomes(responses, problems, task)["error"])
+
+
+def error_shares(errors: Iterable[str | None]) -> pd.DataFrame:
+    """`error_types` of errors already known, one a problem (None where it was solved)."""
+    column = pd.Series(list(errors), dtype=object)
+    failures = int(column.notna().sum())
+    records = []
+    for name in ERRORS:
+        count = int((column == name).sum())
+        low, high = wilson_interval(count, failures)
+        share = count / failures if failures else 0.0
+        records.append(
+            {"error": name, "count": count, "share": share, "low": low, "high": high}
+            | {"failures": failures, "problems": len(column)}
+        )
+    return pd.DataFrame(records)
+
+
+def error_rows(outcomes: pd.DataFrame, artifact: str = "figure_5", **columns: object) -> list[dict]:
+    """Tidy rows of error shares, by split (strict checker), from outcomes of either kind."""
+    rows = []
+    for split, cell in outcomes.groupby("split", dropna=False, sort=True):
+        for shares in error_shares(cell["error"]).to_dict("records"):
+            kept = {key: shares[key] for key in ("error", "share", "low", "high", "failures")}
+            known = {"checker": "strict", "problems": len(cell), "accuracy": cell["correct"].mean()}
+            rows.append(row(artifact=artifact, split=split, **known, **kept, **columns))
+    return rows
+
+
+def roc_auc(scores: Sequence[float], correct: Sequence[bool]) -> float | None:
+    """Area under the ROC curve of a score for right against wrong paths; None without both."""
+    from sklearn.metrics import roc_auc_score  # slow to import, and few callers need it
+
+    right = np.asarray(correct, dtype=bool)
+    if right.all() or not right.any():
+        return None
+    return float(roc_auc_score(right, np.asarray(scores, dtype=float)))

@@ -1,0 +1,293 @@
+"""The paper's experiment as artifacts: problems, checkpoints, search trees, decoded responses.
+
+Takes a profile and a seed; makes each artifact once in the run's folder and hands it out. The
+notebooks call this; what is done inside an artifact lives in the modules beside it. Knows nothing
+of figures.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from lib import decoding, hardware, store, training
+from lib.models import build_model, load_model, load_tokenizer, resize_embeddings
+from lib.profiles import ROOT, Profile, load_profile
+from lib.sampler import CacheSampler
+from lib.search import search_to_file
+from lib.store import Artifact, Run
+from lib.task import Task
+from lib.tokenization import (
+    TokenizedTraces,
+    add_backtrack,
+    backtrack_id,
+    build_tokenizer,
+    encode_traces,
+)
+from lib.tree import SearchTree, read_trees
+
+TEST_SPLITS = ("seen", "new")
+#: A stage is what a checkpoint has been trained on.
+STAGES = ("trunk", "sft", "backtracking")
+
+
+def open_experiment(profile: str, seed: int) -> Experiment:
+    """The experiment of a profile (name or TOML path), in `runs/<profile>-<seed>/`."""
+    loaded = load_profile(profile)
+    return Experiment(loaded, profile, seed, Run(ROOT / "runs" / f"{loaded.name}-{seed}"))
+
+
+@dataclass
+class Experiment:
+    """A profile, a seed, and the artifacts that they make."""
+
+    profile: Profile
+    source: str  # what the profile was loaded from: a name, or a TOML file's path
+    seed: int
+    run: Run
+
+    @cached_property
+    def task(self) -> Task:
+        """The profile's task."""
+        return self.profile.load_task()
+
+    def manifest(self) -> dict:
+        """What made this run: for results.json and the figures. Holds no time: it must not vary."""
+        return {
+            "profile": self.profile.name,
+            "seed": self.seed,
+            "commit": commit(),
+            "versions": hardware.versions(),
+            "hardware": hardware.describe(),
+            "data_hash": store.file_digest(self.data.path / "problems.parquet"),
+            "settings": asdict(self.profile),
+        }
+
+    # Problems ------------------------------------------------------------------------------------
+
+    @cached_property
+    def data(self) -> Artifact:
+        """The problems of every split, as parquet."""
+        counts = asdict(self.profile.data)
+        inputs = {"task": asdict(self.profile.task), "counts": counts, "seed": self.seed}
+
+        def make(folder: Path) -> None:
+            table = self.task.make_problems(
+                {
+                    "train": counts["train_problems"],
+                    "validation": counts["validation_problems"],
+                    "seen": counts["test_problems"],
+                    "new": counts["test_problems"],
+                },
+                self.seed,
+            )
+            store.write_parquet(folder / "problems.parquet", table)
+
+        return self.run.make("data", inputs, make)
+
+    @cached_property
+    def table(self) -> pd.DataFrame:
+        """All problems, with their split."""
+        return store.read_parquet(self.data.path / "problems.parquet")
+
+    def problems(self, split: str, start: int = 0, count: int | None = None) -> pd.DataFrame:
+        """`count` problems of a split from `start` on, wrapping around at its end."""
+        table = self.table[self.table.split == split]
+        count = len(table) if count is None else count
+        rows = np.arange(start, start + count) % len(table)
+        return table.iloc[rows].reset_index(drop=True)
+
+    # Traces and checkpoints ----------------------------------------------------------------------
+
+    def traces(self, model: str, stage: str) -> pd.DataFrame:
+        """The traces that a stage of a model is trained on (text, mask, kind).
+
+        The trunk sees D_op alone. Every branch sees as many examples as every other, of the
+        problems that follow the trunk's: `sft` D_op alone, `backtracking` D_op and D_back.
+        """
+        sizes, traces = self.profile.models[model], self.profile.traces
+        if stage == "trunk":
+            return self.task.optimal_traces(self.problems("train", 0, sizes.trunk_examples))
+        count, start = sizes.branch_examples, sizes.trunk_examples
+        if stage == "sft":
+            return self.task.optimal_traces(self.problems("train", start, count))
+        optimal = round(count / (1 + traces.mix))
+        rest = self.problems("train", start + optimal, count - optimal)
+        return pd.concat(
+            [
+                self.task.optimal_traces(self.problems("train", start, optimal)),
+                self.task.backtracking_traces(rest, self.seed, traces.loss, traces.near_miss),
+            ],
+            ignore_index=True,
+        )
+
+    def checkpoint(self, model: str, stage: str) -> Artifact:
+        """The checkpoint of a model (`S` or `L`) after a stage; trained if it is not there."""
+        sizes = self.profile.models[model]
+        recipes = self.profile.training
+        recipe = recipes.trunk if stage == "trunk" else recipes.branch
+        parent = None if stage == "trunk" or sizes.path else self.checkpoint(model, "trunk")
+        inputs = {
+            "data": self.data.key,
+            "parent": parent.key if parent else asdict(sizes),
+            "traces": asdict(self.profile.traces) if stage == "backtracking" else None,
+            "examples": sizes.trunk_examples if stage == "trunk" else sizes.branch_examples,
+            "recipe": asdict(recipe),
+            "seed": self.seed,
+        }
+        return self.train(
+            f"models/{model}-{stage}",
+            inputs,
+            lambda: self._start(model, parent),
+            lambda tokenizer: encode_traces(tokenizer, self.traces(model, stage)),
+            recipe,
+        )
+
+    def _start(self, model: str, parent: Artifact | None) -> tuple:
+        """The model and tokenizer that a stage starts from."""
+        sizes = self.profile.models[model]
+        if parent is not None:
+            return load_model(parent.path), load_tokenizer(parent.path)
+        if sizes.path:
+            pretrained, tokenizer = load_model(sizes.path), load_tokenizer(sizes.path)
+            add_backtrack(tokenizer)
+            resize_embeddings(pretrained, tokenizer)
+            return pretrained, tokenizer
+        tokenizer = build_tokenizer(self.task.pieces)
+        size = (sizes.hidden_size, sizes.layers, sizes.heads)
+        return build_model(tokenizer, *size, self.seed), tokenizer
+
+    def train(
+        self,
+        name: str,
+        inputs: dict,
+        start: Callable[[], tuple],
+        encode: Callable[..., TokenizedTraces],
+        recipe: training.Recipe,
+    ) -> Artifact:
+        """A checkpoint: `start()` gives model and tokenizer, `encode(tokenizer)` the traces."""
+
+        def make(folder: Path) -> None:
+            model, tokenizer = start()
+            traces = encode(tokenizer)
+            with tqdm(desc=name, unit="step") as bar:
+
+                def progress(step: int, last: int, loss: float) -> None:
+                    bar.total = last
+                    bar.update(step - bar.n)
+                    bar.set_postfix(loss=f"{loss:.3f}")
+
+                training.train(model, tokenizer, traces, recipe, folder, self.seed, progress)
+
+        return self.run.make(name, inputs, make)
+
+    def loss_curve(self, checkpoint: Artifact) -> pd.DataFrame:
+        """A checkpoint's training loss: columns step, examples, loss."""
+        return pd.DataFrame(store.read_json(checkpoint.path / "loss.json"))
+
+    # Inference -----------------------------------------------------------------------------------
+
+    def load(self, checkpoint: Artifact) -> tuple:
+        """A checkpoint's model and tokenizer, ready for inference."""
+        model = load_model(checkpoint.path).to(hardware.device())
+        return model, load_tokenizer(checkpoint.path)
+
+    def max_new_tokens(self, tokenizer: object) -> int:
+        """Enough for the longest response, in a from-scratch tokenizer's tokens."""
+        return self.task.max_response_tokens
+
+    def search(
+        self,
+        checkpoint: Artifact,
+        problems: pd.DataFrame,
+        breadth: int,
+        depth: int,
+        temperature: float,
+    ) -> Artifact:
+        """Search trees of a checkpoint over problems, as JSON lines (`trees`)."""
+        prompts = self.task.prompts(problems)
+        inputs = {
+            "checkpoint": checkpoint.key,
+            "prompts": store.digest(prompts),
+            "breadth": breadth,
+            "depth": depth,
+            "temperature": temperature,
+            "seed": self.seed,
+        }
+
+        def make(folder: Path) -> None:
+            model, tokenizer = self.load(checkpoint)
+            sampler = make_sampler(model, tokenizer, self.task, self.max_new_tokens(tokenizer))
+            label = f"search N={breadth} b={depth} T={temperature}"
+            with tqdm(total=len(prompts), desc=label, unit="problem") as bar:
+                search_to_file(
+                    folder / "trees.jsonl",
+                    sampler,
+                    tokenizer,
+                    prompts,
+                    breadth,
+                    depth,
+                    temperature,
+                    self.seed,
+                    on_progress=bar.update,
+                    step_end=self.task.step_end,
+                    made_of=checkpoint.key,
+                )
+
+        name = f"search/{checkpoint.name}-N{breadth}-b{depth}-T{temperature}"
+        return self.run.make(name, inputs, make)
+
+    def read_trees(self, search: Artifact) -> list[SearchTree]:
+        """The trees of a `search(...)`, in the order of its problems."""
+        return list(read_trees(search.path / "trees.jsonl"))
+
+    def decode(self, checkpoint: Artifact, problems: pd.DataFrame, beams: int = 1) -> pd.DataFrame:
+        """Greedy (one beam) or beam-search responses: columns text, tokens (a count), logprob."""
+        prompts = self.task.prompts(problems)
+        inputs = {"checkpoint": checkpoint.key, "prompts": store.digest(prompts), "beams": beams}
+
+        def make(folder: Path) -> None:
+            model, tokenizer = self.load(checkpoint)
+            limit = self.max_new_tokens(tokenizer)
+            if beams == 1:
+                found = decoding.greedy(model, tokenizer, prompts, limit)
+            else:
+                found = decoding.beam_search(model, tokenizer, prompts, limit, beams)
+            rows = [{"text": d.text, "tokens": len(d.tokens), "logprob": d.logprob} for d in found]
+            store.write_atomic(folder / "decoded.json", json.dumps(rows))
+
+        made = self.run.make(f"decode/{checkpoint.name}-beams{beams}", inputs, make)
+        return pd.DataFrame(store.read_json(made.path / "decoded.json"))
+
+
+def commit() -> str:
+    """The repository's commit, `-dirty` where files differ from it; empty outside a repository."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return done.stdout.strip()
+
+
+def make_sampler(model: torch.nn.Module, tokenizer, task: Task, limit: int) -> CacheSampler:
+    """A checkpoint's sampler; a step ends at every token whose text ends in `step_end`."""
+    texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+    ends = [token for token, text in enumerate(texts) if text.endswith(task.step_end)]
+    return CacheSampler(
+        model,
+        tokenizer.eos_token_id,
+        backtrack_id(tokenizer),
+        ends,
+        limit,
+        tokenizer.pad_token_id,
+    )

@@ -1,0 +1,120 @@
+"""Self-improvement: expert iteration from slow thinking (search) to fast (greedy).
+
+Takes an experiment and a model that backtracks; gives one checkpoint a round. Source: section 3.4
+of the paper. Each round searches training problems that no round before it saw, keeps the paths
+that the task's checker finds correct, and fine-tunes on them. The control fine-tunes on as many
+solutions from the problem generator, so that search is not credited with what more data does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from lib import store
+from lib.experiment import Experiment
+from lib.selection import paths
+from lib.store import Artifact
+from lib.task import Task
+from lib.tokenization import encode_traces
+from lib.tree import SearchTree
+
+
+def correct_responses(
+    trees: Sequence[SearchTree], problems: pd.DataFrame, task: Task
+) -> pd.DataFrame:
+    """Each problem's most probable correct response, where there is one: columns problem, response.
+
+    The checker filters training data here, as in the paper; it never chooses a measured answer.
+    """
+    rows = problems.to_dict("records")
+    found = []
+    for index, (tree, row) in enumerate(zip(trees, rows, strict=True)):
+        for path in sorted(paths(tree), key=lambda path: (-path.mean_logprob, path.leaf)):
+            response = tree.response(path.leaf)
+            if task.check(row, response).correct:
+                found.append({"problem": index, "response": response})
+                break
+    return pd.DataFrame(found, columns=["problem", "response"])
+
+
+def response_traces(prompts: Sequence[str], responses: Sequence[str], task: Task) -> pd.DataFrame:
+    """Traces (text, mask, kind) that teach these responses: D_op, written by the model itself."""
+    rows = []
+    for prompt, response in zip(prompts, responses, strict=True):
+        body = response.removesuffix(task.goal)
+        mask = "0" * len(prompt) + "1" * len(body) + "2" * (len(response) - len(body))
+        rows.append({"text": prompt + response, "mask": mask, "kind": "self"})
+    return pd.DataFrame(rows, columns=["text", "mask", "kind"])
+
+
+def round_problems(experiment: Experiment, model: str, number: int) -> pd.DataFrame:
+    """The training problems that round `number` (from 1) searches: after those trained on."""
+    sizes, settings = experiment.profile.models[model], experiment.profile.improvement
+    start = sizes.trunk_examples + sizes.branch_examples + (number - 1) * settings.problems
+    return experiment.problems("train", start, settings.problems)
+
+
+def experience(
+    experiment: Experiment, checkpoint: Artifact, model: str, number: int
+) -> pd.DataFrame:
+    """The traces that round `number` learns from: its correct search paths."""
+    settings = experiment.profile.improvement
+    problems = round_problems(experiment, model, number)
+    made = experiment.search(
+        checkpoint, problems, settings.breadth, settings.depth, settings.temperature
+    )
+    inputs = {"search": made.key}
+
+    def make(folder: Path) -> None:
+        found = correct_responses(experiment.read_trees(made), problems, experiment.task)
+        store.write_parquet(folder / "experience.parquet", found)
+
+    artifact = experiment.run.make(f"experience/{model}-round{number}", inputs, make)
+    found = store.read_parquet(artifact.path / "experience.parquet")
+    prompts = experiment.task.prompts(problems.iloc[found["problem"]])
+    return response_traces(prompts, found["response"], experiment.task)
+
+
+def improve(
+    experiment: Experiment, model: str, checkpoint: Artifact, number: int, control: bool = False
+) -> Artifact:
+    """The checkpoint after round `number`, from the one before it.
+
+    With `control`, the round learns the generator's solutions to its problems in place of its own
+    paths: as many as the search solved.
+    """
+    recipe = experiment.profile.improvement.recipe
+    # The control has no search of its own: its size is the searching model's in the same round.
+    source = self_improved(experiment, model, number - 1) if control else checkpoint
+    traces = experience(experiment, source, model, number)
+    if control:
+        problems = round_problems(experiment, model, number).iloc[: len(traces)]
+        traces = experiment.task.optimal_traces(problems)
+    stage = f"{model}-{'control' if control else 'improved'}{number}"
+    inputs = {
+        "parent": checkpoint.key,
+        "experience": store.digest(traces["text"].tolist()),
+        "recipe": asdict(recipe),
+        "seed": experiment.seed,
+    }
+    return experiment.train(
+        f"models/{stage}",
+        inputs,
+        lambda: experiment.load(checkpoint),
+        lambda tokenizer: encode_traces(tokenizer, traces),
+        recipe,
+    )
+
+
+def self_improved(
+    experiment: Experiment, model: str, number: int, control: bool = False
+) -> Artifact:
+    """The checkpoint after `number` rounds; 0 is the backtracking model itself."""
+    checkpoint = experiment.checkpoint(model, "backtracking")
+    for step in range(1, number + 1):
+        checkpoint = improve(experiment, model, checkpoint, step, control)
+    return checkpoint

@@ -1,0 +1,192 @@
+"""What is measured: the rows of every table and figure, from an experiment's artifacts.
+
+Takes an experiment; gives tidy rows (lib/results.py). Each function stands for one table or figure
+of the paper, makes what it needs, and can be called in any order: nothing is made twice.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from lib import evaluation, improvement, store
+from lib.experiment import TEST_SPLITS, Experiment
+from lib.results import table
+from lib.selection import SELECTION_RULES
+
+CURVE_POINTS = 150
+
+
+def outcomes(
+    experiment: Experiment,
+    model: str,
+    split: str,
+    breadth: int,
+    depth: int,
+    temperature: float | None = None,
+) -> pd.DataFrame:
+    """The backtracking model's search over a split: one row a problem and selection rule."""
+    checkpoint = experiment.checkpoint(model, "backtracking")
+    temperature = experiment.profile.search.temperature if temperature is None else temperature
+    problems = test_problems(experiment, model, split)
+    made = experiment.search(checkpoint, problems, breadth, depth, temperature)
+
+    def make(folder: Path) -> None:
+        trees = experiment.read_trees(made)
+        rows = evaluation.search_outcomes(trees, problems, experiment.task, SELECTION_RULES)
+        store.write_parquet(folder / "outcomes.parquet", rows)
+
+    artifact = experiment.run.make(f"outcomes/{made.name}", {"search": made.key}, make)
+    return store.read_parquet(artifact.path / "outcomes.parquet")
+
+
+def test_problems(experiment: Experiment, model: str, *splits: str) -> pd.DataFrame:
+    """The problems of test splits that a model is measured on."""
+    count = experiment.profile.models[model].test_problems
+    return pd.concat(
+        [experiment.problems(split, 0, count) for split in splits or TEST_SPLITS],
+        ignore_index=True,
+    )
+
+
+def search_rows(
+    experiment: Experiment,
+    model: str,
+    breadths: tuple[int, ...],
+    depths: tuple[int, ...],
+    temperatures: tuple[float, ...] = (),
+    artifact: str = "figure_4",
+) -> pd.DataFrame:
+    """Self-Backtracking over breadths, depths and temperatures, on both test splits."""
+    temperatures = temperatures or (experiment.profile.search.temperature,)
+    found = [
+        outcomes(experiment, model, split, breadth, depth, temperature)
+        for breadth in breadths
+        for depth in depths
+        for temperature in temperatures
+        for split in TEST_SPLITS
+    ]
+    return evaluation.search_rows(pd.concat(found), artifact=artifact, model=model)
+
+
+def decoding_outcomes(experiment: Experiment, model: str, stage: str, beams: int) -> pd.DataFrame:
+    """Greedy (one beam) or beam search on both test splits: one row a problem."""
+    problems = test_problems(experiment, model)
+    decoded = experiment.decode(experiment.checkpoint(model, stage), problems, beams)
+    rows = evaluation.response_outcomes(decoded["text"], problems, experiment.task)
+    return rows.assign(tokens=decoded["tokens"].to_numpy() * beams)
+
+
+def decoding_rows(experiment: Experiment, model: str) -> pd.DataFrame:
+    """Table 1's rows without search: SFT and backtracking data, greedy and beam search."""
+    rows = []
+    for stage, name in (("sft", "sft"), ("backtracking", "backtracking_data")):
+        for beams, decoding in ((1, "greedy"), (experiment.profile.search.beams, "beam")):
+            for split, cell in decoding_outcomes(experiment, model, stage, beams).groupby("split"):
+                rows += [
+                    evaluation.accuracy_row(
+                        cell[column],
+                        artifact="table_1",
+                        method=f"{name}_{decoding}",
+                        model=model,
+                        split=split,
+                        checker=checker,
+                        seed=experiment.seed,
+                        tokens_per_problem=float(cell["tokens"].mean()),
+                    )
+                    for checker, column in (
+                        ("strict", "correct"),
+                        ("published", "correct_published"),
+                    )
+                ]
+    return table(rows)
+
+
+def table_1(experiment: Experiment, model: str) -> pd.DataFrame:
+    """Table 1 for one model: plain decoding, and Self-Backtracking at N = 8 and the largest N."""
+    search = experiment.profile.search
+    ends = tuple(breadth for breadth in search.breadths if breadth in (8, max(search.breadths)))
+    found = search_rows(experiment, model, ends, search.depths, artifact="table_1")
+    chosen = found["selection"].isna() | (found["selection"] == search.selection)
+    return pd.concat([decoding_rows(experiment, model), found[chosen]], ignore_index=True)
+
+
+def figure_4(experiment: Experiment, model: str) -> pd.DataFrame:
+    """Accuracy against breadth for every depth, each selection rule, and the pass@N ceiling."""
+    search = experiment.profile.search
+    return search_rows(experiment, model, search.breadths, search.depths)
+
+
+def figure_13(experiment: Experiment, model: str) -> pd.DataFrame:
+    """Accuracy against temperature, at the middle one of the breadths."""
+    search = experiment.profile.search
+    breadth = search.breadths[(len(search.breadths) - 1) // 2]
+    found = search_rows(
+        experiment, model, (breadth,), search.depths, search.temperatures, "figure_13"
+    )
+    return found[found["selection"].isna() | (found["selection"] == search.selection)]
+
+
+def figure_5(experiment: Experiment, model: str) -> pd.DataFrame:
+    """Error types of SFT greedy, backtracking data greedy, and Self-Backtracking."""
+    search = experiment.profile.search
+    rows = []
+    for stage, method in (("sft", "sft_greedy"), ("backtracking", "backtracking_data_greedy")):
+        found = decoding_outcomes(experiment, model, stage, 1)
+        rows += evaluation.error_rows(found, method=method, model=model, seed=experiment.seed)
+    breadth = max(search.breadths)
+    for depth in search.depths:
+        for split in TEST_SPLITS:
+            found = outcomes(experiment, model, split, breadth, depth)
+            found = found[found["selection"] == search.selection]
+            columns = {"method": "self_backtracking", "N": breadth, "b": depth}
+            columns |= {"selection": search.selection, "temperature": search.temperature}
+            rows += evaluation.error_rows(found, model=model, seed=experiment.seed, **columns)
+    return table(rows)
+
+
+def figure_6(experiment: Experiment, model: str) -> pd.DataFrame:
+    """The training loss of every stage."""
+    rows = []
+    for stage in ("trunk", "sft", "backtracking"):
+        curve = experiment.loss_curve(experiment.checkpoint(model, stage))
+        thinned = curve.iloc[:: max(1, len(curve) // CURVE_POINTS)]
+        rows += [
+            {"artifact": "figure_6", "model": model, "stage": stage, **point}
+            for point in thinned.to_dict("records")
+        ]
+    return table(rows)
+
+
+def figure_3(experiment: Experiment, model: str) -> pd.DataFrame:
+    """Greedy accuracy after each round of self-improvement, and of its control."""
+    problems = test_problems(experiment, model)
+    rows = []
+    for control, method in ((False, "self_improved_greedy"), (True, "control_greedy")):
+        for number in range(experiment.profile.improvement.rounds + 1):
+            checkpoint = improvement.self_improved(experiment, model, number, control)
+            decoded = experiment.decode(checkpoint, problems)
+            found = evaluation.evaluate_responses(
+                decoded["text"],
+                problems,
+                experiment.task,
+                artifact="figure_3",
+                method=method,
+                tokens=decoded["tokens"],
+                model=model,
+                seed=experiment.seed,
+            )
+            rows.append(found.assign(round=number))
+    return pd.concat(rows, ignore_index=True)
+
+
+def everything(experiment: Experiment) -> pd.DataFrame:
+    """Every row of results.json."""
+    parts = [
+        measure(experiment, model)
+        for model in experiment.profile.models
+        for measure in (table_1, figure_3, figure_4, figure_5, figure_6)
+    ]
+    parts.append(figure_13(experiment, "S"))
+    return table(pd.concat(parts, ignore_index=True).to_dict("records"))

@@ -1,0 +1,94 @@
+"""Language models: from-scratch Llamas of a given size, and pretrained ones from a folder or hub.
+
+Takes a model's settings and a tokenizer; gives an ordinary transformers model with room for every
+token. Knows nothing of tasks, training or search.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from lib.errors import UserError
+
+MAX_POSITIONS = 1024
+
+
+def heads_fit(hidden_size: int, heads: int) -> bool:
+    """Whether the heads divide a model into even sizes, as rotary positions need."""
+    return hidden_size % heads == 0 and (hidden_size // heads) % 2 == 0
+
+
+def build_model(
+    tokenizer: PreTrainedTokenizerBase, hidden_size: int, layers: int, heads: int, seed: int
+) -> LlamaForCausalLM:
+    """A Llama with random weights; the feed-forward part is 8/3 as wide as the model."""
+    if not heads_fit(hidden_size, heads):
+        raise UserError(
+            f"hidden_size = {hidden_size}, heads = {heads}: heads must divide hidden_size"
+            " into an even size"
+        )
+    torch.manual_seed(seed)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden_size,
+        intermediate_size=-(-hidden_size * 8 // 3 // 32) * 32,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=heads,
+        max_position_embeddings=MAX_POSITIONS,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint folder or hub name; code from the hub is never run."""
+    try:
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path}: no tokenizer can be loaded ({_first_line(error)})") from error
+
+
+def load_model(
+    path: str | Path, dtype: torch.dtype = torch.float32, attention: str = "sdpa"
+) -> PreTrainedModel:
+    """The causal language model of a checkpoint folder or hub name; only safetensors are read."""
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path,
+            dtype=dtype,
+            attn_implementation=attention,
+            use_safetensors=True,
+            trust_remote_code=False,
+        )
+    except Exception as error:  # safetensors and hub errors share no base class
+        raise UserError(f"{path}: no model can be loaded ({_first_line(error)})") from error
+    return model.eval()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0]
+
+
+def resize_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Give every token an embedding; new ones start at the mean of the old."""
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        model.resize_token_embeddings(len(tokenizer), mean_resizing=True)
+
+
+def parameter_count(model: torch.nn.Module) -> int:
+    """Trainable parameters; tied ones once."""
+    return sum(parameter.numel() for parameter in model.parameters())

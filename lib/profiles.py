@@ -1,0 +1,211 @@
+"""Profiles: everything a run can vary, one TOML file each, checked before anything starts.
+
+Takes a profile's name (or a TOML file's path); gives a frozen `Profile`. Knows nothing of what the
+settings do. Every mistake in a file is a `UserError` that names the file, the key, and what would
+be right.
+"""
+
+from __future__ import annotations
+
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from lib.errors import UserError
+from lib.task import Task, load_task
+from lib.traces import LOSSES
+from lib.training import Recipe
+
+ROOT = Path(__file__).resolve().parent.parent
+PROFILES = ROOT / "profiles"
+MODEL_NAMES = ("S", "L")
+
+
+@dataclass(frozen=True)
+class TaskSettings:
+    """Which task module, and its own settings (checked by the task itself)."""
+
+    module: str
+    settings: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Problems of each split; the test counts are for each of the two test splits."""
+
+    train_problems: int
+    validation_problems: int
+    test_problems: int
+
+
+@dataclass(frozen=True)
+class TraceSettings:
+    """How D_op and D_back are made (the paper's section 3.2; `lib.traces`)."""
+
+    loss: str
+    mix: float  # D_back examples for each D_op example: 1.0 is the paper's 1:1
+    near_miss: float  # share of near misses among D_back
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """A from-scratch size, or the path (folder or hub name) of a pretrained model."""
+
+    trunk_examples: int
+    branch_examples: int
+    test_problems: int  # of each test split: the first so many of the data's
+    path: str = ""
+    hidden_size: int = 0
+    layers: int = 0
+    heads: int = 0
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Recipes for the trunk (from random weights) and for every branch fine-tuned from it."""
+
+    trunk: Recipe
+    branch: Recipe
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """The search that is measured: the paper's section 4.1."""
+
+    breadths: tuple[int, ...]
+    depths: tuple[int, ...]
+    temperature: float
+    temperatures: tuple[float, ...]
+    beams: int
+    selection: str
+
+
+@dataclass(frozen=True)
+class ImprovementSettings:
+    """Expert iteration: the paper's section 3.4."""
+
+    rounds: int
+    problems: int
+    breadth: int
+    depth: int
+    temperature: float
+    recipe: Recipe
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One run's settings. `name` is the file's stem."""
+
+    name: str
+    description: str
+    task: TaskSettings
+    data: DataSettings
+    traces: TraceSettings
+    models: dict[str, ModelSettings]
+    training: TrainingSettings
+    search: SearchSettings
+    improvement: ImprovementSettings
+
+    def load_task(self) -> Task:
+        """The profile's task, made with its settings."""
+        return load_task(self.task.module, self.task.settings)
+
+
+def profile_names() -> list[str]:
+    """The profiles that ship, by name."""
+    return sorted(path.stem for path in PROFILES.glob("*.toml"))
+
+
+def load_profile(name: str) -> Profile:
+    """The profile called `name`, or the one in the TOML file at the path `name`."""
+    path = Path(name) if name.endswith(".toml") else PROFILES / f"{name}.toml"
+    if not path.is_file():
+        choices = ", ".join(profile_names())
+        raise UserError(f"PROFILE={name}: no such profile; choose one of {choices}")
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: not a TOML file ({error})") from error
+    try:
+        profile = _build(Profile, {"name": path.stem, **table}, "")
+        _check(profile)
+        profile.load_task()
+    except UserError as error:
+        raise UserError(f"{path.name}: {error}") from error
+    return profile
+
+
+def _check(profile: Profile) -> None:
+    def demand(key: str, value: Any, holds: bool, right: str) -> None:
+        if not holds:
+            raise UserError(f"{key} = {value!r}: must be {right}")
+
+    for key, value in asdict(profile.data).items():
+        demand(f"data.{key}", value, value >= 1, "at least 1")
+    traces, search, improvement = profile.traces, profile.search, profile.improvement
+    demand("traces.loss", traces.loss, traces.loss in LOSSES, " or ".join(LOSSES))
+    demand("traces.mix", traces.mix, traces.mix > 0, "more than 0")
+    demand("traces.near_miss", traces.near_miss, 0 <= traces.near_miss <= 1, "from 0 to 1")
+    demand("models", list(profile.models), "S" in profile.models, "a table with S, and L if wanted")
+    for name, model in profile.models.items():
+        demand("models", name, name in MODEL_NAMES, " or ".join(MODEL_NAMES))
+        sized = min(model.hidden_size, model.layers, model.heads) > 0
+        demand(
+            f"models.{name}", model.path, sized != bool(model.path), "a path or a size, not both"
+        )
+        tested, most = model.test_problems, profile.data.test_problems
+        demand(f"models.{name}.test_problems", tested, 1 <= tested <= most, f"from 1 to {most}")
+        examples = model.trunk_examples if sized else model.branch_examples
+        demand(f"models.{name}.examples", examples, examples > 0, "more than 0")
+    for key in ("breadths", "depths", "temperatures"):
+        demand(f"search.{key}", getattr(search, key), len(getattr(search, key)) > 0, "not empty")
+    demand("search.breadths", search.breadths, min(search.breadths) >= 1, "at least 1 each")
+    demand("search.depths", search.depths, min(search.depths) >= 0, "at least 0 each")
+    demand("search.temperature", search.temperature, search.temperature > 0, "more than 0")
+    demand("improvement.rounds", improvement.rounds, improvement.rounds >= 0, "at least 0")
+
+
+def _build(cls: type, table: Any, where: str) -> Any:
+    """A dataclass from a TOML table, strictly: no unknown, missing or mistyped key."""
+    if not isinstance(table, Mapping):
+        raise UserError(f"{where} = {table!r}: must be a table")
+    hints = typing.get_type_hints(cls)
+    prefix = f"{where}." if where else ""
+    for key in table:
+        if key not in hints:
+            raise UserError(f"{prefix}{key}: no such key; choose from {', '.join(hints)}")
+    values = {}
+    for field in fields(cls):
+        key = f"{prefix}{field.name}"
+        if field.name in table:
+            values[field.name] = _value(hints[field.name], table[field.name], key)
+        elif field.default is MISSING and field.default_factory is MISSING:
+            raise UserError(f"{key}: missing")
+    try:
+        return cls(**values)
+    except UserError as error:
+        raise UserError(f"{prefix}{error}") from error
+
+
+def _value(hint: Any, value: Any, key: str) -> Any:
+    if is_dataclass(hint):
+        return _build(hint, value, key)
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple and isinstance(value, list):
+        return tuple(_value(arguments[0], item, f"{key}[{i}]") for i, item in enumerate(value))
+    if origin is dict and isinstance(value, Mapping):
+        return {name: _value(arguments[1], item, f"{key}.{name}") for name, item in value.items()}
+    if hint is Any:
+        return value
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is hint:
+        return value
+    wanted = hint.__name__ if isinstance(hint, type) and origin is None else str(hint)
+    if isinstance(hint, types.GenericAlias):
+        wanted = "a list" if origin is tuple else "a table"
+    raise UserError(f"{key} = {value!r}: must be {wanted}")

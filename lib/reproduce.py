@@ -1,0 +1,115 @@
+"""`make reproduce`: all notebooks of a profile in order, each executed once, figures at the end.
+
+Takes a profile and a seed from the command line; leaves executed notebooks (ipynb and HTML),
+figures and results.json in the run's folder. Knows nothing of what the notebooks do. A failing
+cell stops the run with the notebook's name, the cell and the error; what was made stays, and the
+next call goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+
+import nbformat
+import papermill
+from nbconvert import HTMLExporter
+from papermill.exceptions import PapermillExecutionError
+
+from lib import store
+from lib.errors import UserError
+from lib.estimate import estimate, format_duration
+from lib.experiment import Experiment, open_experiment
+from lib.profiles import ROOT
+
+NOTEBOOKS = (
+    "01_data",
+    "02_training",
+    "03_backtrack_inference",
+    "04_self_improvement",
+    "05_analysis",
+)
+
+
+def run_notebook(experiment: Experiment, name: str) -> float:
+    """Execute one notebook into the run's folder; returns its duration in seconds.
+
+    Raises `UserError` naming the notebook, the cell and the error where a cell fails.
+    """
+    source = ROOT / "notebooks" / f"{name}.ipynb"
+    folder = experiment.run.folder / "notebooks"
+    folder.mkdir(parents=True, exist_ok=True)
+    output = folder / f"{name}.ipynb"
+    start = time.monotonic()
+    try:
+        papermill.execute_notebook(
+            source,
+            output,
+            parameters={"profile": experiment.source, "seed": experiment.seed},
+            kernel_name="python3",
+            cwd=ROOT,
+            progress_bar=False,
+            log_output=True,
+            stderr_file=sys.stderr,
+        )
+    except PapermillExecutionError as error:
+        raise UserError(
+            f"notebooks/{name}.ipynb, cell {error.cell_index}: {error.ename}: {error.evalue}\n"
+            f"  what was made is kept; the same command goes on from there (see {output})"
+        ) from error
+    html, _ = HTMLExporter().from_notebook_node(nbformat.read(output, as_version=4))
+    store.write_atomic(output.with_suffix(".html"), html)
+    return time.monotonic() - start
+
+
+def reproduce(experiment: Experiment) -> None:
+    """Run everything; print the plan first, and what each notebook took last."""
+    profile = experiment.profile
+    print(f"{profile.name}: {profile.description}", flush=True)
+    print(f"run folder: {experiment.run.folder.relative_to(ROOT)}", flush=True)
+    print(estimate(experiment), flush=True)
+    durations = {}
+    for name in NOTEBOOKS:
+        print(f"\n== notebooks/{name}.ipynb", flush=True)
+        durations[name] = round(run_notebook(experiment, name), 1)
+        print(f"== {name}: {format_duration(durations[name])}", flush=True)
+    record_durations(experiment, durations)
+
+
+def record_durations(experiment: Experiment, durations: dict[str, float]) -> None:
+    """Keep each notebook's first, working duration: a second run only reads what is there."""
+    path = experiment.run.folder / "timings.json"
+    before = store.read_json(path) if path.exists() else {}
+    kept = {name: max(seconds, before.get(name, 0.0)) for name, seconds in durations.items()}
+    store.write_atomic(path, json.dumps(kept, indent=1))
+    print("\nnotebook                      this time   when first made")
+    for name, seconds in durations.items():
+        print(f"{name:28}  {format_duration(seconds):>10}  {format_duration(kept[name]):>15}")
+    print(f"\nfigures and results.json: {experiment.run.folder.relative_to(ROOT)}/figures/")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m lib.reproduce", description=__doc__)
+    parser.add_argument("--profile", default="cpu", help="name of a profile, or a TOML file")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(arguments)
+    os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a warning of the kernel's
+    try:
+        experiment = open_experiment(options.profile, options.seed)
+        with experiment.run.lock():
+            reproduce(experiment)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; what was made is kept, and the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

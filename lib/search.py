@@ -1,0 +1,291 @@
+"""Self-backtracking search: takes a sampler and prompts, gives one `SearchTree` per prompt.
+
+Expand the question, roll every `<backtrack>` back one step, expand what that gives, `depth` times
+(the paper's section 3.3). Knows nothing of models (a `Sampler` makes the tokens), of the task (a
+step is what a step-end token closes) or of choosing an answer (lib/selection.py).
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lib.errors import UserError
+from lib.sampler import Sample, Sampler
+from lib.tokenization import encode_prompts
+from lib.tree import Node, SearchTree, read_trees, write_trees
+
+__all__ = ["Node", "SearchTree", "iter_search", "read_trees", "search", "write_trees"]
+
+CHUNK_SIZE = 64
+
+
+class _Growth:
+    """A tree while it grows: nodes as lists, found again by (parent, tokens)."""
+
+    def __init__(self, prompt_ids: Sequence[int], text_of: Callable[[tuple[int, ...], str], str]):
+        self.prompt_ids = tuple(prompt_ids)
+        self.text_of = text_of
+        self.nodes: list[dict] = []
+        self.found: dict[tuple[int | None, tuple[int, ...]], int] = {}
+        self.expanded: dict[int, int] = {}
+        self.tokens_generated = self.tokens_sampled = 0
+        self._visit(None, "root", 0, (), (), math.nan, 0)
+
+    def _visit(self, parent, kind, level, tokens, logprobs, p_backtrack, count) -> int:
+        """The node of these tokens under the parent: `count` more visits, or a new node."""
+        key = (parent, tokens)
+        if key not in self.found:
+            self.found[key] = len(self.nodes)
+            path_logprob = math.fsum(logprobs)
+            if parent is not None:
+                path_logprob += self.nodes[parent]["path_logprob"]
+            self.nodes.append(
+                dict(parent=parent, kind=kind, level=level, tokens=tokens, logprobs=logprobs)
+                | dict(p_backtrack=None, visits=0, path_logprob=path_logprob)
+            )
+        node = self.nodes[self.found[key]]
+        node["visits"] += count
+        if node["p_backtrack"] is None and not math.isnan(p_backtrack):
+            node["p_backtrack"] = p_backtrack
+        return self.found[key]
+
+    def state(self, node: int) -> tuple[int, ...]:
+        """Token ids of the prompt and the steps down to the node."""
+        parts = []
+        while self.nodes[node]["parent"] is not None:
+            parts.append(self.nodes[node]["tokens"])
+            node = self.nodes[node]["parent"]
+        return self.prompt_ids + tuple(token for part in reversed(parts) for token in part)
+
+    def add(self, state: int, level: int, samples: Iterable[Sample]) -> None:
+        """Merge what was sampled from a state into the tree."""
+        samples = sorted(samples, key=lambda sample: sample.tokens)
+        self.expanded[state] = level
+        previous: tuple[int, ...] = ()
+        for sample in samples:
+            node, start = state, 0
+            if state == 0:
+                self._visit(None, "root", 0, (), (), sample.p_backtrack_start, sample.count)
+            for end, p_backtrack in zip(sample.step_ends, sample.p_backtrack, strict=True):
+                tokens, logprobs = sample.tokens[start : end + 1], sample.logprobs[start : end + 1]
+                node = self._visit(node, "step", level, tokens, logprobs, p_backtrack, sample.count)
+                start = end + 1
+            rest, logprobs = sample.tokens[start:], sample.logprobs[start:]
+            self._visit(node, sample.stop, level, rest, logprobs, math.nan, sample.count)
+
+            shared = 0
+            while shared < len(previous) and previous[shared] == sample.tokens[shared]:
+                shared += 1
+            self.tokens_generated += len(sample.tokens) - shared
+            self.tokens_sampled += sample.count * len(sample.tokens)
+            previous = sample.tokens
+
+    def rolled_back(self, limit: int) -> list[int]:
+        """States to expand next: one step before each `<backtrack>`, most visited first.
+
+        A `<backtrack>` in the middle of a step takes back that unfinished step.
+        """
+        states = set()
+        for node in self.nodes:
+            if node["kind"] == "backtrack":
+                state = node["parent"]
+                if len(node["tokens"]) == 1 and state != 0:
+                    state = self.nodes[state]["parent"]
+                states.add(state)
+        states -= self.expanded.keys()
+        order = sorted(
+            states,
+            key=lambda i: (-self.nodes[i]["visits"], -self.nodes[i]["path_logprob"], i),
+        )
+        return order[:limit]
+
+    def finish(self, **settings) -> SearchTree:
+        nodes = []
+        for i, node in enumerate(self.nodes):
+            text = self.text_of(node["tokens"], node["kind"])
+            del node["path_logprob"]
+            nodes.append(Node(id=i, text=text, **node))
+        return SearchTree(
+            nodes=tuple(nodes),
+            expanded=tuple(self.expanded.items()),
+            tokens_generated=self.tokens_generated,
+            tokens_sampled=self.tokens_sampled,
+            **settings,
+        )
+
+
+class _Decoder:
+    """Text of a node's tokens. The same steps come again and again, so each is decoded once."""
+
+    def __init__(self, tokenizer, step_end: str):
+        self.tokenizer, self.step_end = tokenizer, step_end
+        self.known: dict[tuple[tuple[int, ...], str], str] = {}
+
+    def __call__(self, tokens: tuple[int, ...], kind: str) -> str:
+        key = (tokens, kind)
+        if key not in self.known:
+            if len(self.known) > 1_000_000:
+                self.known.clear()
+            ids = tokens[:-1] if kind == "goal" else tokens
+            text = self.tokenizer.decode(list(ids)) if ids else ""
+            self.known[key] = text.removesuffix(self.step_end) if kind == "step" else text
+        return self.known[key]
+
+
+def iter_search(
+    sampler: Sampler,
+    tokenizer,
+    prompts: Sequence[str],
+    breadth: int,
+    depth: int,
+    temperature: float = 0.7,
+    seed: int = 0,
+    chunk_size: int = CHUNK_SIZE,
+    chunks: Iterable[int] | None = None,
+    problem_ids: Sequence[int] | None = None,
+    on_progress: Callable[[int], object] | None = None,
+    step_end: str = "\n",
+) -> Iterator[list[SearchTree]]:
+    """Search tree by tree as `search` does, giving each chunk's trees when they are done.
+
+    Chunk c holds problems `c * chunk_size` up to `(c + 1) * chunk_size` and has a random stream of
+    its own, so `chunks` (which of them to do; all by default) can be dealt to any number of
+    processes. `on_progress` is called with the number of problems just done.
+    """
+    if breadth < 1 or depth < 0 or chunk_size < 1:
+        raise UserError(
+            f"search with breadth {breadth}, depth {depth}, chunk_size {chunk_size}: "
+            "breadth and chunk_size must be 1 or more, depth 0 or more"
+        )
+    if problem_ids is None:
+        problem_ids = range(len(prompts))
+    if len(problem_ids) != len(prompts):
+        raise UserError(f"{len(prompts)} prompts with {len(problem_ids)} problem ids")
+    text_of = _Decoder(tokenizer, step_end)
+    few = max(1, math.isqrt(breadth))
+    for chunk in range(-(-len(prompts) // chunk_size)) if chunks is None else chunks:
+        here = slice(chunk * chunk_size, (chunk + 1) * chunk_size)
+        trees = [_Growth(ids, text_of) for ids in encode_prompts(tokenizer, prompts[here])]
+        expansions = [(tree, 0, breadth) for tree in trees]
+        for level in range(depth + 1):
+            samples = sampler.sample(
+                [tree.state(state) for tree, state, _ in expansions],
+                [count for _, _, count in expansions],
+                temperature,
+                _stream(seed, chunk, level),
+            )
+            for (tree, state, _), found in zip(expansions, samples, strict=True):
+                tree.add(state, level, found)
+            if level < depth:
+                expansions = [(tree, i, few) for tree in trees for i in tree.rolled_back(few)]
+        settings = dict(breadth=breadth, depth=depth, temperature=temperature, seed=seed)
+        yield [
+            tree.finish(problem_id=int(problem_id), prompt=prompt, step_end=step_end, **settings)
+            for tree, problem_id, prompt in zip(
+                trees, problem_ids[here], prompts[here], strict=True
+            )
+        ]
+        if on_progress is not None:
+            on_progress(len(trees))
+
+
+def _stream(seed: int, chunk: int, level: int) -> int:
+    return int(np.random.SeedSequence([seed, chunk, level]).generate_state(1, np.uint64)[0])
+
+
+def search(
+    sampler: Sampler, tokenizer, prompts: Sequence[str], *args, **kwargs
+) -> list[SearchTree]:
+    """One tree per prompt; arguments as in `iter_search`.
+
+    Level 0 expands the question `breadth` times. At each of the `depth` further levels every leaf
+    that ended in `<backtrack>` gives its state one step back; of those that were not expanded
+    before, up to sqrt(breadth), by visits and then by log-probability, are expanded sqrt(breadth)
+    times each.
+    """
+    chunks = iter_search(sampler, tokenizer, prompts, *args, **kwargs)
+    return [tree for trees in chunks for tree in trees]
+
+
+def search_to_file(
+    path: Path | str,
+    sampler: Sampler,
+    tokenizer,
+    prompts: Sequence[str],
+    breadth: int,
+    depth: int,
+    temperature: float = 0.7,
+    seed: int = 0,
+    chunk_size: int = CHUNK_SIZE,
+    problem_ids: Sequence[int] | None = None,
+    on_progress: Callable[[int], object] | None = None,
+    step_end: str = "\n",
+    made_of: str = "",
+) -> Path:
+    """Search and write the trees as JSON lines, chunk by chunk; a killed search goes on from there.
+
+    The file's first line says what was searched. `path` appears when all trees are in it (until
+    then it is `<path>.partial`); where it is there already, made of the same, nothing is done.
+    `made_of` names what the arguments do not show, such as a hash of the model.
+    """
+    path = Path(path)
+    partial = path.with_name(path.name + ".partial")
+    asked = hashlib.sha256("\0".join(prompts).encode())
+    asked.update(json.dumps(None if problem_ids is None else list(map(int, problem_ids))).encode())
+    settings = dict(breadth=breadth, depth=depth, temperature=temperature, seed=seed)
+    header = {"chunk_size": chunk_size, "problems": asked.hexdigest(), "made_of": made_of}
+    first_line = json.dumps({"search": settings | header}, separators=(",", ":")) + "\n"
+    on_progress = on_progress or (lambda done: None)
+
+    if path.exists():
+        with open(path, encoding="utf-8") as file:
+            if file.readline() == first_line:
+                on_progress(len(prompts))
+                return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    done, size = _whole_chunks(partial, first_line, len(prompts), chunk_size)
+    on_progress(min(done * chunk_size, len(prompts)))
+    left = range(done, -(-len(prompts) // chunk_size))
+    with open(partial, "ab") as file:
+        file.truncate(size)
+        if not size:
+            file.write(first_line.encode())
+        for trees in iter_search(
+            sampler,
+            tokenizer,
+            prompts,
+            **settings,
+            chunk_size=chunk_size,
+            chunks=left,
+            problem_ids=problem_ids,
+            step_end=step_end,
+        ):
+            file.write("".join(tree.to_json() + "\n" for tree in trees).encode())
+            file.flush()
+            on_progress(len(trees))
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+    return path
+
+
+def _whole_chunks(
+    partial: Path, first_line: str, problems: int, chunk_size: int
+) -> tuple[int, int]:
+    """How many chunks a partial file holds whole, and how many bytes they are."""
+    if not partial.exists():
+        return 0, 0
+    with open(partial, "rb") as file:
+        if file.readline() != first_line.encode():
+            return 0, 0
+        chunks, size = 0, file.tell()
+        for lines, line in enumerate(iter(file.readline, b""), 1):
+            if not line.endswith(b"}\n"):
+                break
+            if lines % chunk_size == 0 or lines == problems:
+                chunks, size = chunks + 1, file.tell()
+    return chunks, size

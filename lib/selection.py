@@ -1,0 +1,107 @@
+"""Which finished path of a tree to answer with: takes a search tree, gives a leaf or None.
+
+A path is scored whole, from the question to its terminal token, also where it was found after a
+roll-back. No rule sees a checker or knows the task; equal scores go to the smaller leaf id.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lib.search import SearchTree
+
+LEAST_DOUBT = 1e-6  # P(<backtrack>) is known to six decimals: 1 - p is at least this
+
+
+@dataclass(frozen=True)
+class Path:
+    """One path of a tree with everything it can be chosen by."""
+
+    problem_id: int
+    leaf: int
+    kind: str  # "goal", "backtrack" or "limit"
+    level: int
+    text: str  # the response
+    tokens: int
+    visits: int
+    sum_logprob: float
+    mean_logprob: float  # over all tokens, the terminal one included
+    min_step_logprob: float  # of the least probable step, the goal line being one
+    sum_log_keep: float  # sum over states of log(1 - P(<backtrack>)): the whole path kept
+    mean_log_keep: float
+
+
+def paths(tree: SearchTree) -> list[Path]:
+    """All paths of the tree, unfinished ones too; a DataFrame can be made of them."""
+    return [_path(tree, leaf.id) for leaf in tree.leaves()]
+
+
+def _path(tree: SearchTree, leaf_id: int) -> Path:
+    nodes = tree.path(leaf_id)[1:]
+    leaf = nodes[-1]
+    logprobs = [x for node in nodes for x in node.logprobs]
+    keep = [
+        math.log(max(1 - node.p_backtrack, LEAST_DOUBT))
+        for node in nodes
+        if node.p_backtrack is not None
+    ]
+    return Path(
+        problem_id=tree.problem_id,
+        leaf=leaf_id,
+        kind=leaf.kind,
+        level=leaf.level,
+        text=tree.response(leaf_id),
+        tokens=len(logprobs),
+        visits=leaf.visits,
+        sum_logprob=math.fsum(logprobs),
+        mean_logprob=math.fsum(logprobs) / max(1, len(logprobs)),
+        min_step_logprob=min(math.fsum(node.logprobs) for node in nodes),
+        sum_log_keep=math.fsum(keep),
+        mean_log_keep=math.fsum(keep) / max(1, len(keep)),
+    )
+
+
+Rule = Callable[[SearchTree], int | None]
+
+
+def _rule(name: str, meaning: str, score: Callable[[Path], tuple[float, ...]]) -> Rule:
+    def choose(tree: SearchTree) -> int | None:
+        finished = [path for path in paths(tree) if path.kind == "goal"]
+        if not finished:
+            return None
+        return min(finished, key=lambda path: (*(-part for part in score(path)), path.leaf)).leaf
+
+    choose.__name__, choose.__doc__ = name, meaning
+    return choose
+
+
+SELECTION_RULES: dict[str, Rule] = {
+    rule.__name__: rule
+    for rule in (
+        _rule(
+            "mean_logprob",
+            "Highest mean log-probability over all tokens: the paper's.",
+            lambda path: (path.mean_logprob,),
+        ),
+        _rule(
+            "min_logprob_step",
+            "The path whose least probable step is most probable.",
+            lambda path: (path.min_step_logprob, path.mean_logprob),
+        ),
+        _rule(
+            "vote",
+            "The path that was sampled most often.",
+            lambda path: (path.visits, path.mean_logprob),
+        ),
+        _rule(
+            "self_verification",
+            "The path in which the model least wanted to say <backtrack>, over all its states.",
+            lambda path: (path.sum_log_keep, path.mean_logprob),
+        ),
+        _rule(
+            "combined",
+            "Mean log-probability plus mean log-probability of not saying <backtrack>.",
+            lambda path: (path.mean_logprob + path.mean_log_keep, path.mean_logprob),
+        ),
+    )
+}

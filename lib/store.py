@@ -1,0 +1,174 @@
+"""A run's folder: every artifact made once, written atomically, keyed by what made it.
+
+Takes names, inputs and functions that fill a folder; gives paths of finished artifacts. Knows
+nothing of what is inside them. An artifact lives in `<name>-<key>/`, where the key is a hash of
+its inputs; its `made.json` is written last, so its existence means that the rest is complete.
+Until then the folder is called `<name>-<key>.partial`, and a killed run resumes in it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lib.errors import UserError
+
+MADE = "made.json"
+
+
+def write_atomic(path: Path, data: str | bytes) -> None:
+    """Write a whole file or nothing: a reader never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file's content; `UserError` names a missing or broken file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{path}: cannot be read as JSON ({error}); delete it and run again"
+        ) from error
+
+
+def write_parquet(path: Path, table: pd.DataFrame) -> None:
+    """Write a table whole or not at all."""
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    write_atomic(path, buffer.getvalue())
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """A parquet file's table; `UserError` names a missing or broken file."""
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        raise UserError(f"{path}: not a whole parquet file; delete it and run again") from error
+
+
+def digest(value: Any) -> str:
+    """A short hash of JSON-like data; equal data in any key order gives the same."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def file_digest(path: Path) -> str:
+    """A short hash of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A finished artifact: its folder, its key (an input of what is made from it), its cost."""
+
+    path: Path
+    key: str
+    duration_s: float
+
+    @property
+    def name(self) -> str:
+        """The artifact's name without its folder and key."""
+        return self.path.name.removesuffix(f"-{self.key}")
+
+
+@dataclass
+class Run:
+    """A run's folder and the artifacts in it."""
+
+    folder: Path
+    made: dict[str, Artifact] = field(default_factory=dict)
+
+    def make(
+        self, name: str, inputs: Mapping[str, Any], function: Callable[[Path], None]
+    ) -> Artifact:
+        """The artifact `name` for these inputs, made by `function(folder)` if it is not there.
+
+        `function` fills the folder and may find there what an interrupted call of it left. An
+        artifact of the same name made from other inputs is left where it is.
+        """
+        key = digest({"name": name, **inputs})
+        final = self.folder / f"{name}-{key}"
+        partial = final.with_name(final.name + ".partial")
+        if not (final / MADE).exists():
+            spent_file = partial / ".spent"
+            try:
+                if final.exists() and not partial.exists():  # its record was deleted
+                    os.replace(final, partial)
+                partial.mkdir(parents=True, exist_ok=True)
+                spent = float(spent_file.read_text()) if spent_file.exists() else 0.0
+                start = time.monotonic()
+                try:
+                    function(partial)
+                except BaseException:
+                    with suppress(OSError):
+                        write_atomic(spent_file, str(spent + time.monotonic() - start))
+                    raise
+                spent_file.unlink(missing_ok=True)
+                record = {
+                    "name": name,
+                    "inputs": inputs,
+                    "duration_s": round(spent + time.monotonic() - start, 1),
+                }
+                write_atomic(partial / MADE, json.dumps(record, indent=1, default=str))
+                os.replace(partial, final)
+            except OSError as error:
+                raise UserError(
+                    f"{final}: cannot be written ({error.strerror or error})"
+                ) from error
+        record = read_json(final / MADE)
+        try:
+            artifact = Artifact(final, key, float(record["duration_s"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(
+                f"{final / MADE}: not an artifact's record; delete it and run again"
+            ) from error
+        self.made[name] = artifact
+        return artifact
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run folder; `UserError` where another process does."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            file = (self.folder / ".lock").open("w")
+        except OSError as error:
+            raise UserError(
+                f"{self.folder}: cannot be written ({error.strerror or error})"
+            ) from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UserError(
+                    f"{self.folder}: another run is at work here; wait for it"
+                ) from error
+            yield

@@ -1,0 +1,286 @@
+"""What a model learns Countdown from: optimal paths (D_op), paths that backtrack (D_back), and
+which characters of each carry loss.
+
+Takes problems with solutions; gives DataFrames of text, mask and kind. Knows nothing of tokens.
+A mask has one character for each of the text: "0" no loss, "1" loss, "2" a verdict (`<backtrack>`
+or the goal line), which training may weight. Source: sections 3.2 and 4.1 of the paper.
+
+Two kinds of loss. `paper` masks an erroneous step whole. `honest` masks only the *choice* of a
+step that is computed right (operands and operator) and keeps the loss on its result: in D_op the
+last result always equals the target, so a model that never sees another learns to copy the target
+instead of computing. A *near miss* is a solved path under a prompt whose target was moved a little:
+its last step is an exploration error that only exact comparison finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib import countdown, problems
+from lib.countdown import GOAL, OPERATORS, Problem, combine, pairs, reachable_many
+from lib.errors import UserError
+from lib.task import BACKTRACK, Verdict
+
+LOSSES = ("paper", "honest")
+ERROR_KINDS = ("exploration", "computation", "rule_violation")
+# At the last step a wrong result is sometimes the target itself: the lie that selection must see.
+FORCED_ONTO_TARGET = 0.2
+NEAR_MISS_RANGE = 5
+MAX_TRIES = 12
+
+
+def parse_solutions(solutions: pd.Series, steps: int) -> np.ndarray:
+    """Solution texts -> int64 [n, steps, 4] as (a, operator index, b, result).
+
+    Raises `UserError` naming the first row that has another number of steps.
+    """
+    texts = list(solutions)
+    for row, text in enumerate(texts):
+        if text.count("=") != steps:
+            raise UserError(f"row {row}: a solution of {text.count('=')} steps, not {steps}")
+    joined = "\n".join(texts)
+    digits = joined.translate(str.maketrans("+-*/=\n", " " * 6))
+    numbers = np.fromstring(digits, dtype=np.int64, sep=" ").reshape(len(texts), steps, 3)
+    letters = joined.translate(str.maketrans("+-*/", "0123", "0123456789=\n")).encode()
+    operators = np.frombuffer(letters, dtype=np.uint8).astype(np.int64) - ord("0")
+    return np.insert(numbers, 1, operators.reshape(len(texts), steps), axis=2)
+
+
+def take(left: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """The states after a legal step. left: int64 [n, m]; step: int64 [n, 4] -> int64 [n, m - 1]."""
+    for operand in (step[:, 0], step[:, 2]):
+        keep = np.ones(left.shape, dtype=bool)
+        keep[np.arange(len(left)), (left == operand[:, None]).argmax(1)] = False
+        left = left[keep].reshape(len(left), left.shape[1] - 1)
+    return np.concatenate([left, step[:, 3:]], 1)
+
+
+def random_steps(
+    left: np.ndarray, max_result: int, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A random legal step of each state. left: int64 [n, m].
+
+    Returns steps int64 [n, 4] and the states after them, int64 [n, m - 1].
+    """
+    orders = np.array([(i, j, *rest) for i, j, rest in pairs(left.shape[1])])
+    order = orders[generator.integers(0, len(orders), len(left))]
+    left = np.take_along_axis(left, order, 1)
+    results, legal = combine(left[:, 0], left[:, 1])
+    legal &= results <= max_result
+    legal[:, 1] = True  # a difference is always in range
+    op = np.where(legal, generator.random(legal.shape), -1.0).argmax(1)
+    result = np.take_along_axis(results, op[:, None], 1)
+    steps = np.stack([left[:, :2].max(1), op, left[:, :2].min(1), result[:, 0]], 1)
+    return steps, np.concatenate([left[:, 2:], result], 1)
+
+
+def exploration_errors(
+    left: np.ndarray, target: np.ndarray, max_result: int, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Legal steps after which the target is out of reach; steps [n, 4] and which were found [n]."""
+    steps = np.zeros((len(left), 4), dtype=np.int64)
+    missing = np.arange(len(left))
+    for _ in range(MAX_TRIES):
+        if not len(missing):
+            break
+        tried, states = random_steps(left[missing], max_result, generator)
+        lost = ~reachable_many(states, target[missing])
+        steps[missing[lost]] = tried[lost]
+        missing = missing[~lost]
+    found = np.ones(len(left), dtype=bool)
+    found[missing] = False
+    return steps, found
+
+
+def computation_errors(
+    left: np.ndarray,
+    target: np.ndarray,
+    solution: np.ndarray,
+    max_result: int,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """Steps of available numbers with a wrong result; half of them the solution's own choice."""
+    steps, _ = random_steps(left, max_result, generator)
+    own = generator.random(len(left)) < 0.5
+    steps[own] = solution[own]
+    true = steps[:, 3].copy()
+    near = generator.integers(1, 11, len(left)) * generator.choice([-1, 1], len(left))
+    wrong = np.abs(true + np.where(generator.random(len(left)) < 0.2, near * 10, near))
+    if left.shape[1] == 2:
+        forced = generator.random(len(left)) < FORCED_ONTO_TARGET
+        wrong = np.where(forced, target, wrong)
+    wrong = np.where((wrong > max_result) | (wrong == true), np.maximum(true - 1, 0), wrong)
+    steps[:, 3] = np.where(wrong == true, true + 1, wrong)
+    return steps
+
+
+def rule_violations(
+    left: np.ndarray,
+    numbers: np.ndarray,
+    target: np.ndarray,
+    settings: problems.Settings,
+    generator: np.random.Generator,
+) -> np.ndarray:
+    """Steps computed right with an operand that is not there: used, doubled, the target or made up.
+
+    left: int64 [n, m]; numbers: int64 [n, k], the given ones.
+    """
+    count = len(left)
+    rows = np.arange(count)
+    order = generator.random(left.shape).argsort(1)
+    kept = left[rows, order[:, 0]]
+    used = numbers[rows, generator.integers(0, numbers.shape[1], count)]
+    made_up = generator.integers(1, settings.max_number + 1, count)
+    foreign = np.stack([used, kept, target, made_up], 1)
+    foreign = foreign[rows, generator.choice(4, count, p=[0.4, 0.2, 0.1, 0.3])]
+    for attempt in range(MAX_TRIES):
+        # An operand may stand twice only if it is there twice.
+        available = (left == foreign[:, None]).sum(1) - (foreign == kept) > 0
+        if not available.any():
+            break
+        foreign[available] = generator.integers(1, 2 * settings.max_number, available.sum())
+        if attempt == MAX_TRIES - 1:  # tiny numbers can all be there; one above the largest is not
+            foreign[available] = left[available].max(1) + 1
+    results, legal = combine(kept, foreign)
+    legal &= results <= settings.max_result
+    legal[:, 1] = True
+    op = np.where(legal, generator.random(legal.shape), -1.0).argmax(1)
+    high, low = np.maximum(kept, foreign), np.minimum(kept, foreign)
+    return np.stack([high, op, low, results[rows, op]], 1)
+
+
+def optimal_traces(table: pd.DataFrame) -> pd.DataFrame:
+    """D_op: the prompt, a correct solution, the goal line."""
+    texts, masks = [], []
+    for numbers, target, solution in zip(table.numbers, table.target, table.solution, strict=True):
+        prompt = Problem(tuple(numbers), target).prompt()
+        texts.append(f"{prompt}{solution}\n{GOAL}")
+        masks.append("0" * len(prompt) + "1" * (len(solution) + 1) + "2" * len(GOAL))
+    return pd.DataFrame({"text": texts, "mask": masks, "kind": "optimal"})
+
+
+def backtracking_traces(
+    table: pd.DataFrame, settings: problems.Settings, seed: int, loss: str, near_miss: float
+) -> pd.DataFrame:
+    """D_back: the prompt, a correct prefix, one erroneous step, `<backtrack>`.
+
+    One trace a problem; `near_miss` of them near misses, the rest of the three kinds of error in
+    equal parts. Prefix lengths are uniform. Raises `UserError` for an unknown loss.
+    """
+    if loss not in LOSSES:
+        raise UserError(f"traces.loss = {loss!r}: choose one of {', '.join(LOSSES)}")
+    generator = np.random.default_rng([seed, 2])
+    count, width = len(table), settings.numbers - 1
+    numbers = np.array(table.numbers.tolist(), dtype=np.int64).reshape(count, settings.numbers)
+    target = table.target.to_numpy(dtype=np.int64, copy=True)
+    solution = parse_solutions(table.solution, width)
+    depth = generator.integers(0, width, count)
+    kinds = np.array([*ERROR_KINDS, "near_miss"])
+    kind = kinds[np.where(generator.random(count) < near_miss, 3, generator.integers(0, 3, count))]
+    depth[kind == "near_miss"] = width - 1
+    error = solution[np.arange(count), depth]
+    left = numbers
+    for level in range(width):
+        for name in ERROR_KINDS:
+            rows = np.flatnonzero((depth == level) & (kind == name))
+            state = left[rows]
+            if name == "exploration":
+                error[rows], found = exploration_errors(
+                    state, target[rows], settings.max_result, generator
+                )
+                # Where every try could still be solved, a wrong result takes its place.
+                kind[rows[~found]] = "computation"
+            elif name == "computation":
+                error[rows] = computation_errors(
+                    state, target[rows], solution[rows, level], settings.max_result, generator
+                )
+            else:
+                error[rows] = rule_violations(
+                    state, numbers[rows], target[rows], settings, generator
+                )
+        left = take(left, solution[:, level])
+    moved = np.flatnonzero(kind == "near_miss")
+    shift = generator.integers(1, NEAR_MISS_RANGE + 1, len(moved))
+    target[moved] += shift * generator.choice([-1, 1], len(moved))
+    target[moved] = np.where(target[moved] < 1, solution[moved, -1, 3] + shift, target[moved])
+    return _backtracking_frame(table, target, depth, kind, error, loss)
+
+
+def _backtracking_frame(
+    table: pd.DataFrame,
+    target: np.ndarray,
+    depth: np.ndarray,
+    kind: np.ndarray,
+    error: np.ndarray,
+    loss: str,
+) -> pd.DataFrame:
+    texts, masks = [], []
+    verdict = "2" * len(BACKTRACK)
+    rows = zip(
+        table.numbers, target.tolist(), table.solution, depth.tolist(), kind, error.tolist(),
+        strict=True,
+    )  # fmt: skip
+    for numbers, goal, solution, length, name, (a, op, b, result) in rows:
+        prompt = Problem(tuple(numbers), goal).prompt()
+        prefix = "".join(line + "\n" for line in solution.split("\n")[:length])
+        choice, outcome = f"{a}{OPERATORS[op]}{b}=", f"{result}\n"
+        texts.append(f"{prompt}{prefix}{choice}{outcome}{BACKTRACK}")
+        # A near miss's prefix leads to another target: nothing to imitate.
+        learned = "0" if name == "near_miss" else "1"
+        honest = "1" if loss == "honest" and name != "computation" else "0"
+        masks.append(
+            "0" * len(prompt)
+            + learned * len(prefix)
+            + "0" * len(choice)
+            + honest * len(outcome)
+            + verdict
+        )
+    return pd.DataFrame({"text": texts, "mask": masks, "kind": kind})
+
+
+@dataclass(frozen=True)
+class CountdownTask:
+    """Countdown as a `lib.task.Task`."""
+
+    settings: problems.Settings
+    name: str = "countdown"
+    step_end: str = "\n"
+    goal: str = GOAL
+
+    @property
+    def pieces(self) -> tuple[str, ...]:
+        """The question's fixed parts whole, numbers digit by digit: with whole numbers as tokens a
+        from-scratch model scores nothing on held-out targets."""
+        fixed = ("###Question: numbers [", ", ", "]->target ", "\n###Response:\n", GOAL)
+        return (*fixed, "\n", "=", *OPERATORS, *"0123456789")
+
+    @property
+    def max_response_tokens(self) -> int:
+        """Three of the longest numbers, operator, `=`, line end; the goal line and its end."""
+        digits = len(str(max(self.settings.max_result, self.settings.max_number)))
+        return (self.settings.numbers - 1) * (3 * digits + 3) + 2
+
+    def make_problems(self, counts: Mapping[str, int], seed: int) -> pd.DataFrame:
+        return problems.make_problems(self.settings, counts, seed)
+
+    def prompts(self, table: pd.DataFrame) -> list[str]:
+        return [Problem.of(row).prompt() for row in table.to_dict("records")]
+
+    def optimal_traces(self, table: pd.DataFrame) -> pd.DataFrame:
+        return optimal_traces(table)
+
+    def backtracking_traces(
+        self, table: pd.DataFrame, seed: int, loss: str, near_miss: float
+    ) -> pd.DataFrame:
+        return backtracking_traces(table, self.settings, seed, loss, near_miss)
+
+    def check(self, problem: Any, response: str) -> Verdict:
+        return countdown.check(problem, response)
+
+    def check_published(self, problem: Any, response: str) -> Verdict:
+        return countdown.check_published(problem, response)

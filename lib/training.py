@@ -1,0 +1,254 @@
+"""Fine-tuning with transformers' Trainer: weighted loss masks, Muon, the fast path, resuming.
+
+Takes a model, a tokenizer, tokenized traces and a recipe; leaves a checkpoint folder that plain
+transformers loads, and its loss curve. Knows nothing of Countdown. Source: section 3.2 and
+appendix of the paper; a recipe's defaults are the paper's.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import get_last_checkpoint
+
+from lib import hardware, store
+from lib.errors import UserError
+from lib.optimizers import MuonAdamW
+from lib.tokenization import TokenizedTraces
+
+OPTIMIZERS = ("adamw", "muon")
+SCHEDULES = ("cosine", "constant_with_warmup", "linear")
+PAD_MULTIPLE = 8
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. One epoch over the traces given; batch_size is the global one, in examples."""
+
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-5
+    adamw_learning_rate: float = 1e-5  # of what Muon leaves to AdamW
+    weight_decay: float = 0.01
+    schedule: str = "cosine"
+    warmup_steps: int = 1
+    batch_size: int = 16
+    epochs: float = 3.0
+    max_grad_norm: float = 1.0
+    verdict_weight: float = 1.0
+    save_steps: int = 200
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        for key, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            if getattr(self, key) not in choices:
+                value = getattr(self, key)
+                raise UserError(f"{key} = {value!r}: choose one of {', '.join(choices)}")
+        least = {"batch_size": 1, "save_steps": 1, "weight_decay": 0, "warmup_steps": 0}
+        least |= {"max_grad_norm": 0, "verdict_weight": 0}
+        for key, bound in least.items():
+            if not bound <= getattr(self, key) < math.inf:
+                raise UserError(f"{key} = {getattr(self, key)}: must be at least {bound}")
+        for key in ("learning_rate", "adamw_learning_rate", "epochs"):
+            if not 0 < getattr(self, key) < math.inf:
+                raise UserError(f"{key} = {getattr(self, key)}: must be more than 0")
+
+
+def collate(
+    examples: Sequence[dict[str, np.ndarray]], pad_id: int, verdict_weight: float
+) -> dict[str, Tensor]:
+    """Right-padded batch: input_ids, attention_mask int64 [batch, length]; loss_weights float32.
+
+    loss_weights[i, t] weights the loss of *predicting* token t; padding has none.
+    """
+    length = max(len(example["input_ids"]) for example in examples)
+    length = -(-length // PAD_MULTIPLE) * PAD_MULTIPLE  # fewer shapes, fewer compilations
+    ids = np.full((len(examples), length), pad_id, dtype=np.int64)
+    codes = np.zeros((len(examples), length), dtype=np.uint8)
+    mask = np.zeros((len(examples), length), dtype=np.int64)
+    for row, example in enumerate(examples):
+        size = len(example["input_ids"])
+        ids[row, :size] = example["input_ids"]
+        codes[row, :size] = example["loss_codes"]
+        mask[row, :size] = 1
+    weights = np.array([0.0, 1.0, verdict_weight], dtype=np.float32)[codes]
+    return {
+        "input_ids": torch.from_numpy(ids),
+        "attention_mask": torch.from_numpy(mask),
+        "loss_weights": torch.from_numpy(weights),
+    }
+
+
+def weighted_loss(logits: Tensor, input_ids: Tensor, loss_weights: Tensor) -> Tensor:
+    """Sum of weighted next-token losses. logits: [batch, length, vocab]; others [batch, length]."""
+    losses = cross_entropy(
+        logits[:, :-1].float().flatten(0, 1), input_ids[:, 1:].flatten(), reduction="none"
+    )
+    return losses @ loss_weights[:, 1:].flatten()
+
+
+class WeightedTrainer(Trainer):
+    """Trainer with a weight for each token's loss, normalised over the global batch."""
+
+    recipe: Recipe
+
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor | None:
+        if not batch_samples:
+            return None
+        total = torch.stack([batch["loss_weights"][:, 1:].sum() for batch in batch_samples]).sum()
+        if self.args.world_size > 1:
+            total = self.accelerator.gather(total.to(device)).sum()
+        return total.to(device).clamp(min=1e-8)
+
+    def compute_loss(
+        self,
+        model: torch.nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | None = None,
+    ) -> Any:
+        weights = inputs["loss_weights"]
+        outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
+        loss = weighted_loss(outputs.logits, inputs["input_ids"], weights)
+        if num_items_in_batch is None:
+            loss = loss / weights[:, 1:].sum().clamp(min=1e-8)
+        else:
+            # Processes' gradients are averaged, so each one's sum counts as many times over.
+            loss = loss * self.args.world_size / num_items_in_batch
+        return (loss, outputs) if return_outputs else loss
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        if self.recipe.optimizer == "muon" and self.optimizer is None:
+            self.optimizer = MuonAdamW(
+                self.model,
+                self.recipe.learning_rate,
+                self.recipe.adamw_learning_rate,
+                self.recipe.weight_decay,
+            )
+            return self.optimizer
+        return super().create_optimizer(model)
+
+
+class Progress(TrainerCallback):
+    """Hands step, last step and loss to a function at each log."""
+
+    def __init__(self, report: Callable[[int, int, float], None]) -> None:
+        self.report = report
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        if logs and "loss" in logs:
+            self.report(state.global_step, state.max_steps, logs["loss"])
+
+
+def training_arguments(recipe: Recipe, folder: Path, seed: int) -> TrainingArguments:
+    """Trainer's settings for a recipe on this machine's hardware."""
+    on_gpu = hardware.device() == "cuda"
+    bfloat16 = hardware.has_bfloat16(hardware.device())
+    compiled = recipe.compile and hardware.can_compile()
+    processes = max(1, torch.cuda.device_count() if on_gpu else 1)
+    return TrainingArguments(
+        output_dir=str(folder / "checkpoints"),
+        per_device_train_batch_size=max(1, recipe.batch_size // processes),
+        num_train_epochs=recipe.epochs,
+        learning_rate=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
+        lr_scheduler_type=recipe.schedule,
+        warmup_steps=recipe.warmup_steps,
+        max_grad_norm=recipe.max_grad_norm,
+        adam_beta2=0.95 if recipe.optimizer == "muon" else 0.999,
+        bf16=bfloat16,
+        torch_compile=compiled,
+        logging_steps=5,
+        save_steps=recipe.save_steps,
+        save_total_limit=2,
+        seed=seed,
+        data_seed=seed,
+        use_cpu=not on_gpu,
+        dataloader_pin_memory=on_gpu,
+        # A last, smaller batch would be compiled for itself.
+        dataloader_drop_last=compiled,
+        remove_unused_columns=False,
+        report_to=[],
+        disable_tqdm=True,
+    )
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest whole checkpoint in `folder`, if any; one cut off while it was written is removed.
+
+    Trainer writes `trainer_state.json` last, so that a readable one means that the rest is there.
+    """
+    while folder.exists() and (last := get_last_checkpoint(str(folder))):
+        try:
+            json.loads(Path(last, TRAINER_STATE_NAME).read_text(encoding="utf-8"))
+            return last
+        except (OSError, ValueError):
+            shutil.rmtree(last)
+    return None
+
+
+def train(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    traces: TokenizedTraces,
+    recipe: Recipe,
+    folder: Path,
+    seed: int,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> pd.DataFrame:
+    """Train `model` and leave it in `folder`; returns the loss curve (step, examples, loss).
+
+    Resumes from `folder/checkpoints` where an earlier call was interrupted. The folder then holds
+    an ordinary checkpoint (safetensors and tokenizer) and `loss.json`, and no intermediate state.
+    Raises `UserError` where there is nothing to train on.
+    """
+    if not len(traces):
+        raise UserError("training: no traces; raise the profile's example counts")
+    if hardware.has_bfloat16(hardware.device()) and hardware.device() == "cpu":
+        model.set_attn_implementation("eager")  # SDPA's bfloat16 backward is slow on CPUs
+    set_seed(seed)
+    model.config.use_cache = False
+    trainer = WeightedTrainer(
+        model=model,
+        args=training_arguments(recipe, folder, seed),
+        train_dataset=traces,
+        data_collator=lambda examples: collate(
+            examples, tokenizer.pad_token_id, recipe.verdict_weight
+        ),
+        callbacks=[Progress(progress)] if progress else [],
+    )
+    trainer.recipe = recipe
+    trainer.remove_callback(PrinterCallback)  # it prints every log; `progress` is told instead
+    checkpoints = folder / "checkpoints"
+    trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
+    model.config.use_cache = True
+    history = [entry for entry in trainer.state.log_history if "loss" in entry]
+    rows = [
+        {"step": e["step"], "examples": e["step"] * recipe.batch_size, "loss": e["loss"]}
+        for e in history
+    ]
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    store.write_atomic(folder / "loss.json", json.dumps(rows))
+    shutil.rmtree(checkpoints, ignore_errors=True)
+    return pd.DataFrame(rows, columns=["step", "examples", "loss"])

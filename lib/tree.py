@@ -1,0 +1,126 @@
+"""The record of one search: takes nodes, gives paths, responses and JSON lines.
+
+Everything that the analysis and the explorer show is in a `SearchTree`; it knows nothing of how
+its tokens were made, nor of what a right answer is.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from lib.errors import UserError
+from lib.store import write_atomic
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Node:
+    """A state (the prompt and the steps so far) or, as a leaf, how a path ended."""
+
+    id: int
+    parent: int | None
+    kind: str  # "root", "step", "goal" (end of sequence), "backtrack" or "limit"
+    level: int  # 0: found in the question's expansion; k: after the k-th roll-back
+    text: str  # the step without its end; a leaf's terminal text; "" for the root
+    tokens: tuple[int, ...]  # the step's, with its end; a leaf's, with its terminal token
+    logprobs: tuple[float, ...]  # of these tokens, at temperature 1
+    p_backtrack: float | None  # P(<backtrack>) as the next token of a state; None if not known
+    visits: int  # samples that generated this node (root: samples of the question)
+
+
+@dataclass(frozen=True)
+class SearchTree:
+    """One problem's search. `nodes[i].id == i`, and parents come before their children."""
+
+    problem_id: int
+    prompt: str
+    breadth: int
+    depth: int
+    temperature: float
+    seed: int
+    nodes: tuple[Node, ...]
+    expanded: tuple[tuple[int, int], ...]  # (state, level at which it was expanded)
+    tokens_generated: int  # by the model: what samples of one expansion share counts once
+    tokens_sampled: int  # of all samples, as if each had been generated alone
+    step_end: str = "\n"
+
+    def leaves(self) -> list[Node]:
+        return [node for node in self.nodes if node.kind not in ("root", "step")]
+
+    def children(self, node_id: int) -> list[Node]:
+        return [node for node in self.nodes if node.parent == node_id]
+
+    def path(self, node_id: int) -> list[Node]:
+        """Nodes from the root down to the node."""
+        path = [self.nodes[node_id]]
+        while path[-1].parent is not None:
+            path.append(self.nodes[path[-1].parent])
+        return path[::-1]
+
+    def response(self, node_id: int) -> str:
+        """What follows the prompt on the way to the node; no end-of-sequence token."""
+        return "".join(
+            node.text + self.step_end if node.kind == "step" else node.text
+            for node in self.path(node_id)
+        )
+
+    def to_json(self) -> str:
+        """One line. Nodes are stored by column: a third of the size."""
+        record = {"schema": SCHEMA} | {
+            name: value for name, value in vars(self).items() if name != "nodes"
+        }
+        columns = {name: [] for name in Node.__dataclass_fields__ if name != "id"}
+        for node in self.nodes:
+            for name, column in columns.items():
+                column.append(getattr(node, name))
+        record["nodes"] = columns
+        return json.dumps(record, separators=(",", ":"), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, line: str) -> "SearchTree":
+        record = json.loads(line)
+        if not isinstance(record, dict) or record.pop("schema", None) != SCHEMA:
+            raise UserError(f"not a search tree of schema {SCHEMA}: {line[:60]!r}")
+        columns = record.pop("nodes")
+        for name in ("tokens", "logprobs"):
+            columns[name] = map(tuple, columns[name])
+        nodes = tuple(
+            Node(id=i, **dict(zip(columns, values, strict=True)))
+            for i, values in enumerate(zip(*columns.values(), strict=True))
+        )
+        expanded = tuple(map(tuple, record.pop("expanded")))
+        return cls(nodes=nodes, expanded=expanded, **record)
+
+
+def write_trees(path: Path | str, trees: Iterable[SearchTree]) -> None:
+    """Write trees as JSON lines, whole or not at all."""
+    write_atomic(Path(path), "".join(tree.to_json() + "\n" for tree in trees))
+
+
+def read_trees(path: Path | str) -> Iterator[SearchTree]:
+    """The trees of a JSON-lines file, one at a time."""
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if number == 1 and line.startswith('{"search":'):
+                continue
+            try:
+                yield SearchTree.from_json(line)
+            except (ValueError, TypeError, KeyError, UserError) as error:
+                raise UserError(f"{path}, line {number}: not a search tree ({error})") from error
+
+
+def outline(tree: SearchTree) -> str:
+    """The tree as indented text: each state's step, level, visits and P(<backtrack>)."""
+    lines = []
+
+    def add(node: Node, indent: int) -> None:
+        verdict = "" if node.p_backtrack is None else f"  p_backtrack={node.p_backtrack:.2f}"
+        text = "(question)" if node.kind == "root" else node.text or f"({node.kind})"
+        lines.append(f"{'  ' * indent}{text}  level={node.level} visits={node.visits}{verdict}")
+        for child in tree.children(node.id):
+            add(child, indent + 1)
+
+    add(tree.nodes[0], 0)
+    return "\n".join(lines)

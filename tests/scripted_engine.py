@@ -1,0 +1,132 @@
+"""An engine without a model, for tests: a seeded player that knows the solver and errs at times.
+
+The search itself is the real one (lib/search.py); only the sampler and the tokenizer (one token a
+character) are made up.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import re
+import time
+from collections import Counter
+
+from lib.countdown import GOAL, Problem, after, legal_steps, reachable, remaining
+from lib.engine import Stopped, state_text
+from lib.sampler import Sample
+from lib.search import search
+
+BACKTRACK, EOS = 1, 2
+EVIL = "<img src=x onerror=document.title='hacked'>"
+
+
+class CharacterTokenizer:
+    """One token a character, and two special ones."""
+
+    bos_token_id = None
+
+    def __call__(self, texts, **_):
+        return {"input_ids": [[ord(character) for character in text] for text in texts]}
+
+    def decode(self, tokens, **_):
+        special = {BACKTRACK: "<backtrack>", EOS: ""}
+        return "".join(special.get(token, chr(token)) for token in tokens)
+
+
+class ScriptedSampler:
+    """Plays legal steps at random; says `<backtrack>` mostly where the target is out of reach."""
+
+    def __init__(self, evil: bool = False, skill: float = 0.5):
+        self.evil, self.skill = evil, skill
+
+    def sample(self, prefixes, counts, temperature, seed):
+        return [
+            self._samples("".join(map(chr, prefix)), count, random.Random(f"{seed} {prefix}"))
+            for prefix, count in zip(prefixes, counts, strict=True)
+        ]
+
+    def p_backtrack(self, problem, steps):
+        left = remaining(problem.numbers, steps)
+        if not steps:
+            return 0.02
+        can_reach = left is not None and reachable(left, problem.target)
+        noise = random.Random(f"{problem} {steps}").random()
+        return round(0.2 * noise if can_reach else 1 - 0.9 * noise**2, 6)
+
+    def _samples(self, state, count, rng):
+        problem, steps = read_state(state)
+        found, facts = Counter(), {}
+        for _ in range(count):
+            tokens, *rest = self._one(problem, list(steps), rng)
+            found[tokens] += 1
+            facts[tokens] = rest
+        start = self.p_backtrack(problem, steps)
+        return [Sample(t, *facts[t], count=n, p_backtrack_start=start) for t, n in found.items()]
+
+    def _one(self, problem, steps, rng):
+        tokens, ends, verdicts = [], [], []
+        while True:
+            left = remaining(problem.numbers, steps)
+            if steps and rng.random() < self.p_backtrack(problem, steps):
+                tokens.append(BACKTRACK)
+                stop = "backtrack"
+                break
+            if left is None or len(left) == 1:
+                tokens += [*map(ord, GOAL), EOS]
+                stop = "goal"
+                break
+            choices = legal_steps(left)
+            good = [c for c in choices if reachable(after(left, c), problem.target)]
+            step = str(rng.choice(good if good and rng.random() < self.skill else choices))
+            if self.evil and rng.random() < 0.2:
+                step = EVIL
+            steps.append(step)
+            tokens += map(ord, step + "\n")
+            ends.append(len(tokens) - 1)
+            verdicts.append(self.p_backtrack(problem, steps))
+        logprobs = tuple(-math.log(1 + token % 7) / 8 for token in tokens)
+        return tuple(tokens), logprobs, tuple(ends), tuple(verdicts), stop
+
+
+class ScriptedEngine:
+    """What the explorer asks of an engine; a search for `slow_target` lasts a minute."""
+
+    def __init__(self, evil: bool = False, skill: float = 0.5, slow_target: int | None = None):
+        self.sampler, self.tokenizer = ScriptedSampler(evil, skill), CharacterTokenizer()
+        self.slow_target, self.stopped, self.searches = slow_target, False, 0
+
+    def search(self, problem, breadth, depth, temperature, seed, steps=()):
+        self.searches += 1
+        end = time.monotonic() + 60 * (problem.target == self.slow_target)
+        while time.monotonic() < end:
+            if self.stopped:
+                raise Stopped("stopped")
+            time.sleep(0.01)
+        prompt = state_text(problem, steps)
+        return search(self.sampler, self.tokenizer, [prompt], breadth, depth, temperature, seed)[0]
+
+    def greedy(self, problem):
+        return GOAL
+
+    def verdict(self, problem, steps=()):
+        return self.sampler.p_backtrack(problem, steps)
+
+    def tokens(self, text):
+        return [*map(ord, text)]
+
+    def token_texts(self, tokens):
+        return [self.tokenizer.decode([token]) for token in tokens]
+
+    def stop(self):
+        self.stopped = True
+
+    def resume(self):
+        self.stopped = False
+
+
+def read_state(state: str) -> tuple[Problem, list[str]]:
+    """The problem and the steps that a state's text holds."""
+    head, _, body = state.partition("###Response:\n")
+    numbers, target = re.search(r"\[(.*)\]->target (\d+)", head).groups()
+    return Problem(tuple(map(int, numbers.split(", "))), int(target)), body.split("\n")[:-1]

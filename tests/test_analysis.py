@@ -1,0 +1,139 @@
+"""The decomposition is exact, and each verdict follows from intervals by the stated rule."""
+
+import pandas as pd
+import pytest
+
+from lib.analysis import (
+    Difference,
+    beside_paper,
+    claims_table,
+    decomposition,
+    difference,
+    headline,
+    size_gap,
+    verdict,
+)
+from lib.evaluation import wilson_interval
+from lib.results import row, table
+from lib.task import BAD_RESULT
+
+
+def cell(method, accuracy, model="S", split="seen", artifact="table_1", problems=1000, **more):
+    low, high = wilson_interval(accuracy * problems, problems)
+    values = {"checker": "strict", "accuracy": accuracy, "low": low, "high": high} | more
+    return row(artifact, method, model=model, split=split, problems=problems, **values)
+
+
+def search(accuracy, depth=1, breadth=32, **more):
+    return cell("self_backtracking", accuracy, N=breadth, b=depth, **more)
+
+
+def verdicts(rows):
+    return claims_table(table(rows)).set_index("claim")["verdict"].to_dict()
+
+
+def test_decomposition_and_size_gap_are_exact():
+    rows = []
+    for model, coverage, accuracy in (("S", 0.9, 0.81), ("L", 0.8, 0.76)):
+        rows.append(search(accuracy, model=model, artifact="figure_4"))
+        rows.append(cell("pass_at_n", coverage, model=model, artifact="figure_4", N=32, b=1))
+    parts = decomposition(table(rows)).set_index("model")
+    assert parts["selection"].to_dict() == {"L": 0.95, "S": 0.9}
+    assert parts.loc["S", "selection_low"] == pytest.approx(wilson_interval(810, 900)[0])
+    gap = size_gap(decomposition(table(rows))).iloc[0]
+    assert gap["gap"] == pytest.approx(-0.05)
+    assert gap["from_coverage"] == pytest.approx(-0.1 * 0.925)
+    assert gap["from_selection"] == pytest.approx(0.05 * 0.85)
+    assert gap["from_coverage"] + gap["from_selection"] == pytest.approx(gap["gap"])
+
+
+def test_difference_is_newcombes():
+    # Newcombe (1998), method 10: 56/70 against 48/80 is 0.2 [0.0524, 0.3339].
+    a, b = (pd.Series(cell("m", s / n, problems=n)) for s, n in ((56, 70), (48, 80)))
+    found = difference("x", a, b)
+    assert (found.low, found.high) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("intervals", "expected"),
+    [
+        ([], "not tested"),
+        ([(0.41, 0.5)], "reproduced"),
+        ([(0.41, 0.5), (0.39, 0.5)], "not reproduced"),
+        ([(-0.3, -0.1)], "reversed"),
+        ([(-0.3, -0.1), (-0.1, 0.1)], "not reproduced"),
+    ],
+)
+def test_verdict(intervals, expected):
+    assert verdict([Difference("x", 0, 0, *each, margin=0.4) for each in intervals]) == expected
+
+
+def test_claims_without_rows_are_not_tested():
+    assert set(verdicts([]).values()) == {"not tested"}
+    assert set(verdicts([cell("sft_greedy", 0.4)]).values()) == {"not tested"}
+
+
+def test_claims_reproduced():
+    rows = []
+    for model, lead in (("S", 0.0), ("L", -0.1)):
+        for split in ("seen", "new"):
+            at = {"model": model, "split": split}
+            rows += [cell("sft_greedy", 0.3 + lead, **at)]
+            rows += [search(0.8 + lead, 0, 8, **at), search(0.82 + lead, 0, 32, **at)]
+            rows += [search(0.8 + lead, 1, 8, **at), search(0.88 + lead, 1, 32, **at)]
+            rows += [cell("best_of_n", a + lead, N=n, **at) for n, a in ((8, 0.5), (32, 0.4))]
+            rows += [
+                cell(
+                    "self_improved_greedy", 0.4 + 0.1 * n + lead, artifact="figure_3", round=n, **at
+                )
+                for n in range(4)
+            ]
+    found = verdicts(rows)
+    assert {number for number, each in found.items() if each == "reproduced"} == {1, 2, 3, 4, 5, 6}
+    assert found[7] == "not tested"
+    evidence = claims_table(table(rows)).set_index("claim")["evidence"]
+    assert "S seen, b=1 N=32: 88.0 against 30.0, +58.0 [+54" in evidence[1]
+
+
+def test_claims_against():
+    rows = [cell("sft_greedy", 0.7), search(0.75), search(0.6, 0)]
+    rows += [search(0.5, split="new"), search(0.9, model="L"), search(0.7, model="L", split="new")]
+    found = verdicts(rows)
+    assert found[1] == "not reproduced"  # a gain, but less than claimed
+    assert found[2] == "reversed"
+    assert found[5] == "reversed"
+    assert found[6] == "reversed"
+
+
+def test_claim_6_shows_who_computes_better():
+    rows = [search(0.8, model=model) for model in ("S", "L")]
+    rows += [
+        cell("sft_greedy", 0.4, model, artifact="figure_5", error=BAD_RESULT, share=share)
+        for model, share in (("S", 0.5), ("L", 0.25))
+    ]
+    evidence = claims_table(table(rows)).set_index("claim")["evidence"][6]
+    assert "seen, SFT greedy with a wrong result in a step: S 30.0, L 15.0" in evidence
+
+
+def test_a_wide_interval_is_not_reproduced():
+    rows = [search(0.8, problems=100), search(0.8, problems=100, split="new")]
+    assert verdicts(rows)[5] == "not reproduced"
+
+
+def test_headline_takes_the_strict_checker_and_the_papers_rule_and_pools_seeds():
+    rows = [
+        search(0.9, selection="first", seed=1),
+        search(0.8, selection="mean_logprob", seed=1),
+        search(0.6, selection="mean_logprob", seed=2),
+        search(0.99, selection="mean_logprob", seed=1, checker="published"),
+    ]
+    (only,) = headline(table(rows)).to_dict("records")
+    assert only["accuracy"] == pytest.approx(0.7) and only["problems"] == 2000
+    assert only["selection"] == "mean_logprob"
+    assert only["low"] == pytest.approx(wilson_interval(1400, 2000)[0])
+
+
+def test_beside_paper():
+    rows = table([search(0.8), search(0.8, breadth=4)])
+    found = beside_paper(rows)["paper"]
+    assert found[0] == 0.7354 and pd.isna(found[1])

@@ -1,0 +1,58 @@
+"""The buffered cache against transformers' own; shared-prefix attention against plain."""
+
+import pytest
+import torch
+from transformers import Cache
+from transformers.cache_utils import DynamicLayer
+
+from lib.cache import BufferedLayer, SharedPrefixCache
+
+
+def test_same_contents_as_transformers_own_cache():
+    generator = torch.Generator().manual_seed(0)
+    buffered, own = Cache(layers=[BufferedLayer()]), Cache(layers=[DynamicLayer()])
+    rows, length = 3, 5
+    for step in range(60):
+        keys, values = torch.randn(2, rows, 2, length, 4, generator=generator)
+        for found, right in zip(
+            buffered.update(keys, values, 0), own.update(keys, values, 0), strict=True
+        ):
+            assert torch.equal(found, right), step
+        length = 1
+        if step % 3:
+            count = int(torch.randint(1, 2 * rows + 2, (1,), generator=generator))
+            indices = torch.randint(0, rows, (count,), generator=generator)
+            rows = count
+            buffered.batch_select_indices(indices)
+            own.batch_select_indices(indices)
+            assert torch.equal(buffered.layers[0].keys, own.layers[0].keys)
+            assert torch.equal(buffered.layers[0].values, own.layers[0].values)
+            assert buffered.get_seq_length() == own.get_seq_length()
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+@pytest.mark.parametrize("padding", [(0, 0, 0), (2, 0, 1)])
+def test_attention_over_shared_prefixes_equals_plain_attention(kv_heads, padding):
+    torch.manual_seed(0)
+    heads, size, length, scaling = 4, 8, 5, 0.3
+    prefilled = Cache(layers=[BufferedLayer()])
+    prefix_key, prefix_value = torch.randn(2, 3, kv_heads, length, size)
+    prefilled.update(prefix_key, prefix_value, 0)
+    owner = torch.tensor([0, 0, 1, 2])
+    cache = SharedPrefixCache(prefilled, torch.tensor(padding)[:, None], owner)
+    new_key, new_value = torch.randn(2, 4, kv_heads, 3, size)
+    cache.update(new_key, new_value, 0)
+    source = torch.tensor([3, 1, 0, 1, 3, 1, 2])
+    cache.batch_select_indices(source)
+    owner = owner[source]
+
+    query = torch.randn(len(source), heads, 1, size)
+    last_key, last_value = torch.randn(2, len(source), kv_heads, 1, size)
+    found = cache.attend(0, query, *cache.update(last_key, last_value, 0), scaling)
+    key = torch.cat([prefix_key[owner], new_key[source], last_key], dim=2)
+    value = torch.cat([prefix_value[owner], new_value[source], last_value], dim=2)
+    visible = torch.arange(length + 4) >= torch.tensor(padding)[owner][:, None]
+    right = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, visible[:, None, None], scale=scaling, enable_gqa=True
+    )
+    torch.testing.assert_close(found, right, atol=1e-5, rtol=1e-5)

@@ -1,0 +1,107 @@
+"""Every figure draws from few rows and from many, clips nothing, and gives the same bytes twice."""
+
+import matplotlib
+import pytest
+
+from lib import plots
+from lib.errors import UserError
+from lib.evaluation import wilson_interval
+from lib.results import row, table
+from lib.task import ERRORS
+
+matplotlib.use("Agg")
+MANIFEST = {"profile": "smoke", "seed": 1, "commit": "abc1234", "data_hash": "feed"}
+
+
+def cell(artifact, method, accuracy, **columns):
+    low, high = wilson_interval(100 * accuracy, 100)
+    shared = {"checker": "strict", "problems": 100, "tokens_per_problem": 20}
+    return row(artifact, method, accuracy=accuracy, low=low, high=high, **(shared | columns))
+
+
+def make_rows(models):
+    made = []
+    for at in ({"model": m, "split": s} for m in models for s in ("seen", "new")):
+        made += [cell("table_1", m, 0.4, **at) for m in ("sft_greedy", "sft_beam")]
+        for breadth in (8, 16):
+            for depth in (0, 1):
+                setting = at | {"N": breadth, "b": depth}
+                made += [
+                    cell(a, "self_backtracking", 0.8, **setting) for a in ("table_1", "figure_4")
+                ]
+                made.append(cell("figure_4", "pass_at_n", 0.9, **setting))
+                for ratio in ("1:0.5", "1:1"):
+                    made.append(cell("table_3", "self_backtracking", 0.7, ratio=ratio, **setting))
+                made += [
+                    cell("figure_13", "self_backtracking", 0.7, temperature=t, **setting)
+                    for t in (0.3, 1.0)
+                ]
+        for number in range(3):
+            made.append(cell("figure_3", "self_improved_greedy", 0.4, round=number, **at))
+            made.append(cell("figure_3", "fresh_solutions_greedy", 0.3, round=number, **at))
+        made += [
+            row("figure_5", "sft_greedy", error=e, share=0.25, accuracy=0.4, **at) for e in ERRORS
+        ]
+    for model in models:
+        made += [
+            row("figure_6", "sft", model=model, stage="trunk", step=n, loss=1 / (n + 1))
+            for n in range(30)
+        ]
+    return table(made)
+
+
+FIGURES = (
+    plots.accuracy_bars,
+    plots.accuracy_by_method,
+    plots.accuracy_against_breadth,
+    plots.self_improvement,
+    plots.error_types,
+    plots.loss_curves,
+    plots.accuracy_against_temperature,
+    plots.accuracy_against_tokens,
+    plots.accuracy_against_ratio,
+)
+ONE, BOTH = make_rows(["S"]), make_rows(["S", "L"])
+
+
+@pytest.mark.parametrize("draw", FIGURES, ids=lambda draw: draw.__name__)
+@pytest.mark.parametrize("rows", [ONE, BOTH], ids=["S", "S and L"])
+def test_figure_is_whole(draw, rows):
+    figure = draw(rows)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    box = legend.get_window_extent()
+    width, height = figure.bbox.width, figure.bbox.height
+    assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= width
+    for axes in figure.axes:
+        tight = axes.get_tightbbox()
+        assert tight.x0 >= -1 and tight.x1 <= width + 1 and tight.y1 <= height + 1
+        assert tight.y0 >= box.y1 - 1  # the legend stands below every panel
+        sizes = [text.get_fontsize() for text in [*axes.texts, *axes.get_xticklabels()]]
+        assert min(sizes, default=9) >= 9
+
+
+@pytest.mark.parametrize("draw", FIGURES, ids=lambda draw: draw.__name__)
+def test_figure_without_rows_says_so(draw):
+    with pytest.raises(UserError, match="have no rows"):
+        draw(table([]))
+    with pytest.raises(UserError, match="have no rows"):
+        draw(table([row("audit", "self_backtracking", accuracy=0.5)]))
+
+
+def test_bars_have_the_rows_heights_and_the_papers_numbers():
+    panel = plots.accuracy_bars(ONE).axes[0]
+    heights = sorted(bar.get_height() for bar in panel.patches)
+    assert heights == [0.4, 0.4, 0.8, 0.8]
+    drawn = [list(line.get_ydata()) for line in panel.lines if line.get_marker() == "D"]
+    assert sorted(drawn[0])[:2] == [0.286, 0.3168]
+
+
+def test_saved_figure_repeats_and_says_what_made_it(tmp_path):
+    first = plots.save_figure(plots.accuracy_bars(ONE), tmp_path / "a", "table_1", MANIFEST)
+    second = plots.save_figure(plots.accuracy_bars(ONE), tmp_path / "b", "table_1", MANIFEST)
+    assert [path.name for path in first] == ["table_1.png", "table_1.svg"]
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+        assert b"profile smoke, seed 1, commit abc1234, data feed" in one.read_bytes()
+    assert b"<dc:date>" not in first[1].read_bytes()

@@ -1,0 +1,177 @@
+"""Profiles: those that ship load, and every mistake in one is named in one line."""
+
+import re
+import tomllib
+from copy import deepcopy
+
+import pytest
+
+from lib import profiles, task
+from lib.errors import UserError
+from lib.profiles import PROFILES, load_profile, profile_names
+
+SMOKE = tomllib.loads((PROFILES / "smoke.toml").read_text())
+
+
+def toml(value) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key} = {toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value!r}" if isinstance(value, str) else str(value)
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Loads smoke with some keys changed (dotted name, value; None deletes)."""
+
+    def load(changes):
+        table = deepcopy(SMOKE)
+        for name, value in changes.items():
+            *path, key = name.split(".")
+            place = table
+            for part in path:
+                place = place.setdefault(part, {})
+            if value is None:
+                del place[key]
+            else:
+                place[key] = value
+        file = tmp_path / "mine.toml"
+        file.write_text("\n".join(f"{key} = {toml(value)}" for key, value in table.items()))
+        return load_profile(str(file))
+
+    return load
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in PROFILES.glob("*.toml")))
+def test_every_shipped_profile_loads(name):
+    profile = load_profile(name)
+    assert profile.name == name and profile.description
+    assert profile.load_task().step_end == "\n"
+    assert name in profile_names()
+
+
+def test_a_file_of_ones_own(load):
+    profile = load({"search.temperature": 1, "search.breadths": [2]})
+    assert profile.name == "mine"
+    assert profile.search.temperature == 1.0 and profile.search.breadths == (2,)
+    assert isinstance(profile.search.temperature, float)
+
+
+def test_unknown_profiles_are_answered_with_the_known():
+    for name in ("cup", "", "cup.toml", "../profiles/cup", "a" * 300, "nul\0"):
+        with pytest.raises(UserError) as error:
+            load_profile(name)
+        assert str(error.value).endswith("no such profile; choose one of cpu, smoke") or (
+            "cpu" in str(error.value) and "smoke" in str(error.value)
+        )
+        assert "\n" not in str(error.value)
+
+
+MISTAKES = {
+    # Keys
+    "search.bredths": ([1], "no such key; choose from breadths, depths"),
+    "serach": ({}, "no such key"),
+    "name": ("../../elsewhere", "no such key"),
+    "models.S.size": (1, "no such key"),
+    "training.branch.lr": (1.0, "no such key"),
+    "task.settings.operators": ("+-", "no such key"),
+    "data.test_problems": (None, "missing"),
+    "improvement.recipe": (None, "missing"),
+    "task.settings.held_out": (None, "missing"),
+    "models": (None, "missing"),
+    # Types
+    "data": (3, "must be a table"),
+    "models.S": ("small", "must be a table"),
+    "data.train_problems": (1.5, "must be int"),
+    "search.breadths": (16, "must be a list"),
+    "search.depths": ([0, "one"], "must be int"),
+    "search.temperatures": (["hot"], "must be float"),
+    "traces.mix": ("1:1", "must be float"),
+    "training.trunk.compile": (1, "must be bool"),
+    "training.trunk.batch_size": (True, "must be int"),
+    "description": (4, "must be str"),
+    "task.settings": ([], "must be a table"),
+    "task.settings.numbers": ("four", "must be int"),
+    # Values
+    "data.validation_problems": (0, "at least 1"),
+    "traces.loss": ("both", "paper or honest"),
+    "traces.near_miss": (1.5, "from 0 to 1"),
+    "models.M": ({"trunk_examples": 1, "branch_examples": 1}, "S or L"),
+    "models.S.path": ("./folder", "a path or a size"),
+    "models.S.heads": (0, "a path or a size"),
+    "models.S.hidden_size": (90, "divide"),
+    "models.S.trunk_examples": (0, "more than 0"),
+    "models.S.branch_examples": (0, "more than 0"),
+    "training.branch.optimizer": ("sgd", "choose one of adamw, muon"),
+    "training.branch.schedule": ("step", "choose one of cosine"),
+    "training.branch.learning_rate": (-1.0, "more than 0"),
+    "training.trunk.batch_size": (0, "at least 1"),
+    "training.trunk.epochs": (0.0, "more than 0"),
+    "training.trunk.save_steps": (0, "at least 1"),
+    "training.trunk.warmup_steps": (-1, "at least 0"),
+    "training.branch.verdict_weight": (-1.0, "at least 0"),
+    "improvement.recipe.weight_decay": (-0.1, "at least 0"),
+    "search.selection": ("best", "mean_logprob"),
+    "search.beams": (0, "at least 1"),
+    "search.temperature": (0.0, "more than 0"),
+    "improvement.rounds": (-1, "at least 0"),
+    "improvement.problems": (0, "at least 1"),
+    "improvement.breadth": (0, "at least 1"),
+    "improvement.depth": (-1, "at least 0"),
+    "improvement.temperature": (0.0, "more than 0"),
+    "task.module": ("lib.nosuch", "no task there"),
+    # The task's own
+    "task.settings.max_number": (0, "from 1 to 999"),
+    "task.settings.target_high": (0, "at least target_low"),
+    "task.settings.max_result": (10, "at least target_high"),
+}
+
+
+@pytest.mark.parametrize("key", MISTAKES)
+def test_mistakes_are_named(load, key):
+    value, right = MISTAKES[key]
+    with pytest.raises(UserError) as error:
+        load({key: value})
+    message = str(error.value)
+    assert "\n" not in message and message.startswith("mine.toml: ")
+    assert key in message or key.rpartition(".")[2] in message
+    assert right in message, message
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "right"),
+    [
+        ("search.breadths", [], "not empty"),
+        ("search.breadths", [0], "at least 1 each"),
+        ("search.depths", [-1], "at least 0 each"),
+        ("search.temperatures", [0.5, 0.0], "more than 0"),
+        ("traces.mix", 0.0, "more than 0"),
+        ("traces.mix", float("nan"), "more than 0"),
+        ("search.temperature", float("inf"), "more than 0"),
+        ("training.trunk.learning_rate", float("nan"), "more than 0"),
+        ("models", {}, "a table with S"),
+        ("task.module", "lib.store", "no task there"),
+        ("task.settings.held_out", 0.999, "leaves at least one target on either side"),
+        ("task.settings.held_out", 1.5, "between 0 and 1"),
+    ],
+)
+def test_more_mistakes(load, key, value, right):
+    with pytest.raises(UserError, match=rf"^mine\.toml: .*{re.escape(right)}") as error:
+        load({key: value})
+    assert "\n" not in str(error.value) and key in str(error.value)
+
+
+@pytest.mark.parametrize("data", [b"[task", b"a = 1\na = 2", b"\xff\xfe", b"\0", b""])
+def test_files_that_are_no_profile(tmp_path, data):
+    file = tmp_path / "mine.toml"
+    file.write_bytes(data)
+    with pytest.raises(UserError, match=r"mine\.toml: ") as error:
+        load_profile(str(file))
+    assert "\n" not in str(error.value)
+
+
+def test_the_constants_are_the_paper_s():
+    assert set(profiles.MODEL_NAMES) == {"S", "L"} and task.BACKTRACK == "<backtrack>"

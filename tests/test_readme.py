@@ -1,0 +1,96 @@
+"""The README's section: a round trip on a temporary repository, and bytes that repeat."""
+
+import pytest
+
+from lib.errors import UserError
+from lib.evaluation import wilson_interval
+from lib.readme import BEGIN, DRAWINGS, END, draw_all, main, render, updated
+from lib.results import row, table, write_results
+
+MANIFEST = {
+    "profile": "smoke",
+    "seed": 1,
+    "commit": "abc1234",
+    "data_hash": "feed",
+    "hardware": {"processor": "Example CPU", "cores": 2},
+    "durations_s": {"data": 10, "training": 290},
+}
+
+
+def cell(artifact, method, accuracy, **columns):
+    low, high = wilson_interval(100 * accuracy, 100)
+    shared = {"model": "S", "checker": "strict", "problems": 100, "tokens_per_problem": 30}
+    return row(artifact, method, accuracy=accuracy, low=low, high=high, **(shared | columns))
+
+
+@pytest.fixture
+def rows():
+    made = []
+    for split in ("seen", "new"):
+        made.append(cell("table_1", "sft_greedy", 0.3, split=split))
+        made.append(cell("table_1", "self_backtracking", 0.86, split=split, N=32, b=1))
+    return table(made)
+
+
+@pytest.fixture
+def repository(tmp_path, rows):
+    (tmp_path / "README.md").write_text(f"# Title\n\n{BEGIN}\nold\n{END}\n\nThe rest.\n")
+    write_results(tmp_path / "figures" / "smoke" / "results.json", MANIFEST, rows)
+    return tmp_path
+
+
+def test_render(rows):
+    text = render(MANIFEST, rows)
+    assert "`make reproduce PROFILE=smoke` on Example CPU (2 cores) in 5 min; seed 1" in text
+    assert "| SFT, greedy | **30.0** [21.9, 39.6] (paper 28.6) |" in text
+    assert "| Self-Backtracking b=1 N=32 | **86.0** [77.9, 91.5] (paper 73.5) |" in text
+    assert "| **reproduced** |" in text and "L, seen" not in text
+    assert "](figures/smoke/table_1.png)" in text and "figure_4.png" not in text
+    assert text == render(MANIFEST, rows.sample(frac=1, random_state=0))
+
+
+def test_render_without_rows():
+    assert "not tested" in render({"profile": "cpu"}, table([]))
+
+
+def test_round_trip(repository):
+    readme = repository / "README.md"
+    assert main(["--profile", "smoke", "--check"], repository) == 1
+    assert "old" in readme.read_text()
+    assert main(["--profile", "smoke"], repository) == 0
+    text = readme.read_text()
+    assert text.startswith(f"# Title\n\n{BEGIN}\n\nMade by") and text.endswith("The rest.\n")
+    assert "old" not in text
+    figures = {
+        path.name: path.read_bytes() for path in (repository / "figures" / "smoke").iterdir()
+    }
+    assert {"table_1.png", "table_1.svg", "tokens.png", "methods.svg"} <= set(figures)
+    assert main(["--profile", "smoke", "--check"], repository) == 0
+    assert main(["--profile", "smoke"], repository) == 0
+    assert readme.read_text() == text
+    for path in (repository / "figures" / "smoke").iterdir():
+        assert path.read_bytes() == figures[path.name], path.name
+
+
+def test_mistakes_are_one_line(repository, capsys):
+    for arguments, message in (
+        (["--profile", "cpu"], "no results yet"),
+        (["--profile", "../x"], "not a profile's name"),
+    ):
+        assert main(arguments, repository) == 1
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    (repository / "README.md").write_text("no markers\n")
+    assert main(["--profile", "smoke"], repository) == 1
+    assert "README.md: it must have the line" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["", f"{END}{BEGIN}", f"{BEGIN}{BEGIN}{END}"])
+def test_markers_must_be_there_once_and_in_order(text):
+    with pytest.raises(UserError, match="once"):
+        updated(text, "section")
+
+
+def test_no_figure_without_rows(tmp_path):
+    assert draw_all(table([]), MANIFEST, tmp_path) == []
+    assert len({drawing.name for drawing in DRAWINGS}) == len(DRAWINGS)

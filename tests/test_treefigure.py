@@ -1,0 +1,43 @@
+import xml.etree.ElementTree as xml
+
+import pytest
+from hand_made_tree import PROBLEM, make_tree
+
+from lib.annotation import annotate
+from lib.errors import UserError
+from lib.treefigure import chosen_nodes, draw_tree, save_tree
+from lib.treeview import Rule, describe
+
+
+@pytest.fixture
+def view():
+    tree = make_tree()
+    return describe(tree, annotate(tree, PROBLEM), [Rule("vote", "Vote", {}, 3)], title="$2$ <3>")
+
+
+def test_svg_holds_every_label_as_text_and_is_repeatable(view, tmp_path):
+    path = save_tree(view, tmp_path / "tree.svg", truth=True)
+    texts = [element.text for element in xml.parse(path).iter() if element.tag.endswith("text")]
+    for node in view.nodes:
+        assert node["label"] in texts
+        assert not node["edge"] or node["edge"] in texts
+    assert "$2$ <3>" in texts and "✗" in texts
+    assert save_tree(view, tmp_path / "again.svg", truth=True).read_bytes() == path.read_bytes()
+
+
+def test_png_and_pdf(view, tmp_path):
+    assert save_tree(view, tmp_path / "tree.png").read_bytes().startswith(b"\x89PNG")
+    assert save_tree(view, tmp_path / "tree.pdf").read_bytes().startswith(b"%PDF")
+    assert draw_tree(view)._repr_png_().startswith(b"\x89PNG")
+
+
+def test_chosen_path(view):
+    assert chosen_nodes(view) == chosen_nodes(view, "vote") == {0, 1, 2, 3}
+    with pytest.raises(UserError, match="choose one of vote"):
+        chosen_nodes(view, "best")
+
+
+def test_unknown_format_writes_nothing(view, tmp_path):
+    with pytest.raises(UserError, match="choose one of svg, png, pdf"):
+        save_tree(view, tmp_path / "tree.gif")
+    assert list(tmp_path.iterdir()) == []
