@@ -35,7 +35,7 @@ def format_duration(seconds: float) -> str:
 def speeds(experiment: Experiment, sizes: ModelSettings) -> tuple[int, float, float]:
     """Parameters, training examples/s and sampled tokens/s of a from-scratch model, untrained."""
     tokenizer = build_tokenizer(experiment.task.pieces)
-    model = build_model(tokenizer, sizes.hidden_size, sizes.layers, sizes.heads, 0)
+    model = build_model(tokenizer, *sizes.size, 0)
     model = model.to(hardware.device())
     recipe = experiment.profile.training.branch
     traces = experiment.task.optimal_traces(experiment.problems("train", 0, recipe.batch_size))
@@ -52,7 +52,7 @@ def speeds(experiment: Experiment, sizes: ModelSettings) -> tuple[int, float, fl
         optimizer.zero_grad()
     examples_per_s = WARM_UP_STEPS * recipe.batch_size / (time.monotonic() - start)
     torch.manual_seed(0)
-    model = build_model(tokenizer, sizes.hidden_size, sizes.layers, sizes.heads, 0)
+    model = build_model(tokenizer, *sizes.size, 0)
     sampler = make_sampler(model.to(hardware.device()), tokenizer, experiment.task, 16)
     prompts = experiment.task.prompts(experiment.problems("train", 0, WARM_UP_PROBLEMS))
     prefixes = encode_prompts(tokenizer, prompts)

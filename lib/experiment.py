@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from lib import decoding, hardware, store, training
 from lib.models import build_model, load_model, load_tokenizer, resize_embeddings
 from lib.profiles import ROOT, Profile, load_profile
-from lib.sampler import CacheSampler
+from lib.sampler import CacheSampler, step_end_ids
 from lib.search import search_to_file
 from lib.store import Artifact, Run
 from lib.task import Task
@@ -138,7 +138,7 @@ class Experiment:
         parent = None if stage == "trunk" or sizes.path else self.checkpoint(model, "trunk")
         inputs = {
             "data": self.data.key,
-            "parent": parent.key if parent else asdict(sizes),
+            "parent": parent.key if parent else (sizes.path, *sizes.size),
             "traces": asdict(self.profile.traces) if stage == "backtracking" else None,
             "examples": sizes.trunk_examples if stage == "trunk" else sizes.branch_examples,
             "recipe": asdict(recipe),
@@ -163,8 +163,7 @@ class Experiment:
             resize_embeddings(pretrained, tokenizer)
             return pretrained, tokenizer
         tokenizer = build_tokenizer(self.task.pieces)
-        size = (sizes.hidden_size, sizes.layers, sizes.heads)
-        return build_model(tokenizer, *size, self.seed), tokenizer
+        return build_model(tokenizer, *sizes.size, self.seed), tokenizer
 
     def train(
         self,
@@ -179,7 +178,7 @@ class Experiment:
         def make(folder: Path) -> None:
             model, tokenizer = start()
             traces = encode(tokenizer)
-            with tqdm(desc=name, unit="step") as bar:
+            with progress_bar(name, "step") as bar:
 
                 def progress(step: int, last: int, loss: float) -> None:
                     bar.total = last
@@ -192,7 +191,8 @@ class Experiment:
 
     def loss_curve(self, checkpoint: Artifact) -> pd.DataFrame:
         """A checkpoint's training loss: columns step, examples, loss."""
-        return pd.DataFrame(store.read_json(checkpoint.path / "loss.json"))
+        rows = store.read_json(checkpoint.path / "loss.json")
+        return pd.DataFrame(rows, columns=["step", "examples", "loss"])
 
     # Inference -----------------------------------------------------------------------------------
 
@@ -228,7 +228,7 @@ class Experiment:
             model, tokenizer = self.load(checkpoint)
             sampler = make_sampler(model, tokenizer, self.task, self.max_new_tokens(tokenizer))
             label = f"search N={breadth} b={depth} T={temperature}"
-            with tqdm(total=len(prompts), desc=label, unit="problem") as bar:
+            with progress_bar(label, "problem", len(prompts)) as bar:
                 search_to_file(
                     folder / "trees.jsonl",
                     sampler,
@@ -269,6 +269,11 @@ class Experiment:
         return pd.DataFrame(store.read_json(made.path / "decoded.json"))
 
 
+def progress_bar(label: str, unit: str, total: int | None = None) -> tqdm:
+    """A plain text bar: a notebook's widget would not reach the terminal of a headless run."""
+    return tqdm(desc=label, unit=unit, total=total, mininterval=5, ncols=100, ascii=True)
+
+
 def commit() -> str:
     """The repository's commit, `-dirty` where files differ from it; empty outside a repository."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
@@ -280,14 +285,12 @@ def commit() -> str:
 
 
 def make_sampler(model: torch.nn.Module, tokenizer, task: Task, limit: int) -> CacheSampler:
-    """A checkpoint's sampler; a step ends at every token whose text ends in `step_end`."""
-    texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
-    ends = [token for token, text in enumerate(texts) if text.endswith(task.step_end)]
+    """A checkpoint's sampler, by the task's step end."""
     return CacheSampler(
         model,
         tokenizer.eos_token_id,
         backtrack_id(tokenizer),
-        ends,
+        step_end_ids(tokenizer, task.step_end),
         limit,
         tokenizer.pad_token_id,
     )

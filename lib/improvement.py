@@ -30,7 +30,7 @@ def correct_responses(
 
     The checker filters training data here, as in the paper; it never chooses a measured answer.
     """
-    rows = problems.to_dict("records")
+    rows = problems.itertuples(index=False)
     found = []
     for index, (tree, row) in enumerate(zip(trees, rows, strict=True)):
         for path in sorted(paths(tree), key=lambda path: (-path.mean_logprob, path.leaf)):

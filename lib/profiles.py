@@ -7,6 +7,8 @@ be right.
 
 from __future__ import annotations
 
+import math
+import os
 import tomllib
 import types
 import typing
@@ -16,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from lib.errors import UserError
+from lib.models import heads_fit
+from lib.selection import SELECTION_RULES
 from lib.task import Task, load_task
 from lib.traces import LOSSES
 from lib.training import Recipe
@@ -62,6 +66,11 @@ class ModelSettings:
     hidden_size: int = 0
     layers: int = 0
     heads: int = 0
+
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Width, layers and heads, as `lib.models.build_model` takes them."""
+        return self.hidden_size, self.layers, self.heads
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,7 @@ def profile_names() -> list[str]:
 def load_profile(name: str) -> Profile:
     """The profile called `name`, or the one in the TOML file at the path `name`."""
     path = Path(name) if name.endswith(".toml") else PROFILES / f"{name}.toml"
-    if not path.is_file():
+    if not os.path.isfile(path):  # unlike Path's, it takes any name
         choices = ", ".join(profile_names())
         raise UserError(f"PROFILE={name}: no such profile; choose one of {choices}")
     try:
@@ -131,6 +140,8 @@ def load_profile(name: str) -> Profile:
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: not a TOML file ({error})") from error
     try:
+        if "name" in table:
+            raise UserError("name: no such key; a profile is called after its file")
         profile = _build(Profile, {"name": path.stem, **table}, "")
         _check(profile)
         profile.load_task()
@@ -148,25 +159,45 @@ def _check(profile: Profile) -> None:
         demand(f"data.{key}", value, value >= 1, "at least 1")
     traces, search, improvement = profile.traces, profile.search, profile.improvement
     demand("traces.loss", traces.loss, traces.loss in LOSSES, " or ".join(LOSSES))
-    demand("traces.mix", traces.mix, traces.mix > 0, "more than 0")
+    demand("traces.mix", traces.mix, 0 < traces.mix < math.inf, "more than 0")
     demand("traces.near_miss", traces.near_miss, 0 <= traces.near_miss <= 1, "from 0 to 1")
     demand("models", list(profile.models), "S" in profile.models, "a table with S, and L if wanted")
     for name, model in profile.models.items():
         demand("models", name, name in MODEL_NAMES, " or ".join(MODEL_NAMES))
         sized = min(model.hidden_size, model.layers, model.heads) > 0
         demand(
-            f"models.{name}", model.path, sized != bool(model.path), "a path or a size, not both"
+            f"models.{name}",
+            {key: getattr(model, key) for key in ("path", "hidden_size", "layers", "heads")},
+            sized != bool(model.path),
+            "a path or a size, not both",
+        )
+        demand(
+            f"models.{name}.hidden_size",
+            model.hidden_size,
+            not sized or heads_fit(model.hidden_size, model.heads),
+            f"what its {model.heads} heads divide into even sizes",
         )
         tested, most = model.test_problems, profile.data.test_problems
         demand(f"models.{name}.test_problems", tested, 1 <= tested <= most, f"from 1 to {most}")
-        examples = model.trunk_examples if sized else model.branch_examples
-        demand(f"models.{name}.examples", examples, examples > 0, "more than 0")
+        for key in ("trunk_examples", "branch_examples"):
+            least = 0 if key == "trunk_examples" and model.path else 1
+            value = getattr(model, key)
+            demand(f"models.{name}.{key}", value, value >= least, f"at least {least}")
     for key in ("breadths", "depths", "temperatures"):
         demand(f"search.{key}", getattr(search, key), len(getattr(search, key)) > 0, "not empty")
     demand("search.breadths", search.breadths, min(search.breadths) >= 1, "at least 1 each")
     demand("search.depths", search.depths, min(search.depths) >= 0, "at least 0 each")
-    demand("search.temperature", search.temperature, search.temperature > 0, "more than 0")
-    demand("improvement.rounds", improvement.rounds, improvement.rounds >= 0, "at least 0")
+    for value in search.temperatures:
+        demand("search.temperatures", value, 0 < value < math.inf, "more than 0 each")
+    demand("search.beams", search.beams, search.beams >= 1, "at least 1")
+    rules = ", ".join(SELECTION_RULES)
+    demand("search.selection", search.selection, search.selection in SELECTION_RULES, rules)
+    for key, settings in (("search", search), ("improvement", improvement)):
+        value = settings.temperature
+        demand(f"{key}.temperature", value, 0 < value < math.inf, "more than 0")
+    for key, least in (("rounds", 0), ("problems", 1), ("breadth", 1), ("depth", 0)):
+        value = getattr(improvement, key)
+        demand(f"improvement.{key}", value, value >= least, f"at least {least}")
 
 
 def _build(cls: type, table: Any, where: str) -> Any:

@@ -18,6 +18,7 @@ import nbformat
 import papermill
 from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
 
 from lib import store
 from lib.errors import UserError
@@ -43,6 +44,8 @@ def run_notebook(experiment: Experiment, name: str) -> float:
     folder = experiment.run.folder / "notebooks"
     folder.mkdir(parents=True, exist_ok=True)
     output = folder / f"{name}.ipynb"
+    config = Config()
+    config.KernelManager.transport = "ipc"  # no port is opened
     start = time.monotonic()
     try:
         papermill.execute_notebook(
@@ -54,15 +57,28 @@ def run_notebook(experiment: Experiment, name: str) -> float:
             progress_bar=False,
             log_output=True,
             stderr_file=sys.stderr,
+            config=config,
         )
     except PapermillExecutionError as error:
         raise UserError(
             f"notebooks/{name}.ipynb, cell {error.cell_index}: {error.ename}: {error.evalue}\n"
             f"  what was made is kept; the same command goes on from there (see {output})"
         ) from error
-    html, _ = HTMLExporter().from_notebook_node(nbformat.read(output, as_version=4))
+    executed = nbformat.read(output, as_version=4)
+    keep_last_progress(executed)
+    store.write_atomic(output, nbformat.writes(executed))
+    html, _ = HTMLExporter().from_notebook_node(executed)
     store.write_atomic(output.with_suffix(".html"), html)
     return time.monotonic() - start
+
+
+def keep_last_progress(notebook: nbformat.NotebookNode) -> None:
+    """Of each progress bar, keep what a terminal would show in the end."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if output.output_type == "stream":
+                lines = output.text.split("\n")
+                output.text = "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in lines)
 
 
 def reproduce(experiment: Experiment) -> None:

@@ -40,7 +40,8 @@ class Task(Protocol):
 
     Text is `prompt + step + step_end + step + step_end + ... + goal`; a wrong path ends in
     `<backtrack>` in place of the goal. Problems are DataFrames with a `split` column (`train`,
-    `validation`, `seen`, `new`); every other column belongs to the task.
+    `validation`, `seen`, `new`); every other column belongs to the task. A checker's `problem` is
+    one row of such a table, as `itertuples` gives it.
     """
 
     name: str
@@ -68,6 +69,6 @@ def load_task(module: str, settings: Mapping[str, Any]) -> Task:
     """Import `module` and return its `make_task(settings)`; `UserError` if there is none."""
     try:
         make_task = importlib.import_module(module).make_task
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"task.module = {module!r}: no task there ({error})") from error
     return make_task(settings)

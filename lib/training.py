@@ -160,7 +160,9 @@ class Progress(TrainerCallback):
             self.report(state.global_step, state.max_steps, logs["loss"])
 
 
-def training_arguments(recipe: Recipe, folder: Path, seed: int) -> TrainingArguments:
+def training_arguments(
+    recipe: Recipe, folder: Path, seed: int, log_steps: int
+) -> TrainingArguments:
     """Trainer's settings for a recipe on this machine's hardware."""
     on_gpu = hardware.device() == "cuda"
     bfloat16 = hardware.has_bfloat16(hardware.device())
@@ -178,7 +180,7 @@ def training_arguments(recipe: Recipe, folder: Path, seed: int) -> TrainingArgum
         adam_beta2=0.95 if recipe.optimizer == "muon" else 0.999,
         bf16=bfloat16,
         torch_compile=compiled,
-        logging_steps=5,
+        logging_steps=log_steps,
         save_steps=recipe.save_steps,
         save_total_limit=2,
         seed=seed,
@@ -215,6 +217,7 @@ def train(
     folder: Path,
     seed: int,
     progress: Callable[[int, int, float], None] | None = None,
+    log_steps: int = 5,
 ) -> pd.DataFrame:
     """Train `model` and leave it in `folder`; returns the loss curve (step, examples, loss).
 
@@ -230,7 +233,7 @@ def train(
     model.config.use_cache = False
     trainer = WeightedTrainer(
         model=model,
-        args=training_arguments(recipe, folder, seed),
+        args=training_arguments(recipe, folder, seed, log_steps),
         train_dataset=traces,
         data_collator=lambda examples: collate(
             examples, tokenizer.pad_token_id, recipe.verdict_weight

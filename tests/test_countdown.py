@@ -2,7 +2,7 @@
 
 from collections import Counter
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache
 from itertools import permutations
 
 import numpy as np
@@ -29,7 +29,7 @@ from lib.task import BAD_FORMAT, BAD_RESULT, ERRORS, NOT_REACHED, UNKNOWN_NUMBER
 GOAL = "Goal Reached!"
 
 
-@lru_cache(maxsize=None)
+@cache
 def every_result(numbers: tuple[int, ...]) -> frozenset[int]:
     """All that `numbers` combine into, by fractions and ordered pairs: slow, and nothing shared."""
     if len(numbers) == 1:
@@ -157,9 +157,10 @@ def test_parse_step_reads_only_what_it_would_write(line):
 
 @pytest.mark.parametrize(
     "line",
-    ["", "3+4", "3+4=", "=7", "3+4=7 ", " 3+4=7", "3 + 4 = 7", "03+4=7", "3+4=07", "-3+4=1", "+3+4=7",
-     "3-4=-1", "3+4=7=7", "3+4+5=12", "3^4=81", "3x4=12", "3/4=0.75", "٣+4=7", "²+4=6", "3+4=7\n",
-     "3+4=7\0", "3+4=7\r", "3−4=1", "1e1+4=14", "9999999999999999999+1=2", GOAL, "<backtrack>"],
+    ["", "3+4", "3+4=", "=7", "3+4=7 ", " 3+4=7", "3 + 4 = 7", "03+4=7", "3+4=07", "-3+4=1",
+     "+3+4=7", "3-4=-1", "3+4=7=7", "3+4+5=12", "3^4=81", "3x4=12", "3/4=0.75", "٣+4=7", "²+4=6",
+     "3+4=7\n", "3+4=7\0", "3+4=7\r", "3−4=1", "1e1+4=14", "9999999999999999999+1=2",
+     GOAL, "<backtrack>"],
 )  # fmt: skip
 def test_lines_that_are_no_steps(line):
     assert parse_step(line) is None

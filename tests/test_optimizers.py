@@ -81,7 +81,7 @@ def test_the_rest_moves_as_adamw_moves_it():
 
 
 def test_muon_moves_a_matrix_by_the_usual_size():
-    model, optimizer = model_and_optimizer(weight_decay=0.0)
+    _, optimizer = model_and_optimizer(weight_decay=0.0)
     for shape in ((16, 64), (64, 16)):
         weight = next(p for p in optimizer.param_groups[0]["params"] if p.shape == shape)
         before = weight.detach().clone()

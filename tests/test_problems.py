@@ -36,7 +36,7 @@ def test_counts_and_ranges(made):
     assert numbers.min() >= 1 and numbers.max() <= settings.max_number
     assert table.target.between(settings.target_low, settings.target_high).all()
     results = [int(line.split("=")[1]) for text in table.solution for line in text.split("\n")]
-    assert 1 <= min(results) and max(results) <= settings.max_result
+    assert min(results) >= 1 and max(results) <= settings.max_result
 
 
 def test_every_solution_passes_the_strict_checker(made):
@@ -73,7 +73,9 @@ def test_same_seed_same_problems(made):
 def test_more_training_problems_leave_the_test_sets_as_they_were():
     few, many = (make_problems(SMALL, {**COUNTS, "train": n}, 3) for n in (10, 2_000))
     for split in ("new", "seen", "validation"):
-        assert few[few.split == split].solution.tolist() == many[many.split == split].solution.tolist()
+        assert (
+            few[few.split == split].solution.tolist() == many[many.split == split].solution.tolist()
+        )
 
 
 def test_keys_ignore_order_and_nothing_else():
@@ -104,7 +106,7 @@ def test_a_small_task_can_be_used_up():
     table = make_problems(settings, counts, 0)
     pairs = zip(table.numbers, table.target, strict=True)
     assert {(*sorted(numbers), target) for numbers, target in pairs} == there
-    with pytest.raises(UserError, match="^train: "):
+    with pytest.raises(UserError, match=r"^train: "):
         make_problems(settings, {**counts, "train": counts["train"] + 1}, 0)
 
 

@@ -188,7 +188,5 @@ def test_bad_traces_are_named(digits):
 
 
 def test_the_longest_response_fits(digits):
-    longest = max(
-        len(digits(text.split("###Response:\n")[1])["input_ids"]) for text in TRACES.text
-    )
+    longest = max(len(digits(text.split("###Response:\n")[1])["input_ids"]) for text in TRACES.text)
     assert longest < TASK.max_response_tokens

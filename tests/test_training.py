@@ -63,7 +63,7 @@ def test_collate():
 
 
 def trainer(recipe, folder, **options):
-    arguments = training_arguments(recipe, folder, 0)
+    arguments = training_arguments(recipe, folder, 0, log_steps=5)
     for key, value in options.items():
         setattr(arguments, key, value)
     made = WeightedTrainer(
@@ -187,9 +187,9 @@ def test_the_fast_path_follows_the_processor(tmp_path, monkeypatch):
     for fast in (False, True):
         monkeypatch.setattr(hardware, "has_bfloat16", lambda device, fast=fast: fast)
         monkeypatch.setattr(hardware, "can_compile", lambda fast=fast: fast)
-        made = training_arguments(replace(RECIPE, compile=True), tmp_path, 0)
+        made = training_arguments(replace(RECIPE, compile=True), tmp_path, 0, log_steps=5)
         assert (made.bf16, made.torch_compile) == (fast, fast)
-        assert not training_arguments(RECIPE, tmp_path, 0).torch_compile
+        assert not training_arguments(RECIPE, tmp_path, 0, log_steps=5).torch_compile
 
 
 def test_pad_multiple_keeps_shapes_few():

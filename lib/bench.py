@@ -1,0 +1,228 @@
+"""`make bench`: speeds on this machine, each beside its plain counterpart, measured in one run.
+
+Takes nothing; prints rates and ratios: the problem generator, traces, training (transformers'
+Trainer as it comes against ours, same model and data), and search (one problem at a time with
+`generate(num_beams=N, do_sample=True)` against ours, same checkpoint). Machines are noisy: quote
+the ratios.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import torch
+from transformers import (
+    DataCollatorForSeq2Seq,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainingArguments,
+)
+
+from lib import hardware
+from lib.errors import UserError
+from lib.experiment import make_sampler
+from lib.models import build_model, load_model, load_tokenizer, parameter_count
+from lib.problems import Settings, make_problems
+from lib.profiles import ROOT, Profile, load_profile
+from lib.sampler import step_end_ids
+from lib.search import search
+from lib.task import Task
+from lib.tokenization import (
+    TokenizedTraces,
+    backtrack_id,
+    build_tokenizer,
+    encode_prompts,
+    encode_traces,
+)
+from lib.training import Recipe, train
+
+PAPER_TASK = Settings(4, 99, 10, 100, 9999, 0.1)
+CHECKPOINT = ROOT / "models" / "countdown-s"
+TRAINING_STEPS, COMPILE_STEPS, BATCH_SIZE = 12, 4, 128
+SEARCH_PROBLEMS, PLAIN_PROBLEMS = 256, 8
+
+
+def rate(function: Callable[[], object], count: int) -> float:
+    """Items a second of one call that handles `count` of them."""
+    start = time.perf_counter()
+    function()
+    return count / (time.perf_counter() - start)
+
+
+def bench_data(task: Task, problems: int = 200_000) -> list[str]:
+    """Problems and traces a second, on one core."""
+    table = make_problems(PAPER_TASK, {"train": 20_000}, 0)
+    made = rate(lambda: make_problems(PAPER_TASK, {"train": problems}, 1), problems)
+    optimal = rate(lambda: task.optimal_traces(table), len(table))
+    wrong = rate(lambda: task.backtracking_traces(table, 0, "honest", 0.3), len(table))
+    return [
+        f"problem generator   {made:10,.0f} problems/s (4 numbers to 99, each with a solution)",
+        f"D_op traces         {optimal:10,.0f} examples/s",
+        f"D_back traces       {wrong:10,.0f} examples/s",
+    ]
+
+
+class StepTimes:
+    """Seconds from the first counted step to the last."""
+
+    def __init__(self, skip: int) -> None:
+        self.skip, self.times = skip, []
+
+    def __call__(self, step: int, last: int, loss: float) -> None:
+        self.times.append((step, time.perf_counter()))
+
+    def examples_per_s(self) -> float:
+        (first, start), *_, (last, end) = [t for t in self.times if t[0] >= self.skip]
+        return (last - first) * BATCH_SIZE / (end - start)
+
+
+def train_plainly(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, traces: TokenizedTraces
+) -> float:
+    """Examples/s of transformers' Trainer with its defaults: float32, SDPA, AdamW, padded."""
+    examples = [
+        {"input_ids": ids.tolist(), "labels": ids.tolist(), "attention_mask": [1] * len(ids)}
+        for ids in (traces[index]["input_ids"] for index in range(len(traces)))
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder,
+            per_device_train_batch_size=BATCH_SIZE,
+            max_steps=TRAINING_STEPS,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            use_cpu=hardware.device() == "cpu",
+        )
+        collator = DataCollatorForSeq2Seq(tokenizer)
+        trainer = Trainer(model, arguments, train_dataset=examples, data_collator=collator)
+        start = time.perf_counter()
+        trainer.train()
+        return TRAINING_STEPS * BATCH_SIZE / (time.perf_counter() - start)
+
+
+def bench_training(profile: Profile, task: Task) -> list[str]:
+    """Trainer as it comes against ours, for each from-scratch size of the profile."""
+    tokenizer = build_tokenizer(task.pieces)
+    table = task.make_problems({"train": (TRAINING_STEPS + COMPILE_STEPS) * BATCH_SIZE}, 0)
+    half = len(table) // 2
+    wrong = task.backtracking_traces(table[half:], 0, "honest", 0.3)
+    traces = encode_traces(tokenizer, pd.concat([task.optimal_traces(table[:half]), wrong]))
+    lines = []
+    for sizes in profile.models.values():
+        plain = train_plainly(build_model(tokenizer, *sizes.size, 0), tokenizer, traces)
+        recipe = Recipe(
+            optimizer="muon", batch_size=BATCH_SIZE, epochs=1, compile=True, save_steps=10_000
+        )
+        times = StepTimes(COMPILE_STEPS)
+        with tempfile.TemporaryDirectory() as folder:
+            model = build_model(tokenizer, *sizes.size, 0)
+            train(model, tokenizer, traces, recipe, Path(folder), 0, times, log_steps=1)
+        ours = times.examples_per_s()
+        lines.append(
+            f"training {parameter_count(model) / 1e6:5.1f}M      {ours:8.0f} examples/s,"
+            f" Trainer's defaults {plain:.0f}: {ours / plain:.2f}x"
+        )
+    return lines
+
+
+@torch.inference_mode()
+def search_plainly(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    breadth: int,
+    depth: int,
+    limit: int,
+) -> int:
+    """One problem with `generate(num_beams=N, do_sample=True)`; returns the expansions made."""
+    backtrack, ends = backtrack_id(tokenizer), set(step_end_ids(tokenizer))
+
+    def expand(state: list[int], count: int) -> list[list[int]]:
+        ids = torch.tensor([state])
+        beams = {"num_beams": count, "num_return_sequences": count} if count > 1 else {}
+        found = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=True,
+            temperature=0.7,
+            max_new_tokens=limit,
+            eos_token_id=[tokenizer.eos_token_id, backtrack],
+            pad_token_id=tokenizer.pad_token_id,
+            **beams,
+        )
+        return found.tolist()
+
+    state = encode_prompts(tokenizer, [prompt])[0]
+    seen, leaves, expansions = {tuple(state)}, expand(state, breadth), 1
+    few = math.isqrt(breadth)
+    for _ in range(depth):
+        states = []
+        for leaf in leaves:
+            if backtrack not in leaf:
+                continue
+            body = leaf[: leaf.index(backtrack)]
+            stops = [i for i in range(len(body) - 1) if body[i] in ends and i >= len(state) - 1]
+            back = tuple(body[: stops[-1] + 1]) if stops else tuple(state)
+            if back not in seen:
+                seen.add(back)
+                states.append(list(back))
+        leaves = [leaf for back in states[:few] for leaf in expand(back, few)]
+        expansions += len(states[:few])
+    return expansions
+
+
+def bench_search(task: Task) -> list[str]:
+    """Ours against one problem at a time, with the checkpoint that ships."""
+    if not CHECKPOINT.exists():
+        raise UserError(f"{CHECKPOINT}: no checkpoint to search with; run `make reproduce` first")
+    model, tokenizer = load_model(CHECKPOINT), load_tokenizer(CHECKPOINT)
+    limit = task.max_response_tokens
+    sampler = make_sampler(model, tokenizer, task, limit)
+    prompts = task.prompts(task.make_problems({"seen": SEARCH_PROBLEMS}, 1))
+    lines = []
+    for breadth in (8, 32):
+        for depth in (0, 1, 2):
+            start = time.perf_counter()
+            trees = search(sampler, tokenizer, prompts, breadth, depth, 0.7, 0)
+            spent = time.perf_counter() - start
+            tokens = sum(tree.tokens_generated for tree in trees)
+            few = prompts[:PLAIN_PROBLEMS]
+            plain = rate(
+                lambda few=few, n=breadth, b=depth: [
+                    search_plainly(model, tokenizer, prompt, n, b, limit) for prompt in few
+                ],
+                len(few),
+            )
+            ours = len(prompts) / spent
+            lines.append(
+                f"search N={breadth:2} b={depth}     {ours:8.1f} problems/s"
+                f" ({tokens / spent:,.0f} tokens/s), one at a time {plain:.2f}: {ours / plain:.0f}x"
+            )
+    return lines
+
+
+def main() -> int:
+    """The command line; returns the exit status."""
+    profile = load_profile("cpu")
+    task = profile.load_task()
+    print(f"{hardware.processor()} ({hardware.describe()['instructions']})", flush=True)
+    try:
+        for lines in (bench_data(task), bench_training(profile, task), bench_search(task)):
+            print("\n".join(lines), flush=True)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

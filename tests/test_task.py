@@ -1,0 +1,125 @@
+"""The task interface: a second task (tests/adding.py) is one file, and the rest works with it."""
+
+import re
+
+import pandas as pd
+import pytest
+
+from lib import experiment as experiments
+from lib import improvement
+from lib.countdown import make_task
+from lib.errors import UserError
+from lib.evaluation import evaluate_responses, evaluate_search
+from lib.experiment import open_experiment
+from lib.profiles import PROFILES
+from lib.selection import SELECTION_RULES
+from lib.task import ERRORS, load_task
+
+SETTINGS = "[task.settings]\nmost = 10\n"
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    """Smoke with the other task, and hardly any of everything."""
+    folder = tmp_path_factory.mktemp("adding")
+    text = (PROFILES / "smoke.toml").read_text()
+    text = text.replace('"lib.countdown"', '"adding"')
+    text = re.sub(r"\[task\.settings\].*?(?=\[data\])", SETTINGS, text, flags=re.DOTALL)
+    small = {"hidden_size": 16, "layers": 1, "heads": 2, "batch_size": 4, "trunk_examples": 8,
+             "branch_examples": 8, "train_problems": 40, "test_problems": 6, "rounds": 1,
+             "validation_problems": 1, "problems": 4, "breadth": 4, "epochs": 1}  # fmt: skip
+    for key, value in small.items():
+        text = re.sub(rf"^{key} = .*", f"{key} = {value}", text, flags=re.MULTILINE)
+    (folder / "sums.toml").write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(experiments, "ROOT", folder)
+        made = open_experiment(str(folder / "sums.toml"), 3)
+    assert made.run.folder == folder / "runs" / "sums-3"
+    return made
+
+
+def test_a_second_task_trains(experiment):
+    trunk = experiment.checkpoint("S", "trunk")
+    branch = experiment.checkpoint("S", "backtracking")
+    assert (trunk.name, branch.name) == ("S-trunk", "S-backtracking")
+    assert (branch.path / "model.safetensors").exists()
+    _, tokenizer = experiment.load(branch)
+    assert tokenizer.tokenize("12+7;19.done") == [*"12+7;19.", "done"]
+    assert list(experiment.loss_curve(trunk).columns) == ["step", "examples", "loss"]
+
+
+def test_a_second_task_is_searched_decoded_and_improved(experiment, monkeypatch):
+    checkpoint = experiment.checkpoint("S", "backtracking")
+    problems = experiment.problems("seen")
+    found = experiment.search(checkpoint, problems, 4, 1, 1.0)
+    trees = experiment.read_trees(found)
+    assert [tree.prompt for tree in trees] == experiment.task.prompts(problems)
+    steps = [node.text for tree in trees for node in tree.nodes if node.kind == "step"]
+    assert not any("." in text for text in steps)
+    assert all(tree.step_end == "." for tree in trees)
+    rules = {"mean_logprob": SELECTION_RULES["mean_logprob"]}
+    rows = evaluate_search(trees, problems, experiment.task, rules)
+    assert set(rows.problems) == {6}
+    decoded = experiment.decode(checkpoint, problems)
+    assert set(evaluate_responses(decoded.text, problems, experiment.task).split) == {"seen"}
+    assert list(decoded.columns) == ["text", "tokens", "logprob"] and len(decoded) == 6
+    # Two steps teach a model nothing: its correct paths are made up.
+    correct = pd.DataFrame({"problem": [0, 2], "response": ["9.done", "12.done"]})
+    monkeypatch.setattr(improvement, "correct_responses", lambda *_: correct)
+    for control, name in ((False, "S-improved1"), (True, "S-control1")):
+        assert improvement.self_improved(experiment, "S", 1, control).name == name
+
+
+def test_nothing_is_made_twice(experiment, monkeypatch):
+    problems = experiment.problems("seen")
+    first = experiment.search(experiment.checkpoint("S", "backtracking"), problems, 4, 1, 1.0)
+
+    def fail(*_, **__):
+        raise AssertionError("made again")
+
+    monkeypatch.setattr(experiments.training, "train", fail)
+    monkeypatch.setattr(experiments, "search_to_file", fail)
+    again = experiment.search(experiment.checkpoint("S", "backtracking"), problems, 4, 1, 1.0)
+    assert again == first
+
+
+def test_branches_see_what_the_trunk_did_not(experiment):
+    prompts = {
+        stage: [re.match(r"[^;]*;", text)[0] for text in experiment.traces("S", stage).text]
+        for stage in ("trunk", "sft", "backtracking")
+    }
+    train = experiment.task.prompts(experiment.problems("train"))
+    assert prompts["trunk"] == train[:8]
+    assert prompts["sft"] == prompts["backtracking"] == train[8:16]
+    kinds = experiment.traces("S", "backtracking").kind.value_counts().to_dict()
+    assert kinds == {"optimal": 4, "computation": 4}
+    rounds = improvement.round_problems(experiment, "S", 1)
+    assert experiment.task.prompts(rounds) == train[16:20]
+
+
+def test_problems_wrap_around(experiment):
+    whole = experiment.problems("train")
+    wrapped = experiment.problems("train", len(whole) - 1, 3)
+    pd.testing.assert_frame_equal(wrapped, whole.iloc[[-1, 0, 1]].reset_index(drop=True))
+
+
+def test_countdown_is_a_task():
+    task = make_task({"numbers": 3, "max_number": 9, "target_low": 1, "target_high": 20,
+                      "max_result": 81, "held_out": 0.1})  # fmt: skip
+    table = task.make_problems({"seen": 3, "train": 2}, 0)
+    assert [prompt[:12] for prompt in task.prompts(table)] == ["###Question:"] * 5
+    traces = task.optimal_traces(table)
+    for row, prompt, text in zip(
+        table.to_dict("records"), task.prompts(table), traces.text, strict=True
+    ):
+        response = text.removeprefix(prompt)
+        assert task.check(row, response).correct and task.check(row, "").error in ERRORS
+
+
+@pytest.mark.parametrize("module", ["lib.nosuch", "lib.store", "nosuch", "", ".store"])
+def test_a_missing_task_is_named(module):
+    with pytest.raises(
+        UserError, match=rf"^task\.module = '{re.escape(module)}': no task there"
+    ) as error:
+        load_task(module, {})
+    assert "\n" not in str(error.value)
