@@ -122,13 +122,10 @@ class Experiment:
             return self.task.optimal_traces(self.problems("train", start, count))
         optimal = round(count / (1 + traces.mix))
         rest = self.problems("train", start + optimal, count - optimal)
-        return pd.concat(
-            [
-                self.task.optimal_traces(self.problems("train", start, optimal)),
-                self.task.backtracking_traces(rest, self.seed, traces.loss, traces.near_miss),
-            ],
-            ignore_index=True,
-        )
+        tests = self.table[self.table.split != "train"]
+        wrong = self.task.backtracking_traces(rest, self.seed, traces.loss, traces.near_miss, tests)
+        right = self.task.optimal_traces(self.problems("train", start, optimal))
+        return pd.concat([right, wrong], ignore_index=True)
 
     def checkpoint(self, model: str, stage: str) -> Artifact:
         """The checkpoint of a model (`S` or `L`) after a stage; trained if it is not there."""

@@ -57,7 +57,12 @@ class Task(Protocol):
     def optimal_traces(self, problems: pd.DataFrame) -> pd.DataFrame: ...
 
     def backtracking_traces(
-        self, problems: pd.DataFrame, seed: int, loss: str, near_miss: float
+        self,
+        problems: pd.DataFrame,
+        seed: int,
+        loss: str,
+        near_miss: float,
+        tests: pd.DataFrame | None = None,  # problems that must not be asked in training
     ) -> pd.DataFrame: ...
 
     def check(self, problem: Any, response: str) -> Verdict: ...

@@ -164,13 +164,48 @@ def optimal_traces(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"text": texts, "mask": masks, "kind": "optimal"})
 
 
+def near_targets(
+    numbers: np.ndarray,
+    target: np.ndarray,
+    tests: pd.DataFrame | None,
+    generator: np.random.Generator,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Targets moved a little; the new ones [n], and which could be moved [n].
+
+    A moved target is one of these training problems' own (so none that is held out), and its prompt
+    is none of `tests` (by numbers in any order, and target).
+    """
+    allowed = np.unique(target)
+    asked = np.empty(0, dtype=np.int64)
+    if tests is not None and len(tests):
+        given = np.array(tests.numbers.tolist(), dtype=np.int64)
+        asked = problems.problem_keys(given, tests.target.to_numpy())
+    moved, missing = target.copy(), np.arange(len(target))
+    for _ in range(MAX_TRIES):
+        shift = generator.integers(1, NEAR_MISS_RANGE + 1, len(missing))
+        tried = target[missing] + shift * generator.choice([-1, 1], len(missing))
+        keys = problems.problem_keys(numbers[missing], tried)
+        good = np.isin(tried, allowed) & ~np.isin(keys, asked)
+        moved[missing[good]] = tried[good]
+        missing = missing[~good]
+    found = np.ones(len(target), dtype=bool)
+    found[missing] = False
+    return moved, found
+
+
 def backtracking_traces(
-    table: pd.DataFrame, settings: problems.Settings, seed: int, loss: str, near_miss: float
+    table: pd.DataFrame,
+    settings: problems.Settings,
+    seed: int,
+    loss: str,
+    near_miss: float,
+    tests: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """D_back: the prompt, a correct prefix, one erroneous step, `<backtrack>`.
 
     One trace a problem; `near_miss` of them near misses, the rest of the three kinds of error in
-    equal parts. Prefix lengths are uniform. Raises `UserError` for an unknown loss.
+    equal parts. Prefix lengths are uniform. No prompt is one of `tests`. Raises `UserError` for an
+    unknown loss.
     """
     if loss not in LOSSES:
         raise UserError(f"traces.loss = {loss!r}: choose one of {', '.join(LOSSES)}")
@@ -182,7 +217,12 @@ def backtracking_traces(
     depth = generator.integers(0, width, count)
     kinds = np.array([*ERROR_KINDS, "near_miss"])
     kind = kinds[np.where(generator.random(count) < near_miss, 3, generator.integers(0, 3, count))]
-    depth[kind == "near_miss"] = width - 1
+    near = np.flatnonzero(kind == "near_miss")
+    moved, found = near_targets(numbers[near], target[near], tests, generator)
+    kind[near[~found]] = "computation"  # no target near by is left to move to
+    goal = target.copy()
+    goal[near] = moved
+    depth[near] = width - 1
     error = solution[np.arange(count), depth]
     left = numbers
     for level in range(width):
@@ -204,11 +244,7 @@ def backtracking_traces(
                     state, numbers[rows], target[rows], settings, generator
                 )
         left = take(left, solution[:, level])
-    moved = np.flatnonzero(kind == "near_miss")
-    shift = generator.integers(1, NEAR_MISS_RANGE + 1, len(moved))
-    target[moved] += shift * generator.choice([-1, 1], len(moved))
-    target[moved] = np.where(target[moved] < 1, solution[moved, -1, 3] + shift, target[moved])
-    return _backtracking_frame(table, target, depth, kind, error, loss)
+    return _backtracking_frame(table, goal, depth, kind, error, loss)
 
 
 def _backtracking_frame(
@@ -275,9 +311,14 @@ class CountdownTask:
         return optimal_traces(table)
 
     def backtracking_traces(
-        self, table: pd.DataFrame, seed: int, loss: str, near_miss: float
+        self,
+        table: pd.DataFrame,
+        seed: int,
+        loss: str,
+        near_miss: float,
+        tests: pd.DataFrame | None = None,
     ) -> pd.DataFrame:
-        return backtracking_traces(table, self.settings, seed, loss, near_miss)
+        return backtracking_traces(table, self.settings, seed, loss, near_miss, tests)
 
     def check(self, problem: Any, response: str) -> Verdict:
         return countdown.check(problem, response)

@@ -45,7 +45,7 @@ class Adding:
     def optimal_traces(self, problems):
         return self.traces(problems, 0, self.goal, "optimal")
 
-    def backtracking_traces(self, problems, seed, loss, near_miss):
+    def backtracking_traces(self, problems, seed, loss, near_miss, tests=None):
         return self.traces(problems, 1, BACKTRACK, "computation")
 
     def check(self, problem, response):

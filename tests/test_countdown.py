@@ -56,7 +56,7 @@ def verdict_by_hand(problem: Problem, response: str) -> bool:
         parts = [*operands, result]
         if len(operands) != 2 or any(not p.isascii() or not p.isdigit() for p in parts):
             return False
-        if any(str(int(part)) != part for part in parts):
+        if any(len(part) > 18 or (part[0] == "0" and part != "0") for part in parts):
             return False
         a, b, c = map(Fraction, parts)
         left.subtract([int(a), int(b)])

@@ -211,3 +211,28 @@ def test_solutions_as_arrays():
         [[8, 3, 4, 2], [2, 0, 0, 2]],
     ]
     assert steps.dtype == np.int64
+
+
+def test_no_trace_asks_a_test_problem_or_a_held_out_target():
+    settings = problems.Settings(3, 20, 10, 40, 99, 0.2)
+    counts = {"train": 3_000, "seen": 500, "new": 500}
+    table = problems.make_problems(settings, counts, 0)
+    train = table[table.split == "train"]
+    tests = table[table.split != "train"]
+
+    def keys(numbers, target):
+        return set(zip((tuple(sorted(row)) for row in numbers), target, strict=True))
+
+    def asked(traces):
+        found = traces.text.str.extract(r"\[(.*)\]->target (\d+)")
+        return keys(found[0].map(lambda text: map(int, text.split(", "))), found[1].astype(int))
+
+    traces = backtracking_traces(train, settings, 0, "honest", 1.0, tests)
+    assert (traces.kind == "near_miss").mean() > 0.9
+    assert not asked(traces) & keys(tests.numbers, tests.target)
+    held_out = set(problems.held_out_targets(settings, 0).tolist())
+    assert not {target for _, target in asked(traces)} & held_out
+    # What the exclusion is for: without it some of the prompts are test problems.
+    assert asked(backtracking_traces(train, settings, 0, "honest", 1.0)) & keys(
+        tests.numbers, tests.target
+    )
