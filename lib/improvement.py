@@ -91,6 +91,8 @@ def improve(
     # The control has no search of its own: its size is the searching model's in the same round.
     source = self_improved(experiment, model, number - 1) if control else checkpoint
     traces = experience(experiment, source, model, number)
+    if traces.empty:
+        return checkpoint  # the search solved nothing: there is nothing to learn from
     if control:
         problems = round_problems(experiment, model, number).iloc[: len(traces)]
         traces = experiment.task.optimal_traces(problems)

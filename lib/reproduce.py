@@ -96,14 +96,15 @@ def reproduce(experiment: Experiment) -> None:
 
 
 def record_durations(experiment: Experiment, durations: dict[str, float]) -> None:
-    """Keep each notebook's first, working duration: a second run only reads what is there."""
-    path = experiment.run.folder / "timings.json"
-    before = store.read_json(path) if path.exists() else {}
-    kept = {name: max(seconds, before.get(name, 0.0)) for name, seconds in durations.items()}
-    store.write_atomic(path, json.dumps(kept, indent=1))
-    print("\nnotebook                      this time   when first made")
+    """Print what each notebook took now, and what its artifacts took whenever they were made."""
+    made = experiment.run.durations()
+    store.write_atomic(experiment.run.folder / "timings.json", json.dumps(made, indent=1))
+    print("\nnotebooks, this time:")
     for name, seconds in durations.items():
-        print(f"{name:28}  {format_duration(seconds):>10}  {format_duration(kept[name]):>15}")
+        print(f"  {name:26} {format_duration(seconds):>10}")
+    print("what the artifacts took to make, this time or before:")
+    for stage, seconds in [*made.items(), ("together", sum(made.values()))]:
+        print(f"  {stage:26} {format_duration(seconds):>10}")
     print(f"\nfigures and results.json: {experiment.run.folder.relative_to(ROOT)}/figures/")
 
 

@@ -154,6 +154,14 @@ class Run:
         self.made[name] = artifact
         return artifact
 
+    def durations(self) -> dict[str, float]:
+        """Seconds that the finished artifacts took to make, by the folder that they lie in."""
+        spent: dict[str, float] = {}
+        for path in sorted(self.folder.glob(f"**/{MADE}")):
+            stage = path.relative_to(self.folder).parts[0].split("-")[0]
+            spent[stage] = round(spent.get(stage, 0.0) + read_json(path)["duration_s"], 1)
+        return spent
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run folder; `UserError` where another process does."""

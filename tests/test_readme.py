@@ -94,3 +94,7 @@ def test_markers_must_be_there_once_and_in_order(text):
 def test_no_figure_without_rows(tmp_path):
     assert draw_all(table([]), MANIFEST, tmp_path) == []
     assert len({drawing.name for drawing in DRAWINGS}) == len(DRAWINGS)
+
+
+def test_this_readme_shows_the_committed_results():
+    assert main(["--profile", "cpu", "--check"]) == 0
