@@ -7,6 +7,7 @@ Knows nothing of how the results were made.
 """
 
 import argparse
+import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,8 +21,9 @@ from lib import plots
 from lib.analysis import NOT_TESTED, RULE, beside_paper, claims_table, headline
 from lib.drawing import METHODS, save_figure
 from lib.errors import UserError
+from lib.experiment import Experiment, open_experiment
 from lib.results import read_results
-from lib.store import read_json, write_atomic
+from lib.store import MADE, read_json, write_atomic
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -252,6 +254,16 @@ def collect(run: Path, folder: Path) -> None:
             write_atomic(folder / source.name, source.read_bytes())
 
 
+def ship(experiment: Experiment, folder: Path) -> None:
+    """Copy a finished run's backtracking checkpoint of S, and how it was made, into `folder`."""
+    made = experiment.checkpoint("S", "backtracking")
+    for source in made.path.iterdir():
+        if source.suffix in (".safetensors", ".json") and source.name not in (MADE, "loss.json"):
+            write_atomic(folder / source.name, source.read_bytes())
+    manifest = {**experiment.manifest(), "checkpoint": read_json(made.path / MADE)}
+    write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1, default=str))
+
+
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     """The command; -> its exit code."""
     parser = argparse.ArgumentParser(
@@ -267,8 +279,11 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         if not PROFILE_NAME.fullmatch(chosen.profile):
             raise UserError(f"PROFILE={chosen.profile}: not a profile's name")
         folder, path = root / "figures" / chosen.profile, root / "README.md"
+        run = root / "runs" / f"{chosen.profile}-{chosen.seed}"
         if not chosen.check:
-            collect(root / "runs" / f"{chosen.profile}-{chosen.seed}", folder)
+            collect(run, folder)
+            if chosen.profile == README_PROFILE and (run / "figures" / "results.json").exists():
+                ship(open_experiment(chosen.profile, chosen.seed), root / "models" / "countdown-s")
         manifest, rows = read_results(folder / "results.json")
         if (folder / "timings.json").exists():
             manifest["durations_s"] = read_json(folder / "timings.json")
