@@ -1,0 +1,46 @@
+"""Every table and figure of a run, from an experiment small enough to train in seconds."""
+
+import dataclasses
+
+import pytest
+
+from lib import measurements
+from lib.experiment import Experiment
+from lib.profiles import load_profile
+from lib.results import dumps
+from lib.store import Run
+
+
+def small(folder):
+    profile = load_profile("smoke")
+    replace = dataclasses.replace
+    sizes = {"hidden_size": 16, "layers": 1, "heads": 1, "test_problems": 6}
+    examples = {"trunk_examples": 64, "branch_examples": 64}
+    model = replace(profile.models["S"], **sizes, **examples)
+    profile = replace(
+        profile,
+        data=replace(profile.data, train_problems=300, test_problems=8, validation_problems=4),
+        models={"S": model, "L": replace(model, test_problems=4)},
+        search=replace(
+            profile.search, breadths=(1, 4), depths=(0, 1), temperatures=(1.0,), beams=2
+        ),
+        improvement=replace(profile.improvement, rounds=1, problems=8, breadth=4),
+    )
+    return Experiment(profile, "smoke", 0, Run(folder))
+
+
+@pytest.mark.slow
+def test_every_row_is_made_once_and_again_the_same(tmp_path):
+    first = small(tmp_path / "first")
+    rows = measurements.everything(first)
+    found = set(rows["artifact"])
+    assert found == {"table_1", "figure_3", "figure_4", "figure_5", "figure_6", "figure_13"}
+    assert set(rows["model"]) == {"S", "L"}
+    table_1 = rows[(rows["artifact"] == "table_1") & (rows["checker"] == "strict")]
+    assert set(table_1["method"]) >= {"sft_greedy", "sft_beam", "self_backtracking", "pass_at_n"}
+    assert set(table_1[table_1["model"] == "L"]["problems"]) == {4}
+    made = {name: artifact.duration_s for name, artifact in first.run.made.items()}
+    again = measurements.everything(first)
+    assert dumps({}, again) == dumps({}, rows)
+    assert {name: artifact.duration_s for name, artifact in first.run.made.items()} == made
+    assert dumps({}, measurements.everything(small(tmp_path / "second"))) == dumps({}, rows)
