@@ -15,11 +15,11 @@ def small(folder):
     profile = load_profile("smoke")
     replace = dataclasses.replace
     sizes = {"hidden_size": 16, "layers": 1, "heads": 1, "test_problems": 6}
-    examples = {"trunk_examples": 64, "branch_examples": 64}
+    examples = {"trunk_examples": 384, "branch_examples": 384}  # a loss is logged every 5 steps
     model = replace(profile.models["S"], **sizes, **examples)
     profile = replace(
         profile,
-        data=replace(profile.data, train_problems=300, test_problems=8, validation_problems=4),
+        data=replace(profile.data, train_problems=800, test_problems=8, validation_problems=4),
         models={"S": model, "L": replace(model, test_problems=4)},
         search=replace(
             profile.search, breadths=(1, 4), depths=(0, 1), temperatures=(1.0,), beams=2

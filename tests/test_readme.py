@@ -53,7 +53,8 @@ def test_render_without_rows():
     assert "not tested" in render({"profile": "cpu"}, table([]))
 
 
-def test_round_trip(repository):
+def test_round_trip(repository, monkeypatch):
+    monkeypatch.setattr("lib.readme.README_PROFILE", "smoke")
     readme = repository / "README.md"
     assert main(["--profile", "smoke", "--check"], repository) == 1
     assert "old" in readme.read_text()
