@@ -12,7 +12,7 @@ import math
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -46,7 +46,7 @@ from lib.training import Recipe, train
 PAPER_TASK = Settings(4, 99, 10, 100, 9999, 0.1)
 CHECKPOINT = ROOT / "models" / "countdown-s"
 TRAINING_STEPS, COMPILE_STEPS, BATCH_SIZE = 12, 4, 128
-SEARCH_PROBLEMS, PLAIN_PROBLEMS = 256, 8
+SEARCH_PROBLEMS, PLAIN_PROBLEMS = 256, 4
 
 
 def rate(function: Callable[[], object], count: int) -> float:
@@ -109,14 +109,13 @@ def train_plainly(
         return TRAINING_STEPS * BATCH_SIZE / (time.perf_counter() - start)
 
 
-def bench_training(profile: Profile, task: Task) -> list[str]:
+def bench_training(profile: Profile, task: Task) -> Iterator[str]:
     """Trainer as it comes against ours, for each from-scratch size of the profile."""
     tokenizer = build_tokenizer(task.pieces)
     table = task.make_problems({"train": (TRAINING_STEPS + COMPILE_STEPS) * BATCH_SIZE}, 0)
     half = len(table) // 2
     wrong = task.backtracking_traces(table[half:], 0, "honest", 0.3)
     traces = encode_traces(tokenizer, pd.concat([task.optimal_traces(table[:half]), wrong]))
-    lines = []
     for sizes in profile.models.values():
         plain = train_plainly(build_model(tokenizer, *sizes.size, 0), tokenizer, traces)
         recipe = Recipe(
@@ -127,11 +126,10 @@ def bench_training(profile: Profile, task: Task) -> list[str]:
             model = build_model(tokenizer, *sizes.size, 0)
             train(model, tokenizer, traces, recipe, Path(folder), 0, times, log_steps=1)
         ours = times.examples_per_s()
-        lines.append(
+        yield (
             f"training {parameter_count(model) / 1e6:5.1f}M      {ours:8.0f} examples/s,"
             f" Trainer's defaults {plain:.0f}: {ours / plain:.2f}x"
         )
-    return lines
 
 
 @torch.inference_mode()
@@ -180,7 +178,7 @@ def search_plainly(
     return expansions
 
 
-def bench_search(task: Task) -> list[str]:
+def bench_search(task: Task) -> Iterator[str]:
     """Ours against one problem at a time, with the checkpoint that ships."""
     if not CHECKPOINT.exists():
         raise UserError(f"{CHECKPOINT}: no checkpoint to search with; run `make reproduce` first")
@@ -188,7 +186,6 @@ def bench_search(task: Task) -> list[str]:
     limit = task.max_response_tokens
     sampler = make_sampler(model, tokenizer, task, limit)
     prompts = task.prompts(task.make_problems({"seen": SEARCH_PROBLEMS}, 1))
-    lines = []
     for breadth in (8, 32):
         for depth in (0, 1, 2):
             start = time.perf_counter()
@@ -203,11 +200,10 @@ def bench_search(task: Task) -> list[str]:
                 len(few),
             )
             ours = len(prompts) / spent
-            lines.append(
+            yield (
                 f"search N={breadth:2} b={depth}     {ours:8.1f} problems/s"
                 f" ({tokens / spent:,.0f} tokens/s), one at a time {plain:.2f}: {ours / plain:.0f}x"
             )
-    return lines
 
 
 def main() -> int:
@@ -217,7 +213,8 @@ def main() -> int:
     print(f"{hardware.processor()} ({hardware.describe()['instructions']})", flush=True)
     try:
         for lines in (bench_data(task), bench_training(profile, task), bench_search(task)):
-            print("\n".join(lines), flush=True)
+            for line in lines:
+                print(line, flush=True)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
