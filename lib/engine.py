@@ -17,13 +17,12 @@ from transformers.utils import logging as progress
 from lib.countdown import Problem
 from lib.errors import UserError
 from lib.models import load_model, load_tokenizer
-from lib.sampler import CacheSampler
+from lib.sampler import CacheSampler, step_end_ids
 from lib.search import search
 from lib.tokenization import backtrack_id, encode_prompts
 from lib.tree import SearchTree
 
 MAX_NEW_TOKENS = 96
-NEWLINES = ("\n", "Ċ", "<0x0A>")  # as vocabularies spell it: plain, byte-level, byte fallback
 
 
 class Stopped(UserError):
@@ -47,13 +46,11 @@ class Engine:
         self._check_tokenizer()
         self._stop = threading.Event()
         self.model.register_forward_pre_hook(self._raise_if_stopped)
-        vocabulary = self.tokenizer.get_vocab().items()
-        endings = [token for text, token in vocabulary if any(part in text for part in NEWLINES)]
         self.sampler = CacheSampler(
             self.model,
             eos_id=self.tokenizer.eos_token_id,
             backtrack_id=self.backtrack_id,
-            step_end_ids=endings,
+            step_end_ids=step_end_ids(self.tokenizer),
             max_new_tokens=MAX_NEW_TOKENS,
             pad_id=self.tokenizer.pad_token_id,
         )
