@@ -144,12 +144,12 @@ class Experiment:
         return self.train(
             f"models/{model}-{stage}",
             inputs,
-            lambda: self._start(model, parent),
+            lambda: self.start(model, parent),
             lambda tokenizer: encode_traces(tokenizer, self.traces(model, stage)),
             recipe,
         )
 
-    def _start(self, model: str, parent: Artifact | None) -> tuple:
+    def start(self, model: str, parent: Artifact | None) -> tuple:
         """The model and tokenizer that a stage starts from."""
         sizes = self.profile.models[model]
         if parent is not None:

@@ -226,6 +226,8 @@ def _value(hint: Any, value: Any, key: str) -> Any:
     if is_dataclass(hint):
         return _build(hint, value, key)
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:  # `Table | None`: a section that a profile may leave out
+        return _value(arguments[0], value, key)
     if origin is tuple and isinstance(value, list):
         return tuple(_value(arguments[0], item, f"{key}[{i}]") for i, item in enumerate(value))
     if origin is dict and isinstance(value, Mapping):
