@@ -6,27 +6,24 @@ score, higher is better, and the leaf that the rule itself chooses. Knows nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-from lib.selection import SELECTION_RULES, Path, paths
+from lib.selection import SELECTION_RULES, paths
 from lib.tree import SearchTree
 from lib.treeview import Rule
 
-SCORES: dict[str, tuple[str, Callable[[Path], float]]] = {
-    "mean_logprob": ("Mean log-prob. (paper)", lambda path: path.mean_logprob),
-    "min_logprob_step": ("Least probable step", lambda path: path.min_step_logprob),
-    "vote": ("Vote of samples", lambda path: float(path.visits)),
-    "self_verification": ("Log P(keep)", lambda path: path.sum_log_keep),
-    "combined": ("Mean log-prob. + P(keep)", lambda path: path.mean_logprob + path.mean_log_keep),
+TITLES = {
+    "mean_logprob": "Mean log-prob. (paper)",
+    "min_logprob_step": "Least probable step",
+    "vote": "Vote of samples",
+    "self_verification": "Log P(keep)",
+    "combined": "Mean log-prob. + P(keep)",
 }
 
 
 def score_rules(tree: SearchTree) -> list[Rule]:
-    """One Rule per selection rule; a rule without a score here still shows its choice."""
+    """One Rule per selection rule, with the scores that it gives and the leaf that it chooses."""
     finished = [path for path in paths(tree) if path.kind == "goal"]
     rules = []
-    for name, choose in SELECTION_RULES.items():
-        title, score = SCORES.get(name, (name, None))
-        scores = {} if score is None else {path.leaf: score(path) for path in finished}
-        rules.append(Rule(name, title, scores, choose(tree)))
+    for name, rule in SELECTION_RULES.items():
+        scores = {path.leaf: rule.score(path) for path in finished}
+        rules.append(Rule(name, TITLES.get(name, name), scores, rule(tree)))
     return rules

@@ -61,44 +61,49 @@ def _path(tree: SearchTree, leaf_id: int) -> Path:
     )
 
 
-Rule = Callable[[SearchTree], int | None]
+@dataclass(frozen=True)
+class Rule:
+    """A selection rule: called with a tree, it gives the leaf to answer with, or None."""
 
+    name: str
+    meaning: str
+    order: Callable[[Path], tuple[float, ...]]  # the score, then what decides between equals
 
-def _rule(name: str, meaning: str, score: Callable[[Path], tuple[float, ...]]) -> Rule:
-    def choose(tree: SearchTree) -> int | None:
+    def score(self, path: Path) -> float:
+        """How much the rule likes a path; higher is better, comparable between problems."""
+        return float(self.order(path)[0])
+
+    def __call__(self, tree: SearchTree) -> int | None:
         finished = [path for path in paths(tree) if path.kind == "goal"]
         if not finished:
             return None
-        return min(finished, key=lambda path: (*(-part for part in score(path)), path.leaf)).leaf
-
-    choose.__name__, choose.__doc__ = name, meaning
-    return choose
+        return min(finished, key=lambda path: (*(-x for x in self.order(path)), path.leaf)).leaf
 
 
 SELECTION_RULES: dict[str, Rule] = {
-    rule.__name__: rule
+    rule.name: rule
     for rule in (
-        _rule(
+        Rule(
             "mean_logprob",
             "Highest mean log-probability over all tokens: the paper's.",
             lambda path: (path.mean_logprob,),
         ),
-        _rule(
+        Rule(
             "min_logprob_step",
             "The path whose least probable step is most probable.",
             lambda path: (path.min_step_logprob, path.mean_logprob),
         ),
-        _rule(
+        Rule(
             "vote",
             "The path that was sampled most often.",
             lambda path: (path.visits, path.mean_logprob),
         ),
-        _rule(
+        Rule(
             "self_verification",
             "The path in which the model least wanted to say <backtrack>, over all its states.",
             lambda path: (path.sum_log_keep, path.mean_logprob),
         ),
-        _rule(
+        Rule(
             "combined",
             "Mean log-probability plus mean log-probability of not saying <backtrack>.",
             lambda path: (path.mean_logprob + path.mean_log_keep, path.mean_logprob),

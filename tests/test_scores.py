@@ -1,12 +1,12 @@
 from hand_made_tree import make_tree
 
-from lib.scores import SCORES, score_rules
+from lib.scores import TITLES, score_rules
 from lib.selection import SELECTION_RULES
 
 
 def test_every_rule_has_a_score_and_its_choice_scores_highest():
     rules = score_rules(make_tree())
-    assert [rule.name for rule in rules] == list(SELECTION_RULES) == list(SCORES)
+    assert [rule.name for rule in rules] == list(SELECTION_RULES) == list(TITLES)
     for rule in rules:
         assert set(rule.scores) == {3, 7}
         assert rule.scores[rule.chosen] == max(rule.scores.values())
