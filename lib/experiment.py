@@ -171,6 +171,8 @@ class Experiment:
         recipe: training.Recipe,
     ) -> Artifact:
         """A checkpoint: `start()` gives model and tokenizer, `encode(tokenizer)` the traces."""
+        written = asdict(recipe)
+        inputs = {k: recipe.inputs() if v == written else v for k, v in inputs.items()}
 
         def make(folder: Path) -> None:
             model, tokenizer = start()

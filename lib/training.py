@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from accelerate.data_loader import SeedableRandomSampler
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+from torch.utils.data import Sampler
 from transformers import (
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -35,11 +39,14 @@ from transformers.trainer_utils import get_last_checkpoint
 from lib import hardware, store
 from lib.errors import UserError
 from lib.optimizers import MuonAdamW
+from lib.packing import pack, packed_shape
 from lib.tokenization import TokenizedTraces
 
 OPTIMIZERS = ("adamw", "muon")
 SCHEDULES = ("cosine", "constant_with_warmup", "linear")
 PAD_MULTIPLE = 8
+CURVE = ["step", "examples", "loss"]
+LATER_KEYS = {"packing": False}
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,16 @@ class Recipe:
     verdict_weight: float = 1.0
     save_steps: int = 200
     compile: bool = False
+    packing: bool = False  # several examples in a row, with no attention between them
+
+    def inputs(self) -> dict[str, Any]:
+        """The recipe as an artifact's inputs.
+
+        A key that came later is left out where it has its default: it must not change the keys of
+        what was made before.
+        """
+        settings = asdict(self)
+        return {k: v for k, v in settings.items() if k not in LATER_KEYS or v != LATER_KEYS[k]}
 
     def __post_init__(self) -> None:
         for key, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
@@ -99,6 +116,21 @@ def collate(
     }
 
 
+def collator(
+    recipe: Recipe,
+    tokenizer: PreTrainedTokenizerBase,
+    traces: TokenizedTraces,
+    batch_size: int,
+    config: PretrainedConfig,
+) -> Callable[[Sequence[dict[str, np.ndarray]]], dict[str, Tensor]]:
+    """What makes a batch of `batch_size` examples: padded, or packed where the recipe says so."""
+    pad_id, weight = tokenizer.pad_token_id, recipe.verdict_weight
+    if not recipe.packing:
+        return lambda examples: collate(examples, pad_id, weight)
+    shape = packed_shape(traces.lengths(), batch_size, config.hidden_size)
+    return lambda examples: pack(examples, pad_id, weight, shape)
+
+
 def weighted_loss(logits: Tensor, input_ids: Tensor, loss_weights: Tensor) -> Tensor:
     """Sum of weighted next-token losses. logits: [batch, length, vocab]; others [batch, length]."""
     losses = cross_entropy(
@@ -107,10 +139,58 @@ def weighted_loss(logits: Tensor, input_ids: Tensor, loss_weights: Tensor) -> Te
     return losses @ loss_weights[:, 1:].flatten()
 
 
+class EvenSampler(Sampler):
+    """One process's order of examples, filled up to whole global batches, for several processes.
+
+    What fills the last batch is the index past the last trace: an example without loss. Left to
+    itself accelerate would repeat the first examples there, which one process does not.
+    """
+
+    def __init__(self, traces: Any, batch_size: int, seed: int) -> None:
+        self.order = SeedableRandomSampler(traces, data_seed=seed)
+        self.filling = -len(traces) % batch_size
+
+    def __len__(self) -> int:
+        return len(self.order) + self.filling
+
+    def __iter__(self) -> Iterator[int]:
+        yield from self.order
+        yield from [len(self.order)] * self.filling
+
+    def set_epoch(self, epoch: int) -> None:
+        self.order.set_epoch(epoch)
+
+
+@dataclass(frozen=True)
+class FilledTraces:
+    """Traces, and one more example that carries no loss."""
+
+    traces: TokenizedTraces
+
+    def __len__(self) -> int:
+        return len(self.traces)
+
+    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
+        if index < len(self.traces):
+            return self.traces[index]
+        first = self.traces[0]
+        return {**first, "loss_codes": np.zeros_like(first["loss_codes"])}
+
+
 class WeightedTrainer(Trainer):
     """Trainer with a weight for each token's loss, normalised over the global batch."""
 
     recipe: Recipe
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
+        if self.args.world_size == 1:
+            return super()._get_train_sampler(train_dataset)
+        return EvenSampler(self.train_dataset, self.recipe.batch_size, self.args.data_seed)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        if self.args.world_size > 1:  # the file that makes a checkpoint whole is written next
+            torch.distributed.barrier()
 
     def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor | None:
         if not batch_samples:
@@ -128,7 +208,9 @@ class WeightedTrainer(Trainer):
         num_items_in_batch: Tensor | None = None,
     ) -> Any:
         weights = inputs["loss_weights"]
-        outputs = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
+        # A packed batch has positions in place of a mask.
+        fields = {key: inputs[key] for key in inputs if key != "loss_weights"}
+        outputs = model(**fields, use_cache=False)
         loss = weighted_loss(outputs.logits, inputs["input_ids"], weights)
         if num_items_in_batch is None:
             loss = loss / weights[:, 1:].sum().clamp(min=1e-8)
@@ -138,15 +220,9 @@ class WeightedTrainer(Trainer):
         return (loss, outputs) if return_outputs else loss
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        if self.recipe.optimizer == "muon" and self.optimizer is None:
-            self.optimizer = MuonAdamW(
-                self.model,
-                self.recipe.learning_rate,
-                self.recipe.adamw_learning_rate,
-                self.recipe.weight_decay,
-            )
-            return self.optimizer
-        return super().create_optimizer(model)
+        if self.optimizer is None:
+            self.optimizer, _ = optimizers(self.model, self.recipe)
+        return self.optimizer or super().create_optimizer(model)
 
 
 class Progress(TrainerCallback):
@@ -160,15 +236,40 @@ class Progress(TrainerCallback):
             self.report(state.global_step, state.max_steps, logs["loss"])
 
 
+def optimizers(
+    model: torch.nn.Module, recipe: Recipe
+) -> tuple[torch.optim.Optimizer | None, None]:
+    """What a Trainer's `optimizers` takes: Muon, or None for the AdamW that it makes itself."""
+    if recipe.optimizer != "muon":
+        return None, None
+    muon = MuonAdamW(model, recipe.learning_rate, recipe.adamw_learning_rate, recipe.weight_decay)
+    return muon, None
+
+
+def fast_attention(model: PreTrainedModel) -> None:
+    """SDPA's bfloat16 backward is slow on CPUs: eager attention there."""
+    if hardware.has_bfloat16(hardware.device()) and hardware.device() == "cpu":
+        model.set_attn_implementation("eager")
+
+
 def training_arguments(
-    recipe: Recipe, folder: Path, seed: int, log_steps: int
+    recipe: Recipe,
+    folder: Path,
+    seed: int,
+    log_steps: int,
+    kind: type[TrainingArguments] = TrainingArguments,
+    **more: Any,
 ) -> TrainingArguments:
-    """Trainer's settings for a recipe on this machine's hardware."""
+    """Trainer's settings for a recipe on this machine's hardware; `more` are of another kind."""
     on_gpu = hardware.device() == "cuda"
     bfloat16 = hardware.has_bfloat16(hardware.device())
     compiled = recipe.compile and hardware.can_compile()
     processes = max(1, torch.cuda.device_count() if on_gpu else 1)
-    return TrainingArguments(
+    if "deepspeed" in more:
+        processes = int(os.environ["WORLD_SIZE"])
+        # DeepSpeed keeps the parameters themselves in bfloat16: on a GPU, as the paper does.
+        bfloat16, compiled = bfloat16 and on_gpu, False
+    return kind(
         output_dir=str(folder / "checkpoints"),
         per_device_train_batch_size=max(1, recipe.batch_size // processes),
         num_train_epochs=recipe.epochs,
@@ -192,6 +293,7 @@ def training_arguments(
         remove_unused_columns=False,
         report_to=[],
         disable_tqdm=True,
+        **more,
     )
 
 
@@ -218,40 +320,66 @@ def train(
     seed: int,
     progress: Callable[[int, int, float], None] | None = None,
     log_steps: int = 5,
+    deepspeed: Mapping[str, Any] | None = None,
 ) -> pd.DataFrame:
     """Train `model` and leave it in `folder`; returns the loss curve (step, examples, loss).
 
     Resumes from `folder/checkpoints` where an earlier call was interrupted. The folder then holds
     an ordinary checkpoint (safetensors and tokenizer) and `loss.json`, and no intermediate state.
-    Raises `UserError` where there is nothing to train on.
+    Raises `UserError` where there is nothing to train on. With `deepspeed`, its configuration, this
+    is one of the processes that lib/launch.py started.
     """
+    if finished(folder):
+        return read_curve(folder)
     if not len(traces):
         raise UserError("training: no traces; raise the profile's example counts")
-    if hardware.has_bfloat16(hardware.device()) and hardware.device() == "cpu":
-        model.set_attn_implementation("eager")  # SDPA's bfloat16 backward is slow on CPUs
+    fast_attention(model)
     set_seed(seed)
     model.config.use_cache = False
+    arguments = training_arguments(
+        recipe, folder, seed, log_steps, **({"deepspeed": dict(deepspeed)} if deepspeed else {})
+    )
     trainer = WeightedTrainer(
         model=model,
-        args=training_arguments(recipe, folder, seed, log_steps),
-        train_dataset=traces,
-        data_collator=lambda examples: collate(
-            examples, tokenizer.pad_token_id, recipe.verdict_weight
-        ),
+        args=arguments,
+        train_dataset=FilledTraces(traces) if deepspeed else traces,
+        data_collator=collator(recipe, tokenizer, traces, arguments.train_batch_size, model.config),
         callbacks=[Progress(progress)] if progress else [],
     )
     trainer.recipe = recipe
     trainer.remove_callback(PrinterCallback)  # it prints every log; `progress` is told instead
     checkpoints = folder / "checkpoints"
-    trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
+    try:
+        trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
+    except Exception:
+        if trainer.is_world_process_zero():
+            last_checkpoint(checkpoints)  # a full disk: the broken one makes room
+        raise
     model.config.use_cache = True
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     rows = [
         {"step": e["step"], "examples": e["step"] * recipe.batch_size, "loss": e["loss"]}
         for e in history
     ]
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    store.write_atomic(folder / "loss.json", json.dumps(rows))
-    shutil.rmtree(checkpoints, ignore_errors=True)
-    return pd.DataFrame(rows, columns=["step", "examples", "loss"])
+    if trainer.is_world_process_zero():
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        store.write_atomic(folder / "loss.json", json.dumps(rows))
+        finished(folder)
+    return pd.DataFrame(rows, columns=CURVE)
+
+
+def finished(folder: Path) -> bool:
+    """Whether `folder` holds a trained model: its loss curve is written last.
+
+    What training left there goes: cut off in the middle, a later call would resume from its rest.
+    """
+    if not (folder / "loss.json").exists():
+        return False
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    return True
+
+
+def read_curve(folder: Path) -> pd.DataFrame:
+    """The loss curve (step, examples, loss) of a trained model's folder."""
+    return pd.DataFrame(store.read_json(folder / "loss.json"), columns=CURVE)
