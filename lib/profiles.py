@@ -18,8 +18,14 @@ from pathlib import Path
 from typing import Any
 
 from lib.errors import UserError
-from lib.models import heads_fit
+from lib.models import MAX_POSITIONS, heads_fit
 from lib.selection import SELECTION_RULES
+from lib.studysettings import (
+    ComputeSettings,
+    HypothesisSettings,
+    InstrumentSettings,
+    SweepSettings,
+)
 from lib.task import Task, load_task
 from lib.traces import LOSSES
 from lib.training import Recipe
@@ -106,6 +112,76 @@ class ImprovementSettings:
 
 
 @dataclass(frozen=True)
+class BaselineSettings:
+    """Best-of-N with a reward model, DPO and KTO: Table 1's baselines that train further.
+
+    All three learn from `samples` samples of the SFT model for each of `problems` problems.
+    """
+
+    models: tuple[str, ...]
+    breadths: tuple[int, ...]  # the N of best-of-N
+    test_problems: int  # of each test split, for best-of-N; DPO and KTO take all of the model's
+    temperature: float
+    problems: int
+    samples: int
+    reward_paths: int  # at most so many paths train the reward model
+    pairs: int  # at most so many pairs train DPO, and twice as many paths KTO
+    beta: float
+    reward: Recipe
+    dpo: Recipe
+    kto: Recipe
+
+    def __post_init__(self) -> None:
+        for key, values in (("models", self.models), ("breadths", self.breadths)):
+            if not values:
+                raise UserError(f"{key} = []: must not be empty")
+        if min(self.breadths) < 1:
+            raise UserError(f"breadths = {list(self.breadths)}: must be at least 1 each")
+        bounds = {"test_problems": 1, "problems": 10, "samples": 2, "reward_paths": 2, "pairs": 2}
+        for key, least in bounds.items():
+            if getattr(self, key) < least:
+                raise UserError(f"{key} = {getattr(self, key)}: must be at least {least}")
+        for key in ("temperature", "beta"):
+            if not 0 < getattr(self, key) < math.inf:
+                raise UserError(f"{key} = {getattr(self, key)}: must be more than 0")
+        if self.kto.batch_size < 2:
+            raise UserError("kto.batch_size = 1: must be at least 2: KTO compares within a batch")
+
+
+@dataclass(frozen=True)
+class StreamSettings:
+    """Stream of Search (Table 2): a branch that learns the traces of real searches."""
+
+    examples: int  # training problems; one that no search solves in `max_tokens` gives none
+    max_tokens: int  # of prompt and stream, in a from-scratch tokenizer's tokens
+    recipe: Recipe
+
+    def __post_init__(self) -> None:
+        if self.examples < 1:
+            raise UserError(f"examples = {self.examples}: must be at least 1")
+        if not 64 <= self.max_tokens <= MAX_POSITIONS:
+            right = f"must be from 64 to {MAX_POSITIONS}"
+            raise UserError(f"max_tokens = {self.max_tokens}: {right}")
+
+
+@dataclass(frozen=True)
+class DfsSettings:
+    """DFS guided by the SFT model (Table 2)."""
+
+    budgets: tuple[int, ...]  # states visited
+    samples: int  # proposals drawn in a state
+    temperature: float
+
+    def __post_init__(self) -> None:
+        if not self.budgets or min(self.budgets) < 1:
+            raise UserError(f"budgets = {list(self.budgets)}: must be at least 1 each, and not none")
+        if self.samples < 1:
+            raise UserError(f"samples = {self.samples}: must be at least 1")
+        if not 0 < self.temperature < math.inf:
+            raise UserError(f"temperature = {self.temperature}: must be more than 0")
+
+
+@dataclass(frozen=True)
 class Profile:
     """One run's settings. `name` is the file's stem."""
 
@@ -118,6 +194,13 @@ class Profile:
     training: TrainingSettings
     search: SearchSettings
     improvement: ImprovementSettings
+    baselines: BaselineSettings | None = None
+    instruments: InstrumentSettings | None = None
+    compute: ComputeSettings | None = None
+    hypotheses: HypothesisSettings | None = None
+    sweep: SweepSettings | None = None
+    stream: StreamSettings | None = None
+    dfs: DfsSettings | None = None
 
     def load_task(self) -> Task:
         """The profile's task, made with its settings."""
@@ -183,6 +266,9 @@ def _check(profile: Profile) -> None:
             least = 0 if key == "trunk_examples" and model.path else 1
             value = getattr(model, key)
             demand(f"models.{name}.{key}", value, value >= least, f"at least {least}")
+    for key in ("stream", "dfs"):
+        fits = getattr(profile, key) is None or profile.task.module == "lib.countdown"
+        demand("task.module", profile.task.module, fits, f"lib.countdown where there is a [{key}]")
     for key in ("breadths", "depths", "temperatures"):
         demand(f"search.{key}", getattr(search, key), len(getattr(search, key)) > 0, "not empty")
     demand("search.breadths", search.breadths, min(search.breadths) >= 1, "at least 1 each")

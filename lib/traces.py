@@ -14,7 +14,7 @@ its last step is an exploration error that only exact comparison finds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ import pandas as pd
 from lib import countdown, problems
 from lib.countdown import GOAL, OPERATORS, Problem, combine, pairs, reachable_many
 from lib.errors import UserError
+from lib.lookahead import judge_steps
 from lib.task import BACKTRACK, Verdict
 
 LOSSES = ("paper", "honest")
@@ -325,3 +326,7 @@ class CountdownTask:
 
     def check_published(self, problem: Any, response: str) -> Verdict:
         return countdown.check_published(problem, response)
+
+    def judge_steps(self, problem: Any, steps: Sequence[str]) -> str | None:
+        """Why the last step loses the target, or None (`lib.lookahead`); optional in a task."""
+        return judge_steps(problem, steps)

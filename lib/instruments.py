@@ -1,0 +1,206 @@
+"""Where a search is lost: coverage step by step, diversity of the samples, and the first dead end.
+
+Takes an experiment and a model; gives tidy rows. Works on any checkpoint whose task can judge steps
+(lib/steps.py); for another task the tables are empty. Issue of the paper's section 4.4: the larger
+model computes better and often fails to reach the target. Knows nothing of figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib import measurements, store
+from lib.clustered import clustered_share
+from lib.experiment import TEST_SPLITS, Experiment
+from lib.results import row, table
+from lib.steps import COMPUTATION, FORMAT, RULE, can_judge, state_table
+from lib.tree import SearchTree
+
+#: What can become of a problem, the last being success; `lost at step k` stands between them.
+GAVE_UP, NOT_CHOSEN, SOLVED = "solution found, not finished", "found, not chosen", "solved"
+LOST_AT = "lost at step "
+
+
+def wanted(experiment: Experiment) -> bool:
+    """Whether the profile asks for instruments and the task can judge steps."""
+    return experiment.profile.instruments is not None and can_judge(experiment.task)
+
+
+def searched(
+    experiment: Experiment, model: str, split: str, depth: int
+) -> tuple[store.Artifact, pd.DataFrame]:
+    """The search of the tables at the largest N: its artifact and its problems."""
+    search = experiment.profile.search
+    problems = measurements.test_problems(experiment, model, split)
+    checkpoint = experiment.checkpoint(model, "backtracking")
+    breadth = max(search.breadths)
+    return experiment.search(checkpoint, problems, breadth, depth, search.temperature), problems
+
+
+def first_trees(experiment: Experiment, made: store.Artifact) -> list[SearchTree]:
+    """The trees that are taken apart: the first `instruments.problems`."""
+    return experiment.read_trees(made)[: experiment.profile.instruments.problems]
+
+
+def states(experiment: Experiment, model: str, split: str, depth: int) -> pd.DataFrame:
+    """`lib.steps.state_table` of a model's search, made once."""
+    made, problems = searched(experiment, model, split, depth)
+    inputs = {"search": made.key, "problems": experiment.profile.instruments.problems}
+
+    def make(folder: Path) -> None:
+        trees = first_trees(experiment, made)
+        store.write_parquet(
+            folder / "states.parquet", state_table(trees, problems, experiment.task)
+        )
+
+    artifact = experiment.run.make(f"states/{made.name}", inputs, make)
+    return store.read_parquet(artifact.path / "states.parquet")
+
+
+def common(experiment: Experiment, model: str, split: str, depth: int) -> dict:
+    """The columns that name a search at the largest N."""
+    search = experiment.profile.search
+    return {
+        "method": "self_backtracking",
+        "model": model,
+        "split": split,
+        "N": max(search.breadths),
+        "b": depth,
+        "temperature": search.temperature,
+        "seed": experiment.seed,
+    }
+
+
+def coverage_rows(states: pd.DataFrame, **columns: object) -> list[dict]:
+    """By step, of samples whose steps before were all sound: what the step was.
+
+    legal; computed (of the legal); reachable (of those computed right: the target still is); kept,
+    the product of the three; gave_up: `<backtrack>` said right after a step that was sound.
+    """
+    rows = []
+    for step, cell in states[(states["step"] > 0) & states["alive_before"]].groupby("step"):
+        error = cell["error"]
+        legal = ~error.isin([FORMAT, RULE])
+        right = legal & (error != COMPUTATION)
+        alive = cell["alive"].astype(bool)
+        said = cell["backtracked"] / cell["visits"].clip(lower=1)
+        for name, hits, among in (
+            ("legal", legal, alive | True),
+            ("computed", right, legal),
+            ("reachable", alive, right),
+            ("kept", alive, alive | True),
+            ("gave_up", said.clip(upper=1), alive),
+        ):
+            share, low, high = clustered_share(hits, cell["visits"] * among, cell["problem"])
+            rows.append(
+                row("step_coverage", quantity=name, step=int(step), share=share, low=low, high=high)
+                | {"samples": int((cell["visits"] * among).sum())}
+                | {"problems": int(cell["problem"].nunique())}
+                | columns
+            )
+    return rows
+
+
+def loss_rows(states: pd.DataFrame, outcomes: pd.DataFrame, **columns: object) -> list[dict]:
+    """Where in the path each problem's search is lost: shares of all problems, summing to 1.
+
+    outcomes: one row a problem (problem, correct, covered), the selection rule's.
+    """
+    alive = states[states["alive"].astype(bool)]
+    last = int(alive["step"].max()) if len(alive) else 0
+    deepest = alive.groupby("problem")["step"].max()
+    known = outcomes.set_index("problem").loc[sorted(states["problem"].unique())]
+    places = []
+    for problem, found in known.iterrows():
+        if found["correct"]:
+            places.append(SOLVED)
+        elif found["covered"]:
+            places.append(NOT_CHOSEN)
+        else:
+            reached = int(deepest.get(problem, 0))
+            places.append(GAVE_UP if reached == last else f"{LOST_AT}{reached + 1}")
+    names = [*(f"{LOST_AT}{step}" for step in range(1, last + 1)), GAVE_UP, NOT_CHOSEN, SOLVED]
+    rows = []
+    for name in names:
+        hits = [place == name for place in places]
+        share, low, high = clustered_share(hits, np.ones(len(hits)), range(len(hits)))
+        rows.append(
+            row("search_loss", quantity=name, share=share, low=low, high=high, problems=len(hits))
+            | columns
+        )
+    return rows
+
+
+def diversity_rows(trees: Iterable[SearchTree], **columns: object) -> list[dict]:
+    """Distinct paths, finished paths, and the entropy of the first step and of all the steps.
+
+    The entropy (bits) of a choice is that of the samples' own counts, with Miller and Madow's
+    correction for few samples; a state counts as often as it was expanded.
+    """
+    records, entropies = [], []
+    for tree in trees:
+        leaves = tree.leaves()
+        finished = [leaf for leaf in leaves if leaf.kind == "goal"]
+        samples = sum(leaf.visits for leaf in leaves)
+        records.append(
+            {
+                "distinct_paths": len(leaves),
+                "distinct_finished": len(finished),
+                "finished_samples": sum(leaf.visits for leaf in finished),
+                "distinct_share": len(leaves) / max(1, samples),
+            }
+        )
+        children, steps = {}, {0: 1}
+        for node in tree.nodes[1:]:
+            children.setdefault(node.parent, []).append(node.visits)
+            steps[node.id] = steps[node.parent] + 1
+        for state, counts in children.items():
+            entropies.append((tree.problem_id, steps[state], _entropy(counts), sum(counts)))
+    rows = []
+    for name in records[0] if records else ():
+        values = [record[name] for record in records]
+        found = clustered_share(values, np.ones(len(values)), range(len(values)))
+        rows.append(_value_row("diversity", name, found, len(values), columns))
+    frame = pd.DataFrame(entropies, columns=["problem", "step", "bits", "samples"])
+    for step, cell in frame.groupby("step"):
+        found = clustered_share(cell["bits"], cell["samples"], cell["problem"])
+        problems = cell["problem"].nunique()
+        rows.append(_value_row("diversity", "entropy", found, problems, columns, step=int(step)))
+    return rows
+
+
+def _entropy(counts: list[int]) -> float:
+    counts = np.asarray(counts, float)
+    shares = counts / counts.sum()
+    correction = (len(counts) - 1) / (2 * counts.sum() * np.log(2))
+    return float(-(shares * np.log2(shares)).sum() + correction)
+
+
+def _value_row(artifact, name, found, problems, columns, **more) -> dict:
+    # These are counts and bits, not shares: `low` and `high` are checked as shares, so other names.
+    value, low, high = found
+    made = {"value": value, "value_low": low, "value_high": high, "problems": problems}
+    return row(artifact, quantity=name) | made | more | columns
+
+
+def instrument_rows(experiment: Experiment, model: str) -> pd.DataFrame:
+    """Artifacts step_coverage, search_loss and diversity of one model."""
+    if not wanted(experiment):
+        return table([])
+    search = experiment.profile.search
+    rows = []
+    for depth in search.depths:
+        for split in TEST_SPLITS:
+            named = common(experiment, model, split, depth)
+            found = states(experiment, model, split, depth)
+            rows += coverage_rows(found, **named)
+            known = measurements.outcomes(experiment, model, split, max(search.breadths), depth)
+            known = known[known["selection"] == search.selection]
+            rows += loss_rows(found, known, **named, selection=search.selection)
+            made, _ = searched(experiment, model, split, depth)
+            rows += diversity_rows(first_trees(experiment, made), **named)
+    return table(rows)

@@ -1,0 +1,119 @@
+"""Settings of the studies: instruments, compute, hypotheses and the sweep; checked on their own.
+
+Takes a profile's optional sections; knows nothing of how a study is done, nor of profiles.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from lib.errors import UserError
+
+
+def _least(settings: object, bound: float, *names: str) -> None:
+    for name in names:
+        value = getattr(settings, name)
+        if not value >= bound:
+            raise UserError(f"{name} = {value!r}: must be at least {bound}")
+
+
+def _each(name: str, values: Iterable[float], least: float, above: bool = False) -> None:
+    values = tuple(values)
+    if not values:
+        raise UserError(f"{name} = []: must not be empty")
+    for value in values:
+        if not (least < value if above else least <= value) or not value < math.inf:
+            raise UserError(f"{name} = {value!r}: must be {'more than' if above else 'at least'} "
+                            f"{least} each")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class InstrumentSettings:
+    """How many searches are taken apart; they are those of the tables, at the largest N."""
+
+    problems: int  # of each test split: the first so many
+    validation_problems: int  # on which the selection rule is chosen
+
+    def __post_init__(self) -> None:
+        _least(self, 1, "problems", "validation_problems")
+
+
+@dataclass(frozen=True)
+class ComputeSettings:
+    """Accuracy against what it costs. Searches that a table has already are taken from there."""
+
+    models: tuple[str, ...]
+    problems: int  # of each test split
+    breadths: tuple[int, ...]  # of independent samples: N of the SFT model, and of b = 0
+    depths: tuple[int, ...]
+    depth_breadths: tuple[int, ...]  # the N of searches with b > 0
+    temperatures: tuple[float, ...]
+    temperature_breadth: int
+    beams: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        _least(self, 1, "problems", "temperature_breadth")
+        for name in ("breadths", "depth_breadths", "beams"):
+            _each(name, getattr(self, name), 1)
+        _each("depths", self.depths, 0)
+        _each("temperatures", self.temperatures, 0, above=True)
+
+
+@dataclass(frozen=True)
+class HypothesisSettings:
+    """Experiments that could close the gap between S and L at one N and b."""
+
+    problems: int  # of each test split
+    validation_problems: int  # on which the shift of <backtrack> is chosen
+    breadth: int
+    depth: int
+    temperatures: tuple[float, ...]  # tried beside the profile's own (hypothesis a)
+    oversampling: int  # samples drawn for each distinct one (hypothesis a)
+    shifts: tuple[float, ...]  # of the <backtrack> logit, tried beside 0 (hypothesis b)
+    loss_examples: int  # traces on which train and test loss are measured (hypothesis c)
+
+    def __post_init__(self) -> None:
+        _least(self, 1, "problems", "validation_problems", "breadth", "oversampling")
+        _least(self, 1, "loss_examples")
+        _least(self, 0, "depth")
+        _each("temperatures", self.temperatures, 0, above=True)
+        _each("shifts", self.shifts, -50)
+
+
+@dataclass(frozen=True)
+class SweepModel:
+    """One of the sweep's two sizes."""
+
+    hidden_size: int
+    layers: int
+    heads: int
+
+    def __post_init__(self) -> None:
+        _least(self, 1, "hidden_size", "layers", "heads")
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """Small models of two sizes over data size, epochs and learning rate (hypotheses c and e)."""
+
+    task: dict[str, Any]  # the task's settings, easier than the profile's
+    models: dict[str, SweepModel]
+    examples: tuple[int, ...]  # distinct training examples
+    epochs: tuple[int, ...]
+    rates: tuple[float, ...]  # times the branch recipe's learning rates
+    batch_size: int
+    test_problems: int
+    breadth: int
+    depth: int
+
+    def __post_init__(self) -> None:
+        if set(self.models) != {"S", "L"}:
+            raise UserError(f"models = {list(self.models)}: must be S and L")
+        for name in ("examples", "epochs"):
+            _each(name, getattr(self, name), 1)
+        _each("rates", self.rates, 0, above=True)
+        _least(self, 1, "batch_size", "test_problems", "breadth")
+        _least(self, 0, "depth")

@@ -1,0 +1,106 @@
+"""P(<backtrack>) as a classifier of states: is the target lost?
+
+Takes the states of searches (lib/steps.py), labelled by the exact solver; gives precision, recall,
+ROC and calibration as tidy rows, by step and by kind of error. The paper's claim 2 (section 4.2:
+`<backtrack>` judges the current state) made measurable. The question itself is no state here: it
+can always be solved, and nothing was sampled yet. Each state counts once, however often it was
+sampled. Knows nothing of models or trees.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from lib.annotation import VERDICT_THRESHOLD
+from lib.clustered import clustered_auc, clustered_share
+from lib.experiment import TEST_SPLITS, Experiment
+from lib.instruments import common, states, wanted
+from lib.results import row, table
+from lib.steps import EARLIER, KINDS
+
+BINS = 10
+CURVE = np.round(np.linspace(0, 1, 51), 2)  # false-positive rates at which the ROC curve is kept
+
+
+def judged(found: pd.DataFrame) -> pd.DataFrame:
+    """The states after a step whose P(<backtrack>) is known, with `lost`."""
+    known = found[(found["step"] > 0) & found["p_backtrack"].notna()]
+    return known.assign(lost=~known["alive"].astype(bool))
+
+
+def verdict_rows(found: pd.DataFrame, **columns: object) -> list[dict]:
+    """precision, recall, specificity, auc, brier and calibration_error: of all states, by step, and
+    (recall and auc against every state that is not lost) by kind of error."""
+    known = judged(found)
+    rows = _scores(known, columns)
+    for step, cell in known.groupby("step"):
+        rows += _scores(cell, columns | {"step": int(step)})
+    for kind in (*KINDS, EARLIER):
+        cell = known[(known["error"] == kind) | ~known["lost"]]
+        if cell["lost"].any():
+            rows += _scores(cell, columns | {"error": kind}, ("recall", "auc"))
+    return rows
+
+
+def _scores(cell: pd.DataFrame, columns: dict, names: tuple[str, ...] | None = None) -> list[dict]:
+    lost, doubt, problem = cell["lost"], cell["p_backtrack"], cell["problem"]
+    said = doubt >= VERDICT_THRESHOLD
+    shares = {
+        "precision": (lost, said),
+        "recall": (said, lost),
+        "specificity": (~said, ~lost),
+        "brier": ((doubt - lost) ** 2, lost | True),
+    }
+    found = {name: clustered_share(hits, of, problem) for name, (hits, of) in shares.items()}
+    found["auc"] = clustered_auc(doubt, lost, problem)
+    found["calibration_error"] = (_calibration_error(cell), None, None)
+    counts = {"states": len(cell), "lost_states": int(lost.sum())}
+    counts["problems"] = int(problem.nunique())
+    return [
+        row("verdicts", quantity=name, share=share, low=low, high=high) | counts | columns
+        for name, (share, low, high) in found.items()
+        if names is None or name in names
+    ]
+
+
+def _binned(known: pd.DataFrame) -> pd.core.groupby.DataFrameGroupBy:
+    places = np.minimum((known["p_backtrack"] * BINS).astype(int), BINS - 1)
+    return known.groupby(places.to_numpy())
+
+
+def _calibration_error(known: pd.DataFrame) -> float:
+    """Mean distance, over states, of a bin's mean P(<backtrack>) from its share of lost states."""
+    parts = [len(cell) * abs(cell["p_backtrack"].mean() - cell["lost"].mean())
+             for _, cell in _binned(known)]  # fmt: skip
+    return float(sum(parts) / len(known)) if len(known) else float("nan")
+
+
+def curve_rows(found: pd.DataFrame, **columns: object) -> list[dict]:
+    """The ROC curve (verdict_roc) and the calibration curve (verdict_calibration)."""
+    from sklearn.metrics import roc_curve  # slow to import, and few callers need it
+
+    known, rows = judged(found), []
+    if known["lost"].nunique() == 2:
+        false, true, _ = roc_curve(known["lost"], known["p_backtrack"])
+        for at, share in zip(CURVE, np.interp(CURVE, false, true), strict=True):
+            rows.append(row("verdict_roc", false_positive=float(at), share=float(share)) | columns)
+    for _, cell in _binned(known):
+        share, low, high = clustered_share(cell["lost"], np.ones(len(cell)), cell["problem"])
+        predicted = {"predicted": float(cell["p_backtrack"].mean()), "states": len(cell)}
+        rows.append(
+            row("verdict_calibration", share=share, low=low, high=high) | predicted | columns
+        )
+    return rows
+
+
+def all_rows(experiment: Experiment, model: str) -> pd.DataFrame:
+    """Artifacts verdicts, verdict_roc and verdict_calibration of one model, at the largest b."""
+    if not wanted(experiment):
+        return table([])
+    depth, rows = max(experiment.profile.search.depths), []
+    for split in TEST_SPLITS:
+        found = states(experiment, model, split, depth)
+        named = common(experiment, model, split, depth)
+        rows += verdict_rows(found, **named) + curve_rows(found, **named)
+    return table(rows)

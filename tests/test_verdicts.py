@@ -1,0 +1,71 @@
+"""The verdict token as a classifier, on states whose labels are known by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.verdicts import curve_rows, verdict_rows
+
+
+def states():
+    """Question apart: alive at doubts .1 .6 .2 .3; lost at .9 (twice) and .4, .05."""
+    rows = [
+        (0, 0, True, None, 0.99),  # the question is no state of the table
+        (0, 1, True, None, 0.1),
+        (0, 1, False, "exploration", 0.9),
+        (0, 2, True, None, 0.6),
+        (1, 1, True, None, 0.2),
+        (1, 1, False, "computation", 0.9),
+        (1, 2, False, "exploration", 0.4),
+        (2, 1, True, None, 0.3),
+        (2, 2, False, "earlier", 0.05),
+        (2, 2, False, "format", np.nan),  # not known: left out
+    ]
+    columns = ["problem", "step", "alive", "error", "p_backtrack"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_scores():
+    rows = verdict_rows(states(), model="S", split="seen")
+    all_states = {
+        each["quantity"]: each["share"]
+        for each in rows
+        if each.get("step") is None and each.get("error") is None
+    }
+    assert all_states["precision"] == pytest.approx(2 / 3)
+    assert all_states["recall"] == pytest.approx(2 / 4)
+    assert all_states["specificity"] == pytest.approx(3 / 4)
+    assert all_states["auc"] == pytest.approx((4 + 4 + 3 + 0) / 16)
+    errors = [0.1, 0.1, 0.6, 0.2, 0.1, 0.6, 0.3, 0.95]
+    assert all_states["brier"] == pytest.approx(np.mean(np.square(errors)))
+    kinds = {(each.get("error"), each["quantity"]): each["share"] for each in rows}
+    assert kinds["exploration", "recall"] == pytest.approx(1 / 2)
+    assert kinds["computation", "auc"] == 1 and kinds["earlier", "auc"] == 0
+    assert ("format", "auc") not in kinds
+    steps = {(each.get("step"), each["quantity"]): each for each in rows}
+    assert steps[1, "recall"]["share"] == 1 and steps[1, "recall"]["lost_states"] == 2
+
+
+def test_curves():
+    rows = curve_rows(states())
+    roc = [each for each in rows if each["artifact"] == "verdict_roc"]
+    assert roc[0]["share"] == pytest.approx(0.5)  # both .9 come before any alive state
+    assert roc[-1]["share"] == 1
+    shares = [each["share"] for each in roc]
+    assert shares == sorted(shares)
+    bins = [each for each in rows if each["artifact"] == "verdict_calibration"]
+    assert sum(each["states"] for each in bins) == 8
+    assert bins[-1]["predicted"] == pytest.approx(0.9) and bins[-1]["share"] == 1
+
+
+def test_a_perfect_and_a_calibrated_verdict():
+    generator = np.random.default_rng(0)
+    doubt = generator.random(4000)
+    lost = generator.random(4000) < doubt
+    table = pd.DataFrame(
+        {"problem": range(4000), "step": 1, "alive": ~lost, "p_backtrack": doubt, "error": None}
+    )
+    found = {each["quantity"]: each["share"] for each in verdict_rows(table)}
+    assert found["calibration_error"] < 0.03
+    perfect = table.assign(p_backtrack=lost.astype(float))
+    assert {each["quantity"]: each["share"] for each in verdict_rows(perfect)}["auc"] == 1
