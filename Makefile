@@ -4,6 +4,8 @@ PROFILE ?= cpu
 SEED ?= 0
 PYTHON ?= python3
 ARGS ?=
+MODEL ?=
+HARDWARE ?=
 
 # An active conda environment made from environment.yml takes the place of .venv.
 VENV := $(if $(filter self-backtracking,$(CONDA_DEFAULT_ENV)),$(CONDA_PREFIX),.venv)
@@ -12,7 +14,7 @@ RUN := $(VENV)/bin/python
 STAMP := $(VENV)/.pins-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce test lab figures bench lint clean
+.PHONY: help env reproduce plan ablations test lab figures bench lint clean
 
 help: ## list these commands
 	@echo "usage: make COMMAND [PROFILE=cpu] [SEED=0] [PYTHON=python3]"
@@ -30,7 +32,13 @@ $(STAMP): requirements.txt pyproject.toml
 	@touch $(STAMP)
 
 reproduce: $(STAMP) ## the whole experiment: data, training, search, notebooks, figures (PROFILE, SEED)
-	$(RUN) -m lib.reproduce --profile "$(PROFILE)" --seed "$(SEED)"
+	$(RUN) -m lib.reproduce --profile "$(PROFILE)" --seed "$(SEED)" --model "$(MODEL)"
+
+plan: $(STAMP) ## what a run needs, without weights or GPU (PROFILE, MODEL, HARDWARE=h100x4)
+	$(RUN) -m lib.plan --profile "$(PROFILE)" --model "$(MODEL)" --hardware "$(HARDWARE)"
+
+ablations: $(STAMP) ## optimisers, batch sizes, losses at equal examples: hours (ARGS=--quick)
+	$(RUN) -m lib.ablations --profile "$(PROFILE)" $(ARGS)
 
 test: $(STAMP) ## the tests (ARGS="-k search" picks some)
 	$(RUN) -m pytest $(ARGS)

@@ -8,6 +8,7 @@ of figures.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -21,7 +22,8 @@ from tqdm import tqdm
 
 from lib import decoding, hardware, store, training
 from lib.models import build_model, load_model, load_tokenizer, resize_embeddings
-from lib.profiles import ROOT, Profile, load_profile
+from lib.pretrained import model_folder
+from lib.profiles import MODEL_VARIABLE, ROOT, Profile, load_profile, with_model
 from lib.sampler import CacheSampler, step_end_ids
 from lib.search import search_to_file
 from lib.store import Artifact, Run
@@ -41,8 +43,11 @@ STAGES = ("trunk", "sft", "backtracking")
 
 
 def open_experiment(profile: str, seed: int) -> Experiment:
-    """The experiment of a profile (name or TOML path), in `runs/<profile>-<seed>/`."""
-    loaded = load_profile(profile)
+    """The experiment of a profile (name or TOML path), in `runs/<profile>-<seed>/`.
+
+    The environment variable that `make reproduce MODEL=...` sets names its pretrained model.
+    """
+    loaded = with_model(load_profile(profile), os.environ.get(MODEL_VARIABLE, ""))
     return Experiment(loaded, profile, seed, Run(ROOT / "runs" / f"{loaded.name}-{seed}"))
 
 
@@ -127,6 +132,10 @@ class Experiment:
         right = self.task.optimal_traces(self.problems("train", start, optimal))
         return pd.concat([right, wrong], ignore_index=True)
 
+    def stages(self, model: str) -> tuple[str, ...]:
+        """The stages of a model: a pretrained one has no trunk."""
+        return STAGES[1:] if self.profile.models[model].path else STAGES
+
     def checkpoint(self, model: str, stage: str) -> Artifact:
         """The checkpoint of a model (`S` or `L`) after a stage; trained if it is not there."""
         sizes = self.profile.models[model]
@@ -155,7 +164,8 @@ class Experiment:
         if parent is not None:
             return load_model(parent.path), load_tokenizer(parent.path)
         if sizes.path:
-            pretrained, tokenizer = load_model(sizes.path), load_tokenizer(sizes.path)
+            folder = model_folder(sizes.path)
+            pretrained, tokenizer = load_model(folder), load_tokenizer(folder)
             add_backtrack(tokenizer)
             resize_embeddings(pretrained, tokenizer)
             return pretrained, tokenizer
@@ -201,8 +211,9 @@ class Experiment:
         return model, load_tokenizer(checkpoint.path)
 
     def max_new_tokens(self, tokenizer: object) -> int:
-        """Enough for the longest response, in a from-scratch tokenizer's tokens."""
-        return self.task.max_response_tokens
+        """Enough for the longest response: from-scratch tokens, of which the goal line is one."""
+        goal = len(tokenizer(self.task.goal, add_special_tokens=False)["input_ids"])
+        return self.task.max_response_tokens + goal - 1
 
     def search(
         self,

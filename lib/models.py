@@ -28,6 +28,11 @@ def heads_fit(hidden_size: int, heads: int) -> bool:
     return hidden_size % heads == 0 and (hidden_size // heads) % 2 == 0
 
 
+def feed_forward(hidden_size: int) -> int:
+    """The width of a from-scratch model's feed-forward part."""
+    return -(-hidden_size * 8 // 3 // 32) * 32
+
+
 def build_model(
     tokenizer: PreTrainedTokenizerBase, hidden_size: int, layers: int, heads: int, seed: int
 ) -> LlamaForCausalLM:
@@ -41,7 +46,7 @@ def build_model(
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=hidden_size,
-        intermediate_size=-(-hidden_size * 8 // 3 // 32) * 32,
+        intermediate_size=feed_forward(hidden_size),
         num_hidden_layers=layers,
         num_attention_heads=heads,
         num_key_value_heads=heads,
@@ -85,8 +90,14 @@ def _first_line(error: Exception) -> str:
 
 def resize_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
     """Give every token an embedding; new ones start at the mean of the old."""
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-        model.resize_token_embeddings(len(tokenizer), mean_resizing=True)
+    old = model.get_input_embeddings().num_embeddings
+    if len(tokenizer) <= old:
+        return
+    # Its own `mean_resizing` draws around the mean, without a seed.
+    model.resize_token_embeddings(len(tokenizer), mean_resizing=False)
+    with torch.no_grad():
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+            layer.weight[old:] = layer.weight[:old].float().mean(0).to(layer.weight.dtype)
 
 
 def parameter_count(model: torch.nn.Module) -> int:

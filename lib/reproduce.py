@@ -24,7 +24,7 @@ from lib import store
 from lib.errors import UserError
 from lib.estimate import estimate, format_duration
 from lib.experiment import Experiment, open_experiment
-from lib.profiles import ROOT
+from lib.profiles import MODEL_VARIABLE, ROOT
 
 NOTEBOOKS = (
     "01_data",
@@ -113,7 +113,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m lib.reproduce", description=__doc__)
     parser.add_argument("--profile", default="cpu", help="name of a profile, or a TOML file")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--model", default="", help="the pretrained model: a folder or hub name")
     options = parser.parse_args(arguments)
+    if options.model:
+        os.environ[MODEL_VARIABLE] = options.model  # the notebooks' kernels inherit it
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a warning of the kernel's
     try:
         experiment = open_experiment(options.profile, options.seed)
