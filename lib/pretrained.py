@@ -15,7 +15,7 @@ from importlib.metadata import PackageNotFoundError, files, version
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from lib.errors import UserError
 from lib.store import Run
@@ -78,7 +78,10 @@ def convert(source: Path, folder: Path) -> None:
     """Write a GGUF file's model (float32) and tokenizer as an ordinary checkpoint folder."""
     tokenizer = AutoTokenizer.from_pretrained(source.parent, gguf_file=source.name)
     model = AutoModelForCausalLM.from_pretrained(
-        source.parent, gguf_file=source.name, dtype=torch.float32
+        source.parent,
+        gguf_file=source.name,
+        dtype=torch.float32,
+        quantization_config=GgufConfig(dequantize=True),  # packed weights cannot be saved
     )
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

