@@ -36,6 +36,7 @@ from lib.tokenization import (
     encode_traces,
 )
 from lib.tree import SearchTree, read_trees
+from lib.variants import Variant, applied
 
 TEST_SPLITS = ("seen", "new")
 #: A stage is what a checkpoint has been trained on.
@@ -222,6 +223,7 @@ class Experiment:
         breadth: int,
         depth: int,
         temperature: float,
+        variant: Variant | None = None,
     ) -> Artifact:
         """Search trees of a checkpoint over problems, as JSON lines (`trees`)."""
         prompts = self.task.prompts(problems)
@@ -232,16 +234,19 @@ class Experiment:
             "depth": depth,
             "temperature": temperature,
             "seed": self.seed,
-        }
+        } | ({"variant": asdict(variant)} if variant else {})
 
         def make(folder: Path) -> None:
             model, tokenizer = self.load(checkpoint)
             sampler = make_sampler(model, tokenizer, self.task, self.max_new_tokens(tokenizer))
             label = f"search N={breadth} b={depth} T={temperature}"
-            with progress_bar(label, "problem", len(prompts)) as bar:
+            with (
+                progress_bar(label, "problem", len(prompts)) as bar,
+                applied(variant, model, backtrack_id(tokenizer), sampler) as varied,
+            ):
                 search_to_file(
                     folder / "trees.jsonl",
-                    sampler,
+                    varied,
                     tokenizer,
                     prompts,
                     breadth,

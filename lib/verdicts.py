@@ -94,7 +94,7 @@ def curve_rows(found: pd.DataFrame, **columns: object) -> list[dict]:
     return rows
 
 
-def all_rows(experiment: Experiment, model: str) -> pd.DataFrame:
+def verdict_table(experiment: Experiment, model: str) -> pd.DataFrame:
     """Artifacts verdicts, verdict_roc and verdict_calibration of one model, at the largest b."""
     if not wanted(experiment):
         return table([])

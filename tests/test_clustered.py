@@ -46,7 +46,7 @@ def test_auc_is_sklearns_and_counts_ties_half():
 
 def test_auc_of_singletons_has_delongs_interval():
     # Placements: 1, 1/2 of the positives; 0, 1/2 of the negatives' complement.
-    auc, low, high = clustered_auc([3, 2, 1, 2.5], [True, True, False, False], range(4))
+    auc, low, _ = clustered_auc([3, 2, 1, 2.5], [True, True, False, False], range(4))
     assert auc == 0.75
     up = np.array([0.25, -0.25]) / 2
     variance = 4 / 3 * (2 * (up**2).sum())

@@ -1,0 +1,246 @@
+"""Two sizes trained over data size, epochs and learning rate: where does the larger one lose?
+
+Takes an experiment whose profile has a section `sweep`; gives tidy rows (artifact `sweep`, one a
+model and cell) and the table of comparisons. Hypotheses c (memorisation: epochs over fixed data)
+and e (unequal training: L's learning rate at equal examples, equal FLOPs, equal loss). The models
+are trained from random weights on D_op and D_back together, on a task of their own that is easy
+enough for them. Knows nothing of figures.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+import pandas as pd
+
+from lib import evaluation, store
+from lib.clustered import clustered_share
+from lib.experiment import TEST_SPLITS, Experiment
+from lib.losses import loss_traces, mean_loss
+from lib.models import parameter_count
+from lib.profiles import DataSettings, ModelSettings, TaskSettings, TrainingSettings
+from lib.results import table
+from lib.selection import SELECTION_RULES
+from lib.steps import COMPUTATION, FORMAT, RULE, can_judge, state_table
+from lib.store import Artifact, Run
+from lib.tokenization import encode_traces
+
+LOSS_EXAMPLES = 1_000
+VALIDATION = 1_000
+CELL = ["examples", "epochs", "rate"]
+PAIRINGS = ("equal examples", "equal FLOPs", "equal loss")
+
+
+def cells(experiment: Experiment, model: str) -> list[tuple[int, int, float]]:
+    """(examples, epochs, rate) of a model's runs; S keeps the recipe's own learning rate."""
+    sweep = experiment.profile.sweep
+    rates = sweep.rates if model == "L" else (1.0,)
+    return [
+        (examples, epochs, rate)
+        for examples in sweep.examples
+        for epochs in sweep.epochs
+        for rate in rates
+    ]
+
+
+def small_experiment(experiment: Experiment, examples: int) -> Experiment:
+    """The sweep's own experiment: its task, sizes and data, in a folder of the run."""
+    profile, sweep = experiment.profile, experiment.profile.sweep
+    data = DataSettings(max(sweep.examples), VALIDATION, sweep.test_problems)
+    models = {
+        name: ModelSettings(0, examples, sweep.test_problems, **asdict(size))
+        for name, size in sweep.models.items()
+    }
+    recipe = replace(profile.training.branch, batch_size=sweep.batch_size, compile=False)
+    small = replace(
+        profile,
+        task=TaskSettings(profile.task.module, sweep.task),
+        data=data,
+        models=models,
+        training=TrainingSettings(recipe, recipe),
+    )
+    run = Run(experiment.run.folder / "sweep")
+    return Experiment(small, experiment.source, experiment.seed, run)
+
+
+def trained(small: Experiment, model: str, cell: tuple[int, int, float]) -> Artifact:
+    """The checkpoint of a cell: from random weights on D_op and D_back."""
+    examples, epochs, rate = cell
+    recipe = small.profile.training.branch
+    recipe = replace(
+        recipe,
+        epochs=float(epochs),
+        learning_rate=recipe.learning_rate * rate,
+        adamw_learning_rate=recipe.adamw_learning_rate * rate,
+    )
+    inputs = {
+        "data": small.data.key,
+        "size": small.profile.models[model].size,
+        "traces": asdict(small.profile.traces),
+        "examples": examples,
+        "recipe": asdict(recipe),
+        "seed": small.seed,
+    }
+    return small.train(
+        f"models/{model}-{examples}x{epochs}-rate{rate}",
+        inputs,
+        lambda: small.start(model, None),
+        lambda tokenizer: encode_traces(tokenizer, small.traces(model, "backtracking")),
+        recipe,
+    )
+
+
+def measured(experiment: Experiment, model: str, cell: tuple[int, int, float]) -> dict:
+    """One row: losses, FLOPs, greedy and search accuracy, and how its steps fare; made once."""
+    sweep, search = experiment.profile.sweep, experiment.profile.search
+    small = small_experiment(experiment, cell[0])
+    checkpoint = trained(small, model, cell)
+    problems = pd.concat([small.problems(split) for split in TEST_SPLITS], ignore_index=True)
+    inputs = {"checkpoint": checkpoint.key, "breadth": sweep.breadth, "depth": sweep.depth}
+    inputs |= {"temperature": search.temperature, "selection": search.selection}
+
+    def make(folder: Path) -> None:
+        decoded = small.decode(checkpoint, problems)
+        greedy = evaluation.response_outcomes(decoded["text"], problems, small.task)
+        setting = (sweep.breadth, sweep.depth, search.temperature)
+        trees = small.read_trees(small.search(checkpoint, problems, *setting))
+        rules = {search.selection: SELECTION_RULES[search.selection]}
+        found = evaluation.search_outcomes(trees, problems, small.task, rules)
+        loaded = small.load(checkpoint)
+        parts = loss_traces(small, model, LOSS_EXAMPLES)
+        losses = {f"{name}_loss": mean_loss(*loaded, part) for name, part in parts.items()}
+        tokens = encode_traces(loaded[1], parts["train"]).lengths().mean()
+        # Forward and backward: six operations a parameter and token.
+        flops = 6 * parameter_count(loaded[0]) * tokens * cell[0] * cell[1]
+        steps = _steps(state_table(trees, problems, small.task)) if can_judge(small.task) else {}
+        record = {
+            "outcomes": found["correct"].tolist(),
+            "greedy": greedy["correct"].tolist(),
+            "covered": float(found["covered"].mean()),
+            "tokens": float(found["tokens"].mean()),
+            "parameters": parameter_count(loaded[0]),
+            "flops": float(flops),
+            **losses,
+            **steps,
+        }
+        store.write_atomic(folder / "row.json", json.dumps(record))
+
+    artifact = small.run.make(f"cells/{checkpoint.name}", inputs, make)
+    return store.read_json(artifact.path / "row.json")
+
+
+def _steps(states: pd.DataFrame) -> dict:
+    """Of samples whose steps before were sound: computed right (of the legal), and reachable."""
+    found = states[(states["step"] > 0) & states["alive_before"]]
+    legal = ~found["error"].isin([FORMAT, RULE])
+    right = legal & (found["error"] != COMPUTATION)
+    record = {}
+    for name, hits, among in (("computed", right, legal), ("reachable", found["alive"], right)):
+        share, low, high = clustered_share(hits, found["visits"] * among, found["problem"])
+        record |= {name: share, f"{name}_low": low, f"{name}_high": high}
+    return record
+
+
+def sweep_rows(experiment: Experiment) -> pd.DataFrame:
+    """Artifact `sweep`: a row a model and cell, both test splits together; empty if not asked."""
+    if experiment.profile.sweep is None:
+        return table([])
+    sweep, rows = experiment.profile.sweep, []
+    for model in sweep.models:
+        for cell in cells(experiment, model):
+            record = measured(experiment, model, cell)
+            greedy = sum(record["greedy"]) / len(record["greedy"])
+            low, high = evaluation.wilson_interval(sum(record["greedy"]), len(record["greedy"]))
+            made = dict(zip(CELL, cell, strict=True))
+            made |= {"greedy": greedy, "greedy_low": low, "greedy_high": high}
+            made |= {"ceiling": record["covered"]}
+            skipped = ("outcomes", "greedy", "covered", "tokens")
+            made |= {name: value for name, value in record.items() if name not in skipped}
+            columns = {"artifact": "sweep", "method": "self_backtracking", "model": model}
+            columns |= {"N": sweep.breadth, "b": sweep.depth, "checker": "strict"}
+            columns |= {"seed": experiment.seed, "tokens_per_problem": record["tokens"]}
+            rows.append(evaluation.accuracy_row(record["outcomes"], **columns) | made)
+    return table(rows)
+
+
+def comparisons(rows: pd.DataFrame) -> pd.DataFrame:
+    """S against L, cell by cell, in each pairing -> one row a pair.
+
+    equal examples: the same data and epochs, L at every learning rate. equal FLOPs, equal loss: for
+    each S the L, of those trained on the same data, whose FLOPs (or loss on unseen traces) are the
+    nearest. computes: L less S in the share of steps that are computed right; loses: S less L in
+    Self-Backtracking's accuracy; gain: what search adds to greedy. `regime` is the paper's: L
+    computes better and loses. `helped_less`: L computes better and search adds less to it.
+    """
+    known = table(rows)
+    known = known[known["artifact"] == "sweep"]
+    columns = ["pairing", *CELL, "rate_L", "epochs_L", "accuracy_S", "accuracy_L", "loses"]
+    if known.empty or "computed" not in known:
+        return pd.DataFrame(columns=[*columns, "regime", "helped_less"])
+    small, large = (known[known["model"] == name].to_dict("records") for name in ("S", "L"))
+    records = []
+    for s in small:
+        same = [each for each in large if each["examples"] == s["examples"]]
+        pairs = [("equal examples", each) for each in same if each["epochs"] == s["epochs"]]
+        if same:
+            distance = {
+                "equal FLOPs": lambda each, s=s: abs(np.log(each["flops"] / s["flops"])),
+                "equal loss": lambda each, s=s: abs(each["test_loss"] - s["test_loss"]),
+            }
+            pairs += [(name, min(same, key=far)) for name, far in distance.items()]
+        records += [_pair(name, s, each) for name, each in pairs]
+    found = pd.DataFrame(records)
+    # As many chances as there are pairs: intervals are Bonferroni's, 95% for all of them together.
+    return _judged(found, max(1, len(found)))
+
+
+def _pair(pairing: str, s: dict, large: dict) -> dict:
+    record = {"pairing": pairing} | {name: s[name] for name in CELL}
+    record |= {"rate_L": large["rate"], "epochs_L": large["epochs"]}
+    for name in ("accuracy", "greedy", "computed", "reachable", "ceiling", "test_loss"):
+        record |= {f"{name}_S": s[name], f"{name}_L": large[name]}
+    for model, each in (("S", s), ("L", large)):
+        record[f"loss_gap_{model}"] = each["test_loss"] - each["train_loss"]
+    record["loses"] = s["accuracy"] - large["accuracy"]
+    record["computes"] = large["computed"] - s["computed"]
+    gains = [each["accuracy"] - each["greedy"] for each in (s, large)]
+    record["gain_difference"] = gains[0] - gains[1]
+    spread = {
+        "loses": [(each["low"], each["high"]) for each in (s, large)],
+        "computes": [(each["computed_low"], each["computed_high"]) for each in (s, large)],
+    }
+    spread["gain_difference"] = [
+        *spread["loses"],
+        *((each["greedy_low"], each["greedy_high"]) for each in (s, large)),
+    ]
+    for name, intervals in spread.items():
+        # Half-widths of 95% intervals add in squares; the two models are taken as independent.
+        halves = [(high - low) / 2 for low, high in intervals]
+        record[f"{name}_half"] = float(np.sqrt(np.square(halves).sum()))
+    return record
+
+
+def _judged(found: pd.DataFrame, chances: int) -> pd.DataFrame:
+    wider = NormalDist().inv_cdf(1 - 0.025 / chances) / NormalDist().inv_cdf(0.975)
+    sure = {
+        name: found[name] > found[f"{name}_half"] * wider
+        for name in ("loses", "computes", "gain_difference")
+    }
+    found = found.assign(
+        regime=sure["computes"] & sure["loses"],
+        helped_less=sure["computes"] & sure["gain_difference"],
+        # Without the correction, and without any interval: how near the sweep comes.
+        regime_uncorrected=(found["computes"] > found["computes_half"])
+        & (found["loses"] > found["loses_half"]),
+        regime_pointwise=(found["computes"] > 0) & (found["loses"] > 0),
+    )
+    order = {name: place for place, name in enumerate(PAIRINGS)}
+    return found.sort_values(
+        ["pairing", *CELL, "rate_L"],
+        key=lambda column: column.map(order) if column.name == "pairing" else column,
+        ignore_index=True,
+    )

@@ -1,0 +1,54 @@
+"""The first n of N samples, and accuracy at equal tokens."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scripted_engine import CharacterTokenizer, ScriptedSampler
+
+from lib.compute import equal_tokens, first_samples
+from lib.evaluation import accuracy_row, search_outcomes
+from lib.problems import make_problems, make_settings
+from lib.results import table
+from lib.search import search
+from lib.selection import SELECTION_RULES
+from lib.traces import CountdownTask
+
+SETTINGS = dict(numbers=3, max_number=9, target_low=1, target_high=30, max_result=99, held_out=0.1)
+TASK = CountdownTask(make_settings(SETTINGS))
+
+
+def test_all_of_the_samples_are_the_whole_search():
+    problems = make_problems(TASK.settings, {"train": 0, "validation": 1, "seen": 20, "new": 1}, 0)
+    problems = problems[problems.split == "seen"].reset_index(drop=True)
+    prompts = TASK.prompts(problems)
+    trees = search(ScriptedSampler(skill=0.7), CharacterTokenizer(), prompts, 8, 0)
+    rules = ["mean_logprob", "vote"]
+    found = first_samples(trees, problems, TASK, [1, 4, 8], rules, seed=3)
+    whole = search_outcomes(trees, problems, TASK, {name: SELECTION_RULES[name] for name in rules})
+    last = found[found["N"] == 8].sort_values(["problem", "selection"], ignore_index=True)
+    for column in ("correct", "covered", "tokens"):
+        assert last[column].tolist() == whole[column].tolist(), column
+    cost = found.groupby("N")["tokens"].mean()
+    assert cost.is_monotonic_increasing
+    covered = found.groupby("N")["covered"].mean()
+    assert covered.is_monotonic_increasing
+    assert found["correct"].mean() > 0
+
+
+def test_equal_tokens_are_linear_in_their_logarithm():
+    def point(method, b, n, tokens, right):
+        columns = {"artifact": "compute", "model": "S", "split": "seen", "temperature": 0.7}
+        outcomes = [True] * right + [False] * (100 - right)
+        return accuracy_row(outcomes, method=method, b=b, N=n, tokens_per_problem=tokens, **columns)
+
+    rows = [
+        point("self_backtracking", 0, 4, 50.0, 40),
+        point("self_backtracking", 0, 16, 200.0, 60),
+        point("sft_sampled", 0, 4, 150.0, 45),
+        point("sft_sampled", 0, 8, 300.0, 50),
+        point("self_backtracking", 1, 8, 100.0, 55),
+    ]
+    [cell] = equal_tokens(table(rows)).to_dict("records")
+    assert cell["b0_at_equal_tokens"] == pytest.approx(0.5)  # half-way in log tokens
+    assert np.isnan(cell["sft_at_equal_tokens"]) and cell["accuracy"] == 0.55
+    assert equal_tokens(pd.DataFrame()).empty

@@ -1,0 +1,143 @@
+"""The studies from end to end, on two models so small that they train in a second."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from test_measurements import small
+
+from lib import choosing, compute, hypotheses, instruments, studies, sweep, verdicts
+from lib.losses import mean_loss, response_logprobs
+from lib.results import dumps, table
+from lib.studysettings import (
+    ComputeSettings,
+    HypothesisSettings,
+    InstrumentSettings,
+    SweepModel,
+    SweepSettings,
+)
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    made = small(tmp_path_factory.mktemp("run"))
+    replace, task = dataclasses.replace, made.profile.task
+    made.profile = replace(
+        made.profile,
+        improvement=replace(made.profile.improvement, rounds=0),
+        instruments=InstrumentSettings(problems=6, validation_problems=4),
+        compute=ComputeSettings(("S",), 4, (1, 4), (0, 1), (4,), (1.5,), 4, (2,)),
+        hypotheses=HypothesisSettings(4, 4, 4, 1, (2.0,), 3, (-1.0, 1.0), 32),
+        sweep=SweepSettings(
+            task=dict(task.settings),
+            models={"S": SweepModel(16, 1, 1), "L": SweepModel(32, 1, 2)},
+            examples=(128,),
+            epochs=(1, 2),
+            rates=(1.0, 0.5),
+            batch_size=32,
+            test_problems=8,
+            breadth=4,
+            depth=1,
+        ),
+    )
+    return made
+
+
+@pytest.mark.slow
+def test_instruments_and_verdicts(experiment):
+    rows = instruments.instrument_rows(experiment, "S")
+    assert set(rows["artifact"]) == {"step_coverage", "search_loss", "diversity"}
+    lost = rows[rows["artifact"] == "search_loss"].groupby(["split", "b"])["share"].sum()
+    assert np.allclose(lost, 1)
+    found = verdicts.verdict_table(experiment, "S")
+    assert {"verdicts", "verdict_calibration"} <= set(found["artifact"])
+    shares = found["share"].dropna()
+    assert shares.between(0, 1).all()
+
+
+def test_selection_is_chosen_on_validation_alone(experiment):
+    rows = choosing.selection_rows(experiment, "S")
+    assert set(rows["split"]) == {"seen", "new", "validation"}
+    default = rows[rows["default"]]
+    assert default["selection"].nunique() == 1
+    validation = rows[rows["split"] == "validation"].set_index("selection")["accuracy"]
+    assert validation[default["selection"].iloc[0]] == validation.max()
+
+
+@pytest.mark.slow
+def test_compute_measures_everything_on_the_same_problems(experiment):
+    rows = compute.compute_rows(experiment, "S")
+    assert set(rows["artifact"]) == {"compute"} and set(rows["problems"]) == {4}
+    methods = {"sft_sampled", "self_consistency", "self_backtracking", "sft_beam"}
+    assert set(rows["method"]) == methods
+    sampled = rows[(rows["method"] == "sft_sampled") & (rows["temperature"] == 0.7)]
+    cost = sampled[sampled["split"] == "seen"].sort_values("N")["tokens_per_problem"].tolist()
+    assert cost == sorted(cost) and len(cost) == 2
+    assert compute.compute_rows(experiment, "L").empty
+    assert len(compute.equal_tokens(rows)) == 2
+
+
+@pytest.mark.slow
+def test_hypotheses(experiment):
+    rows = hypotheses.hypothesis_rows(experiment)
+    remedies = rows[rows["artifact"] == "remedy"]
+    assert set(remedies["model"]) == {"S", "L"} and set(remedies["problems"]) == {4}
+    base = remedies[remedies["remedy"] == hypotheses.BASE]
+    assert set(base["gain"]) == {0.0}
+    gaps = rows[rows["artifact"] == "gap"]
+    assert set(gaps["remedy"]) == {hypotheses.BASE, *hypotheses.LETTERS}
+    assert np.allclose(gaps["gap"], gaps["accuracy_S"] - gaps["accuracy_L"])
+    for _, cell in gaps.groupby("split"):
+        before = cell.loc[cell["remedy"] == hypotheses.BASE, "gap"].item()
+        assert np.allclose(before - cell["gap"], cell["moved"])
+    memory = rows[rows["artifact"] == "memorisation"]
+    assert (memory["train_loss"] > 0).all() and len(memory) == 2
+
+
+def test_the_own_judge_agrees_with_the_search(experiment):
+    found = hypotheses.judged_paths(experiment, "S", "S", "seen")
+    assert np.allclose(found["judged"], found["mean_logprob"], atol=1e-4)
+    swapped = hypotheses.judged_paths(experiment, "S", "L", "seen")
+    assert swapped["text"].tolist() == found["text"].tolist()
+
+
+def test_losses_by_hand(experiment):
+    model, tokenizer = experiment.load(experiment.checkpoint("S", "backtracking"))
+    traces = experiment.traces("S", "backtracking").iloc[[0, -1]]
+    one, two = (mean_loss(model, tokenizer, traces.iloc[[i]]) for i in (0, 1))
+    loss = mean_loss(model, tokenizer, traces)
+    assert min(one, two) <= loss <= max(one, two)
+    prompt, response = experiment.task.prompts(experiment.problems("seen", 0, 1))[0], "1+1=2\n"
+    ids = tokenizer(prompt + response, add_special_tokens=False)["input_ids"]
+    ids += [tokenizer.eos_token_id]
+    start = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    with torch.inference_mode():
+        logits = model(input_ids=torch.tensor([ids])).logits[0]
+    logprobs = torch.log_softmax(logits, -1)
+    exact = np.mean([float(logprobs[i - 1, ids[i]]) for i in range(start, len(ids))])
+    assert response_logprobs(model, tokenizer, [prompt], [response])[0] == pytest.approx(
+        exact, abs=1e-5
+    )
+
+
+@pytest.mark.slow
+def test_sweep_and_its_comparisons(experiment):
+    rows = sweep.sweep_rows(experiment)
+    assert len(rows) == 2 + 4 and set(rows["problems"]) == {16}
+    assert (rows["flops"] > 0).all()
+    found = sweep.comparisons(rows)
+    assert len(found[found["pairing"] == "equal examples"]) == 4
+    assert len(found[found["pairing"] == "equal loss"]) == 2
+    assert not (found["regime"] & ~found["regime_pointwise"]).any()
+
+
+@pytest.mark.slow
+def test_nothing_asked_nothing_done(experiment, tmp_path):
+    bare = small(tmp_path)
+    sections = dict.fromkeys(["instruments", "compute", "hypotheses", "sweep"])
+    bare.profile = dataclasses.replace(bare.profile, **sections)
+    assert studies.rows(bare).empty and not bare.run.made
+    rows = studies.rows(experiment)
+    assert dumps({}, rows) == dumps({}, studies.rows(experiment))
+    assert not table(rows).empty
