@@ -13,7 +13,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ from lib.training import Recipe
 ROOT = Path(__file__).resolve().parent.parent
 PROFILES = ROOT / "profiles"
 MODEL_NAMES = ("S", "L")
+#: The environment variable in which `make reproduce` hands MODEL to the notebooks.
+MODEL_VARIABLE = "SELF_BACKTRACKING_MODEL"
 
 
 @dataclass(frozen=True)
@@ -233,6 +235,18 @@ def load_profile(name: str) -> Profile:
     return profile
 
 
+def with_model(profile: Profile, path: str) -> Profile:
+    """The profile with S's pretrained model replaced by the folder or hub name `path`, if given."""
+    if not path:
+        return profile
+    small = profile.models["S"]
+    if not small.path:
+        raise UserError(f"MODEL={path}: {profile.name}.toml trains its models from scratch")
+    if (folder := Path(path).expanduser()).is_dir():  # also when another folder is current
+        path = str(folder.resolve())
+    return replace(profile, models={**profile.models, "S": replace(small, path=path)})
+
+
 def _check(profile: Profile) -> None:
     def demand(key: str, value: Any, holds: bool, right: str) -> None:
         if not holds:
@@ -281,6 +295,12 @@ def _check(profile: Profile) -> None:
     for key, settings in (("search", search), ("improvement", improvement)):
         value = settings.temperature
         demand(f"{key}.temperature", value, 0 < value < math.inf, "more than 0")
+    if (baselines := profile.baselines) is not None:
+        known = ", ".join(profile.models)
+        holds = set(baselines.models) <= set(profile.models)
+        demand("baselines.models", list(baselines.models), holds, f"of {known}")
+        tested, most = baselines.test_problems, profile.data.test_problems
+        demand("baselines.test_problems", tested, tested <= most, f"at most {most}")
     for key, least in (("rounds", 0), ("problems", 1), ("breadth", 1), ("depth", 0)):
         value = getattr(improvement, key)
         demand(f"improvement.{key}", value, value >= least, f"at least {least}")

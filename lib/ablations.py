@@ -1,0 +1,273 @@
+"""`make ablations`: what each part of the training recipe is worth, at equal examples.
+
+Takes a profile and how many seeds; trains S's backtracking model once for each variant and seed
+and measures it on validation problems (none is a test problem, so the winner may be chosen here).
+Leaves one results file with greedy accuracy, pass@N and Self-Backtracking's accuracy. Made once
+each: a stopped call goes on where it was. Hours, and so no part of `make reproduce`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from lib import evaluation, results
+from lib.errors import UserError
+from lib.experiment import Experiment
+from lib.profiles import ROOT, Profile, load_profile
+from lib.selection import SELECTION_RULES
+from lib.store import Artifact, Run
+from lib.tokenization import encode_traces
+from lib.training import Recipe
+
+SEEDS = (0, 1, 2)
+#: AdamW's own learning rate: with Muon's, 4e-3, it diverges or stalls.
+ADAMW_RATE = 1e-3
+BATCH_SIZES = (32, 64, 128)
+COLUMNS = {
+    "backtracking_data_greedy": "greedy",
+    "pass_at_n": "pass@N",
+    "self_backtracking": "Self-Backtracking",
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to train: what it belongs to, its name, how it changes a profile."""
+
+    group: str
+    name: str
+    change: Callable[[Profile], Profile]
+    from_zero: bool = False  # no trunk: all examples in one training from random weights
+
+
+def variants(profile: Profile) -> list[Variant]:
+    """Every variant. The profile's own recipe stands in each group under the name of its setting."""
+    batch = profile.training.branch.batch_size
+    found = [
+        Variant("optimizer", "muon", lambda p: with_recipes(p, muon)),
+        Variant("optimizer", "adamw", lambda p: with_recipes(p, adamw)),
+    ]
+    sizes = sorted({*BATCH_SIZES, batch})
+    found += [
+        Variant("batch", str(size), lambda p, size=size: with_recipes(p, batch_of(size)))
+        for size in sizes
+    ]
+    found += [
+        Variant("loss", "paper mask", lambda p: with_loss(p, "paper", 0.0, 1.0)),
+        Variant("loss", "honest mask", lambda p: with_loss(p, "honest", 0.0, 1.0)),
+        Variant(
+            "loss",
+            "+ near misses",
+            lambda p: with_loss(p, "honest", profile.traces.near_miss, 1.0),
+        ),
+        Variant("loss", "+ verdict weight", lambda p: p),
+        Variant("start", "trunk and branch", lambda p: p),
+        Variant("start", "from zero", lambda p: p, from_zero=True),
+    ]
+    return found
+
+
+def muon(recipe: Recipe) -> Recipe:
+    """The recipe with Muon, as it is where it has Muon already."""
+    return replace(recipe, optimizer="muon")
+
+
+def adamw(recipe: Recipe) -> Recipe:
+    """The recipe with AdamW at its own learning rate."""
+    if recipe.optimizer == "adamw":
+        return recipe
+    return replace(
+        recipe, optimizer="adamw", learning_rate=ADAMW_RATE, adamw_learning_rate=ADAMW_RATE
+    )
+
+
+def batch_of(size: int) -> Callable[[Recipe], Recipe]:
+    """A recipe with batches of `size`: steps as many times more, rates smaller by the square root."""
+
+    def change(recipe: Recipe) -> Recipe:
+        if size == recipe.batch_size:
+            return recipe
+        ratio = size / recipe.batch_size
+        return replace(
+            recipe,
+            batch_size=size,
+            learning_rate=recipe.learning_rate * ratio**0.5,
+            adamw_learning_rate=recipe.adamw_learning_rate * ratio**0.5,
+            warmup_steps=round(recipe.warmup_steps / ratio),
+        )
+
+    return change
+
+
+def with_recipes(profile: Profile, change: Callable[[Recipe], Recipe]) -> Profile:
+    """The profile with its trunk's and branch's recipes changed."""
+    training = profile.training
+    changed = replace(training, trunk=change(training.trunk), branch=change(training.branch))
+    return replace(profile, training=changed)
+
+
+def with_loss(profile: Profile, loss: str, near_miss: float, verdict_weight: float) -> Profile:
+    """The profile with another mask, share of near misses and verdict weight."""
+    profile = replace(profile, traces=replace(profile.traces, loss=loss, near_miss=near_miss))
+    return with_recipes(profile, lambda recipe: replace(recipe, verdict_weight=verdict_weight))
+
+
+def quick(profile: Profile) -> Profile:
+    """The profile with a twentieth of its examples and few problems: does everything run?"""
+    sizes = profile.models["S"]
+    small = replace(
+        sizes,
+        trunk_examples=max(128, sizes.trunk_examples // 20),
+        branch_examples=max(256, sizes.branch_examples // 20),
+    )
+    data = replace(profile.data, validation_problems=min(50, profile.data.validation_problems))
+    search = replace(profile.search, breadths=(4,))
+    return replace(profile, data=data, models={"S": small}, search=search)
+
+
+def trained(experiment: Experiment, from_zero: bool) -> Artifact:
+    """The backtracking model: a branch of its trunk, or trained on as many examples from zero."""
+    if not from_zero:
+        return experiment.checkpoint("S", "backtracking")
+    sizes = experiment.profile.models["S"]
+    total = sizes.trunk_examples + sizes.branch_examples
+    whole = replace(sizes, trunk_examples=0, branch_examples=total)
+    alone = replace(
+        experiment, profile=replace(experiment.profile, models={"S": whole})
+    )  # the same run, so the same problems
+    recipe = experiment.profile.training.branch
+    recipe = replace(recipe, warmup_steps=experiment.profile.training.trunk.warmup_steps)
+    inputs = {
+        "data": experiment.data.key,
+        "parent": sizes.size,
+        "traces": asdict(experiment.profile.traces),
+        "examples": total,
+        "recipe": asdict(recipe),
+        "seed": experiment.seed,
+    }
+    return experiment.train(
+        "models/S-zero",
+        inputs,
+        lambda: experiment.start("S", None),
+        lambda tokenizer: encode_traces(tokenizer, alone.traces("S", "backtracking")),
+        recipe,
+    )
+
+
+def measured(experiment: Experiment, checkpoint: Artifact, variant: Variant) -> pd.DataFrame:
+    """Greedy accuracy, pass@N and Self-Backtracking on the validation problems, strict checker."""
+    problems, search = experiment.problems("validation"), experiment.profile.search
+    columns = {"model": "S", "group": variant.group, "variant": variant.name}
+    decoded = experiment.decode(checkpoint, problems)
+    rows = [
+        evaluation.evaluate_responses(
+            decoded["text"],
+            problems,
+            experiment.task,
+            artifact="ablation",
+            method="backtracking_data_greedy",
+            tokens=decoded["tokens"],
+            seed=experiment.seed,
+            **columns,
+        )
+    ]
+    for depth in search.depths:
+        made = experiment.search(
+            checkpoint, problems, max(search.breadths), depth, search.temperature
+        )
+        rows.append(
+            evaluation.evaluate_search(
+                experiment.read_trees(made),
+                problems,
+                experiment.task,
+                {search.selection: SELECTION_RULES[search.selection]},
+                artifact="ablation",
+                **columns,
+            )
+        )
+    found = pd.concat(rows, ignore_index=True)
+    return found[found["checker"] == "strict"]
+
+
+def ablate(
+    profile: Profile, source: str, seeds: Sequence[int], runs: Path, output: Path
+) -> pd.DataFrame:
+    """Every variant and seed; `output` is written anew after each, so that a stopped call shows."""
+    found: list[pd.DataFrame] = []
+    for seed in seeds:
+        for variant in variants(profile):
+            changed = variant.change(profile)
+            experiment = Experiment(changed, source, seed, Run(runs / f"seed-{seed}"))
+            with experiment.run.lock():
+                print(f"seed {seed}, {variant.group}: {variant.name}", flush=True)
+                checkpoint = trained(experiment, variant.from_zero)
+                found.append(measured(experiment, checkpoint, variant))
+            manifest = Experiment(profile, source, seeds[0], experiment.run).manifest()
+            results.write_results(output, manifest, pd.concat(found, ignore_index=True))
+    return results.table(pd.concat(found, ignore_index=True))
+
+
+def summary(rows: pd.DataFrame) -> pd.DataFrame:
+    """Mean accuracy in % over seeds, and their standard deviation where there are several."""
+    if rows.empty:
+        return pd.DataFrame()
+    rows = rows.assign(
+        measure=[
+            COLUMNS[method] + ("" if pd.isna(b) else f" N={n} b={b}")
+            for method, n, b in zip(rows["method"], rows["N"], rows["b"], strict=True)
+        ]
+    )
+    cells = rows.groupby(["group", "variant", "measure"], sort=False)["accuracy"]
+    text = cells.agg(
+        lambda values: f"{100 * values.mean():.1f}"
+        + (f" ± {100 * values.std():.1f}" if len(values) > 1 else "")
+    )
+    order = list(dict.fromkeys(zip(rows["group"], rows["variant"], strict=True)))
+    measures = sorted(set(rows["measure"]), key=str.lower)
+    return text.unstack("measure").loc[order, measures]
+
+
+def committed(folder: Path = ROOT / "figures" / "ablations") -> pd.DataFrame:
+    """The summary of the results that ship; empty where there are none yet."""
+    path = folder / "results.json"
+    return summary(results.read_results(path)[1]) if path.exists() else summary(results.table([]))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m lib.ablations", description=__doc__)
+    parser.add_argument("--profile", default="cpu", help="whose task, sizes and recipe")
+    parser.add_argument("--quick", action="store_true", help="one seed, a twentieth of the examples")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many seeds")
+    options = parser.parse_args(arguments)
+    try:
+        profile = load_profile(options.profile)
+        if profile.models["S"].path:
+            raise UserError(f"PROFILE={options.profile}: ablations train from scratch")
+        if not 1 <= options.seeds:
+            raise UserError(f"--seeds {options.seeds}: must be at least 1")
+        seeds = range(options.seeds)
+        runs = ROOT / "runs" / f"ablations-{profile.name}"
+        output = ROOT / "figures" / "ablations" / "results.json"
+        if options.quick:
+            profile, seeds, runs = quick(profile), range(1), runs.with_name(f"{runs.name}-quick")
+            output = runs / "results.json"
+        print(summary(ablate(profile, options.profile, seeds, runs, output)).to_string())
+        print(f"written to {output.relative_to(ROOT)}")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; what was made is kept, and the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""Ablations: each variant changes one thing, examples stay equal, and a second call makes nothing."""
+
+from dataclasses import asdict, replace
+
+import pandas as pd
+import pytest
+
+from lib import ablations
+from lib.ablations import ablate, committed, quick, summary, variants
+from lib.profiles import load_profile
+from lib.results import read_results, row, table
+
+PROFILE = load_profile("cpu")
+
+
+def changed(variant):
+    return variant.change(PROFILE)
+
+
+def differences(first, second, where=""):
+    if not isinstance(first, dict):
+        return [where] if first != second else []
+    return [d for key in first for d in differences(first[key], second[key], f"{where}.{key}")]
+
+
+def test_variants_change_only_what_they_are_named_after():
+    allowed = {
+        "optimizer": {"optimizer", "learning_rate", "adamw_learning_rate"},
+        "batch": {"batch_size", "learning_rate", "adamw_learning_rate", "warmup_steps"},
+        "loss": {"loss", "near_miss", "verdict_weight"},
+        "start": set(),
+    }
+    found = variants(PROFILE)
+    for variant in found:
+        keys = {d.split(".")[-1] for d in differences(asdict(PROFILE), asdict(changed(variant)))}
+        assert keys <= allowed[variant.group], variant.name
+        assert changed(variant).models == PROFILE.models  # equal examples
+    # The profile's own recipe stands once in every group.
+    same = [v.group for v in found if changed(v) == PROFILE and not v.from_zero]
+    assert sorted(same) == ["batch", "loss", "optimizer", "start"]
+    assert [v.name for v in found if v.group == "batch"] == ["32", "64", "128"]
+
+
+def test_smaller_batches_take_more_and_smaller_steps():
+    small = next(v for v in variants(PROFILE) if v.name == "32")
+    ours, theirs = changed(small).training.branch, PROFILE.training.branch
+    assert ours.learning_rate == pytest.approx(theirs.learning_rate / 2)
+    assert ours.warmup_steps == 4 * theirs.warmup_steps
+
+
+def test_quick_is_small():
+    small = quick(PROFILE)
+    assert small.models["S"].trunk_examples == 1_920 and small.models["S"].branch_examples == 4_480
+    assert small.data.validation_problems == 50 and small.search.breadths == (4,)
+
+
+def test_summary_by_hand():
+    assert summary(table([])).empty
+    rows = [
+        row("ablation", "backtracking_data_greedy", accuracy=a, seed=s, group="loss", variant=v)
+        for v, s, a in [("paper mask", 0, 0.5), ("paper mask", 1, 0.7), ("honest mask", 0, 0.4)]
+    ]
+    rows.append(
+        row("ablation", "pass_at_n", accuracy=0.9, seed=0, N=32, b=1, group="loss", variant="paper mask")
+    )
+    found = summary(table(rows))
+    assert found.columns.tolist() == ["greedy", "pass@N N=32 b=1"]
+    assert found.loc[("loss", "paper mask"), "greedy"] == "60.0 ± 14.1"
+    assert found.loc[("loss", "honest mask"), "greedy"] == "40.0"
+
+
+def test_no_committed_results_are_an_empty_table(tmp_path):
+    assert committed(tmp_path).empty
+
+
+def test_ablate_makes_each_variant_once(tmp_path, monkeypatch):
+    profile = load_profile("smoke")
+    profile = replace(
+        profile,
+        data=replace(profile.data, train_problems=400, validation_problems=12, test_problems=4),
+        models={"S": replace(profile.models["S"], hidden_size=16, layers=1, heads=2,
+                             trunk_examples=64, branch_examples=64, test_problems=4)},
+        search=replace(profile.search, breadths=(2,), depths=(1,)),
+    )  # fmt: skip
+    chosen = [v for v in variants(profile) if v.group == "start"]
+    monkeypatch.setattr(ablations, "variants", lambda _: chosen)
+    output = tmp_path / "out" / "results.json"
+    found = ablate(profile, "smoke", (3,), tmp_path / "runs", output)
+    # Greedy, pass@N and Self-Backtracking, for two variants.
+    assert len(found) == 3 * 2 and set(found["split"]) == {"validation"}
+    assert set(found["problems"]) == {12} and set(found["seed"]) == {3}
+    models = sorted(path.name.rsplit("-", 1)[0] for path in (tmp_path / "runs/seed-3/models").iterdir())
+    assert models == ["S-backtracking", "S-trunk", "S-zero"]
+    before = output.read_bytes()
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("made.json")}
+    ablate(profile, "smoke", (3,), tmp_path / "runs", output)
+    assert made == {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("made.json")}
+    assert output.read_bytes() == before
+    _, rows = read_results(output)
+    shown = summary(rows)
+    assert shown.shape == (2, 3)
+    pd.testing.assert_frame_equal(committed(output.parent), shown)
