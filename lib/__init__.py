@@ -4,3 +4,8 @@ In the order data flows: profiles say what a run is, a task gives problems and t
 makes checkpoints of them, search makes trees of a checkpoint's samples, evaluation makes rows of
 the trees, and plots make figures of the rows. `python -m lib.reproduce` runs all of it.
 """
+
+import os
+
+# TRL's trainers would report each training run to the Hugging Face hub.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

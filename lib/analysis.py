@@ -199,7 +199,9 @@ def _breadth(rows: pd.DataFrame) -> tuple[str, str]:
         few, many = reward.iloc[0], reward.iloc[-1]
         label = f"{model} {split}, best-of-N at N={few['N']} against N={many['N']}"
         falls.append(difference(label, few, many))
-        search = cell[(cell["method"] == "self_backtracking") & (cell["b"] == 1)].sort_values("N")
+        search = cell[(cell["method"] == "self_backtracking") & (cell["b"] == 1).fillna(False)]
+        # At the same N as best-of-N: from a smaller one on, any method would rise further.
+        search = search[search["N"].isin(reward["N"])].sort_values("N", kind="stable")
         if search["N"].nunique() > 1:
             few, many = search.iloc[0], search.iloc[-1]
             label = f"{model} {split}, Self-Backtracking at N={many['N']} against N={few['N']}"

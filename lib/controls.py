@@ -90,7 +90,11 @@ def checkpoint_choices(root: Path, run: str = "", extra: str | Path = "") -> dic
     for top in ("models", "runs"):
         for weights in (root / top).rglob("*.safetensors"):
             folder = weights.parent
-            if (folder / "config.json").is_file() and ".partial" not in str(folder):
+            config = folder / "config.json"
+            if not config.is_file() or ".partial" in str(folder):
+                continue
+            # A reward model, of Table 1's best-of-N, writes no text.
+            if "ForSequenceClassification" not in config.read_text("utf-8", "replace"):
                 found.append(str(folder.relative_to(root)))
 
     def rank(label: str) -> tuple[bool, bool, bool, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import evaluation, improvement, store
+from lib import casestudy, evaluation, improvement, othersearches, preferences, rewards, store
 from lib.experiment import TEST_SPLITS, Experiment
 from lib.results import table
 from lib.selection import SELECTION_RULES
@@ -31,6 +31,13 @@ def outcomes(
     temperature = experiment.profile.search.temperature if temperature is None else temperature
     problems = test_problems(experiment, model, split)
     made = experiment.search(checkpoint, problems, breadth, depth, temperature)
+    return search_outcomes(experiment, made, problems)
+
+
+def search_outcomes(
+    experiment: Experiment, made: store.Artifact, problems: pd.DataFrame
+) -> pd.DataFrame:
+    """The outcomes of a search over these problems: one row a problem and selection rule."""
 
     def make(folder: Path) -> None:
         trees = experiment.read_trees(made)
@@ -149,7 +156,7 @@ def figure_5(experiment: Experiment, model: str) -> pd.DataFrame:
 def figure_6(experiment: Experiment, model: str) -> pd.DataFrame:
     """The training loss of every stage."""
     rows = []
-    for stage in ("trunk", "sft", "backtracking"):
+    for stage in experiment.stages(model):
         curve = experiment.loss_curve(experiment.checkpoint(model, stage))
         thinned = curve.iloc[:: max(1, len(curve) // CURVE_POINTS)]
         rows += [
@@ -181,12 +188,65 @@ def figure_3(experiment: Experiment, model: str) -> pd.DataFrame:
     return pd.concat(rows, ignore_index=True)
 
 
+def table_2(experiment: Experiment, model: str) -> pd.DataFrame:
+    """Table 2: guided DFS and Stream of Search, and Self-Backtracking at the largest N and b.
+
+    Only where the profile has one of the sections `[dfs]` and `[stream]`.
+    """
+    others = othersearches.rows(experiment, model, test_problems(experiment, model))
+    if others.empty:
+        return others
+    search = experiment.profile.search
+    ends = (max(search.breadths),), (max(search.depths),)
+    found = search_rows(experiment, model, *ends, artifact="table_2")
+    found = found[found["selection"] == search.selection]
+    return table(pd.concat([others, found], ignore_index=True))
+
+
+def figure_7(experiment: Experiment, model: str) -> pd.DataFrame:
+    """The case study, at the middle one of the breadths; no row where no problem is one."""
+    search = experiment.profile.search
+    if experiment.profile.task.module != "lib.countdown" or 1 not in search.depths:
+        return table([])
+    breadth = search.breadths[(len(search.breadths) - 1) // 2]
+    problems = test_problems(experiment, model, "seen")
+    greedy = {
+        name: decoding_outcomes(experiment, model, stage, 1).query("split == 'seen'")
+        for stage, name in (("sft", "SFT greedy"), ("backtracking", "backtracking data greedy"))
+    }
+    found = outcomes(experiment, model, "seen", breadth, 1)
+    found = found[found["selection"] == search.selection]
+    checkpoint = experiment.checkpoint(model, "backtracking")
+    made = experiment.search(checkpoint, problems, breadth, 1, search.temperature)
+    trees = experiment.read_trees(made)
+    case = casestudy.first_case(list(greedy.values()), found, trees)
+    if case is None:
+        return table([])
+    answers = {
+        name: decoded.set_index("problem")["response"][case] for name, decoded in greedy.items()
+    }
+    problem = problems.to_dict("records")[case]
+    return casestudy.case_rows(
+        trees[case], problem, answers, search.selection, model=model, split="seen"
+    )
+
+
+def baselines(experiment: Experiment, model: str) -> pd.DataFrame:
+    """Table 1's baselines that train further: best-of-N with a reward model, DPO and KTO."""
+    parts = (rewards.best_of_n_rows, preferences.preference_rows)
+    return table(pd.concat([part(experiment, model) for part in parts], ignore_index=True))
+
+
 def everything(experiment: Experiment) -> pd.DataFrame:
     """Every row of results.json."""
     parts = [
         measure(experiment, model)
         for model in experiment.profile.models
-        for measure in (table_1, figure_3, figure_4, figure_5, figure_6)
+        for measure in (table_1, baselines, figure_3, figure_4, figure_5, figure_6)
     ]
+    parts += [measure(experiment, "S") for measure in (table_2, figure_7)]
     parts.append(figure_13(experiment, "S"))
+    from lib import studies  # they build on this module
+
+    parts.append(studies.rows(experiment))
     return table(pd.concat(parts, ignore_index=True).to_dict("records"))

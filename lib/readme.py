@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lib import plots
+from lib import casestudy, plots, rewardplots
 from lib.analysis import NOT_TESTED, RULE, beside_paper, claims_table, headline
 from lib.drawing import METHODS, save_figure
 from lib.errors import UserError
@@ -76,6 +76,14 @@ DRAWINGS = (
         ("N", "b"),
     ),
     Drawing(
+        "best_of_n",
+        rewardplots.best_of_n,
+        "Best-of-N: who chooses among the SFT model's samples, and Self-Backtracking at the same N "
+        "(Table 1, claim 3).",
+        ("best_of_n",),
+        columns=("N",),
+    ),
+    Drawing(
         "tokens",
         plots.accuracy_against_tokens,
         "Accuracy against the tokens that a problem costs.",
@@ -96,6 +104,15 @@ DRAWINGS = (
         "What the failures are (figures 5 and 9 to 12).",
         ("figure_5",),
         columns=("error", "share"),
+    ),
+    Drawing(
+        "figure_7",
+        casestudy.draw_case,
+        "A case study (figure 7): a problem that greedy decoding fails and search solves after a "
+        "roll-back. Orange: the model doubts the state; struck out: `<backtrack>`; green: the "
+        "chosen path; a cross: the exact solver disagrees.",
+        ("figure_7",),
+        columns=("case",),
     ),
     Drawing(
         "table_3",

@@ -1,0 +1,230 @@
+"""DPO and KTO: preference tuning of the SFT model on its own right and wrong paths, through TRL.
+
+Takes an experiment; gives checkpoints and their greedy accuracy. Source: Table 1 of the paper;
+Rafailov et al. 2023, arXiv 2305.18290 (DPO); Ethayarajh et al. 2024, arXiv 2402.01306 (KTO).
+Knows nothing of reward models.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pandas as pd
+from transformers import PreTrainedModel, PrinterCallback, Trainer, set_seed
+
+from lib import store
+from lib.errors import UserError
+from lib.evaluation import evaluate_responses
+from lib.experiment import TEST_SPLITS, Experiment
+from lib.models import load_model, load_tokenizer
+from lib.results import table
+from lib.samples import finished_paths, training_samples
+from lib.store import Artifact
+from lib.tokenization import encode_prompts
+from lib.training import Recipe, last_checkpoint, optimizers, training_arguments
+
+METHODS = ("dpo", "kto")
+PAIRS_PER_PROBLEM = 4  # more of one problem would teach that problem
+SIDES = ("prompt", "chosen", "rejected", "completion")
+PAIR_COLUMNS = [f"{side}{form}" for side in SIDES[:3] for form in ("", "_tokens")]
+
+
+def preference_pairs(
+    paths: pd.DataFrame,
+    prompts: Sequence[str],
+    encoded: Sequence[Sequence[int]],
+    count: int,
+    seed: int,
+) -> pd.DataFrame:
+    """At most `count` pairs of a right and a wrong path of one problem, drawn at random.
+
+    Columns prompt, chosen and rejected, as text and (`_tokens`) as ids. No path stands in two
+    pairs. encoded: the prompts' ids.
+    """
+    generator = np.random.default_rng(seed)
+    records = []
+    for problem, found in paths.groupby("problem"):
+        right, wrong = (
+            [
+                found.iloc[i]
+                for i in generator.permutation(np.flatnonzero(found["correct"] == is_right))
+            ]
+            for is_right in (True, False)
+        )
+        for chosen, rejected in list(zip(right, wrong, strict=False))[:PAIRS_PER_PROBLEM]:
+            sides = {"chosen": chosen, "rejected": rejected}
+            record = {"prompt": prompts[problem], "prompt_tokens": list(encoded[problem])}
+            record |= {name: path["response"] for name, path in sides.items()}
+            record |= {f"{name}_tokens": list(path["tokens"]) for name, path in sides.items()}
+            records.append(record)
+    table = pd.DataFrame(records, columns=PAIR_COLUMNS)
+    return table.iloc[generator.permutation(len(table))[:count]].reset_index(drop=True)
+
+
+def unpaired(pairs: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """The pairs' paths one by one (prompt, completion, label), as KTO wants them.
+
+    In random order: KTO estimates its reference point from the neighbours in a batch, which TRL
+    keeps in this order, and two paths of one problem would be poor strangers.
+    """
+    parts = [
+        pairs[["prompt", "prompt_tokens"]].assign(
+            completion=pairs[side], completion_tokens=pairs[f"{side}_tokens"], label=label
+        )
+        for side, label in (("chosen", True), ("rejected", False))
+    ]
+    return pd.concat(parts).sample(frac=1, random_state=seed).reset_index(drop=True)
+
+
+class SampledTokens:
+    """A collator that hands TRL's own collator the ids that were sampled.
+
+    TRL tokenizes texts itself: it may put a beginning of sequence where search put none or merge a
+    prompt's end with what follows, and it would learn from ids that the model never sees.
+    """
+
+    def __init__(self, collator: Callable[[list[dict]], dict]) -> None:
+        self.collator = collator
+
+    def __call__(self, rows: Sequence[dict]) -> dict:
+        rows = [
+            row | {f"{key}_ids": row[f"{key}_tokens"] for key in SIDES if f"{key}_tokens" in row}
+            for row in rows
+        ]
+        if "completion_ids" in rows[0]:  # KTO: each prompt with its neighbour's path, as TRL does
+            others = [row["completion_ids"] for row in (rows[-1], *rows[:-1])]
+            rows = [row | {"KL_completion_ids": ids} for row, ids in zip(rows, others, strict=True)]
+        return self.collator(rows)
+
+
+def preference_trainer(
+    method: str,
+    model: PreTrainedModel,
+    reference: PreTrainedModel,
+    tokenizer: object,
+    pairs: pd.DataFrame,
+    recipe: Recipe,
+    beta: float,
+    folder: Path,
+    seed: int,
+) -> Trainer:
+    """TRL's trainer for `dpo` or `kto`, on the sampled ids."""
+    from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer  # slow to import
+
+    if method not in METHODS:
+        raise UserError(f"preference method {method!r}: choose one of {', '.join(METHODS)}")
+    if pairs.empty:
+        raise UserError("preference pairs: no problem has right and wrong paths; sample more")
+    config, trainer, data = (
+        (DPOConfig, DPOTrainer, pairs)
+        if method == "dpo"
+        else (KTOConfig, KTOTrainer, unpaired(pairs, seed))
+    )
+    # TRL's own default, recomputing activations, would cost a fifth of the time.
+    args = training_arguments(
+        recipe, folder, seed, 5, config, beta=beta, max_length=None, gradient_checkpointing=False
+    )
+    made = trainer(
+        model=model,
+        ref_model=reference,
+        args=args,
+        train_dataset=datasets.Dataset.from_pandas(data, preserve_index=False),
+        processing_class=tokenizer,
+        optimizers=optimizers(model, recipe),
+    )
+    made.data_collator = SampledTokens(made.data_collator)
+    made.remove_callback(PrinterCallback)
+    return made
+
+
+def preferred(experiment: Experiment, model: str, method: str) -> Artifact:
+    """The checkpoint after `dpo` or `kto`; an interrupted one resumes."""
+    settings = experiment.profile.baselines
+    recipe = getattr(settings, method)
+    parent = experiment.checkpoint(model, "sft")
+    made, problems = training_samples(experiment, model)
+    inputs = {
+        "parent": parent.key,
+        "search": made.key,
+        "pairs": (settings.pairs, PAIRS_PER_PROBLEM),
+        "beta": settings.beta,
+        "recipe": asdict(recipe),
+        "seed": experiment.seed,
+    }
+
+    def make(folder: Path) -> None:
+        paths = finished_paths(experiment.read_trees(made), problems, experiment.task)
+        policy, tokenizer = experiment.load(parent)
+        prompts = experiment.task.prompts(problems)
+        encoded = encode_prompts(tokenizer, prompts)
+        pairs = preference_pairs(paths, prompts, encoded, settings.pairs, experiment.seed)
+        reference = load_model(parent.path)
+        set_seed(experiment.seed)
+        trainer = preference_trainer(
+            method,
+            policy,
+            reference,
+            tokenizer,
+            pairs,
+            recipe,
+            settings.beta,
+            folder,
+            experiment.seed,
+        )
+        trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints"))
+        # A copy: TRL has given the policy's class a forward pass of its own.
+        policy.save_pretrained(folder)
+        load_tokenizer(parent.path).save_pretrained(folder)
+        logs = [entry for entry in trainer.state.log_history if "rewards/margins" in entry]
+        store.write_atomic(folder / "preferences.json", json.dumps(logs))
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+    return experiment.run.make(f"models/{model}-{method}", inputs, make)
+
+
+def margins(experiment: Experiment) -> pd.DataFrame:
+    """What DPO and KTO did on their training paths: the first and the last logged margin."""
+    settings = experiment.profile.baselines
+    records = []
+    for model in [] if settings is None else settings.models:
+        for method in METHODS:
+            made = preferred(experiment, model, method)
+            logs = store.read_json(made.path / "preferences.json")
+            record = {"model": model, "method": method, "logs": len(logs)}
+            for name, log in (("first", logs[:1]), ("last", logs[-1:])):
+                record |= {f"{name} margin": entry["rewards/margins"] for entry in log}
+            records.append(record)
+    return pd.DataFrame(records)
+
+
+def preference_rows(experiment: Experiment, model: str) -> pd.DataFrame:
+    """Table 1's rows of DPO and KTO: greedy accuracy on both test splits."""
+    settings = experiment.profile.baselines
+    if settings is None or model not in settings.models:
+        return table([])
+    count = experiment.profile.models[model].test_problems
+    problems = pd.concat(
+        [experiment.problems(split, 0, count) for split in TEST_SPLITS], ignore_index=True
+    )
+    rows = []
+    for method in METHODS:
+        decoded = experiment.decode(preferred(experiment, model, method), problems)
+        rows.append(
+            evaluate_responses(
+                decoded["text"],
+                problems,
+                experiment.task,
+                artifact="table_1",
+                method=method,
+                tokens=decoded["tokens"],
+                model=model,
+                seed=experiment.seed,
+            )
+        )
+    return pd.concat(rows, ignore_index=True)
