@@ -225,8 +225,10 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     )
     cells = rows.groupby(["group", "variant", "measure"], sort=False)["accuracy"]
     text = cells.agg(
-        lambda values: f"{100 * values.mean():.1f}"
-        + (f" ± {100 * values.std():.1f}" if len(values) > 1 else "")
+        lambda values: (
+            f"{100 * values.mean():.1f}"
+            + (f" ± {100 * values.std():.1f}" if len(values) > 1 else "")
+        )
     )
     order = list(dict.fromkeys(zip(rows["group"], rows["variant"], strict=True)))
     measures = sorted(set(rows["measure"]), key=str.lower)
@@ -243,14 +245,16 @@ def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m lib.ablations", description=__doc__)
     parser.add_argument("--profile", default="cpu", help="whose task, sizes and recipe")
-    parser.add_argument("--quick", action="store_true", help="one seed, a twentieth of the examples")
+    parser.add_argument(
+        "--quick", action="store_true", help="one seed, a twentieth of the examples"
+    )
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many seeds")
     options = parser.parse_args(arguments)
     try:
         profile = load_profile(options.profile)
         if profile.models["S"].path:
             raise UserError(f"PROFILE={options.profile}: ablations train from scratch")
-        if not 1 <= options.seeds:
+        if not options.seeds >= 1:
             raise UserError(f"--seeds {options.seeds}: must be at least 1")
         seeds = range(options.seeds)
         runs = ROOT / "runs" / f"ablations-{profile.name}"

@@ -10,42 +10,29 @@ from __future__ import annotations
 
 import math
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
-import pandas as pd
 import torch
-from transformers import (
-    DataCollatorForSeq2Seq,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    Trainer,
-    TrainingArguments,
-)
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lib import hardware
 from lib.errors import UserError
 from lib.experiment import make_sampler
-from lib.models import build_model, load_model, load_tokenizer, parameter_count
+from lib.models import load_model, load_tokenizer
 from lib.problems import Settings, make_problems
-from lib.profiles import ROOT, Profile, load_profile
+from lib.profiles import ROOT, load_profile
 from lib.sampler import step_end_ids
 from lib.search import search
 from lib.task import Task
 from lib.tokenization import (
-    TokenizedTraces,
     backtrack_id,
-    build_tokenizer,
     encode_prompts,
-    encode_traces,
 )
-from lib.training import Recipe, train
+from lib.trainbench import bench_training
 
 PAPER_TASK = Settings(4, 99, 10, 100, 9999, 0.1)
 CHECKPOINT = ROOT / "models" / "countdown-s"
-TRAINING_STEPS, COMPILE_STEPS, BATCH_SIZE = 12, 4, 128
 SEARCH_PROBLEMS, PLAIN_PROBLEMS = 256, 4
 
 
@@ -67,69 +54,6 @@ def bench_data(task: Task, problems: int = 200_000) -> list[str]:
         f"D_op traces         {optimal:10,.0f} examples/s",
         f"D_back traces       {wrong:10,.0f} examples/s",
     ]
-
-
-class StepTimes:
-    """Seconds from the first counted step to the last."""
-
-    def __init__(self, skip: int) -> None:
-        self.skip, self.times = skip, []
-
-    def __call__(self, step: int, last: int, loss: float) -> None:
-        self.times.append((step, time.perf_counter()))
-
-    def examples_per_s(self) -> float:
-        (first, start), *_, (last, end) = [t for t in self.times if t[0] >= self.skip]
-        return (last - first) * BATCH_SIZE / (end - start)
-
-
-def train_plainly(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, traces: TokenizedTraces
-) -> float:
-    """Examples/s of transformers' Trainer with its defaults: float32, SDPA, AdamW, padded."""
-    examples = [
-        {"input_ids": ids.tolist(), "labels": ids.tolist(), "attention_mask": [1] * len(ids)}
-        for ids in (traces[index]["input_ids"] for index in range(len(traces)))
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = TrainingArguments(
-            output_dir=folder,
-            per_device_train_batch_size=BATCH_SIZE,
-            max_steps=TRAINING_STEPS,
-            save_strategy="no",
-            logging_strategy="no",
-            report_to=[],
-            disable_tqdm=True,
-            use_cpu=hardware.device() == "cpu",
-        )
-        collator = DataCollatorForSeq2Seq(tokenizer)
-        trainer = Trainer(model, arguments, train_dataset=examples, data_collator=collator)
-        start = time.perf_counter()
-        trainer.train()
-        return TRAINING_STEPS * BATCH_SIZE / (time.perf_counter() - start)
-
-
-def bench_training(profile: Profile, task: Task) -> Iterator[str]:
-    """Trainer as it comes against ours, for each from-scratch size of the profile."""
-    tokenizer = build_tokenizer(task.pieces)
-    table = task.make_problems({"train": (TRAINING_STEPS + COMPILE_STEPS) * BATCH_SIZE}, 0)
-    half = len(table) // 2
-    wrong = task.backtracking_traces(table[half:], 0, "honest", 0.3)
-    traces = encode_traces(tokenizer, pd.concat([task.optimal_traces(table[:half]), wrong]))
-    for sizes in profile.models.values():
-        plain = train_plainly(build_model(tokenizer, *sizes.size, 0), tokenizer, traces)
-        recipe = Recipe(
-            optimizer="muon", batch_size=BATCH_SIZE, epochs=1, compile=True, save_steps=10_000
-        )
-        times = StepTimes(COMPILE_STEPS)
-        with tempfile.TemporaryDirectory() as folder:
-            model = build_model(tokenizer, *sizes.size, 0)
-            train(model, tokenizer, traces, recipe, Path(folder), 0, times, log_steps=1)
-        ours = times.examples_per_s()
-        yield (
-            f"training {parameter_count(model) / 1e6:5.1f}M      {ours:8.0f} examples/s,"
-            f" Trainer's defaults {plain:.0f}: {ours / plain:.2f}x"
-        )
 
 
 @torch.inference_mode()
@@ -212,7 +136,7 @@ def main() -> int:
     task = profile.load_task()
     print(f"{hardware.processor()} ({hardware.describe()['instructions']})", flush=True)
     try:
-        for lines in (bench_data(task), bench_training(profile, task), bench_search(task)):
+        for lines in (bench_data(task), bench_training(task), bench_search(task)):
             for line in lines:
                 print(line, flush=True)
     except UserError as error:

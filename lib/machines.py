@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from lib.errors import UserError
 
-#: Of the peak. Training: short examples, ZeRO-2 traffic and padding included. Search: one token at a
-#: time for many rows, which reads the cache more than it multiplies.
+#: Of the peak. Training: short examples, ZeRO-2 traffic and padding included. Search: one token
+#: at a time for many rows, which reads the cache more than it multiplies.
 TRAINING_UTILISATION = 0.30
 SEARCH_UTILISATION = 0.05
 

@@ -18,7 +18,9 @@ from torch import Tensor
 
 SHAPE_TRIALS = 64
 LENGTH_MULTIPLE = 8
-MAX_LENGTH_RATIO = 6  # of the longest example: attention within longer rows costs more than it saves
+MAX_LENGTH_RATIO = (
+    6  # of the longest example: attention within longer rows costs more than it saves
+)
 
 
 @dataclass(frozen=True)

@@ -161,8 +161,8 @@ def memory_lines(
     fits = "fits" if gpu + extra < machine.memory_gb else "DOES NOT FIT"
     return [
         f"  ZeRO-2 memory  {gpu:.1f} GB on each of {count} (DeepSpeed's estimator), and about"
-        f" {extra:.1f} GB of activations for {share} examples: {fits} in {machine.memory_gb:.0f} GB;"
-        f" {cpu:.1f} GB of main memory",
+        f" {extra:.1f} GB of activations for {share} examples: {fits} in"
+        f" {machine.memory_gb:.0f} GB; {cpu:.1f} GB of main memory",
     ]
 
 

@@ -1,4 +1,4 @@
-"""Ablations: each variant changes one thing, examples stay equal, and a second call makes nothing."""
+"""Ablations: each variant changes one thing, examples stay equal, and nothing is made twice."""
 
 from dataclasses import asdict, replace
 
@@ -61,7 +61,16 @@ def test_summary_by_hand():
         for v, s, a in [("paper mask", 0, 0.5), ("paper mask", 1, 0.7), ("honest mask", 0, 0.4)]
     ]
     rows.append(
-        row("ablation", "pass_at_n", accuracy=0.9, seed=0, N=32, b=1, group="loss", variant="paper mask")
+        row(
+            "ablation",
+            "pass_at_n",
+            accuracy=0.9,
+            seed=0,
+            N=32,
+            b=1,
+            group="loss",
+            variant="paper mask",
+        )
     )
     found = summary(table(rows))
     assert found.columns.tolist() == ["greedy", "pass@N N=32 b=1"]
@@ -89,12 +98,16 @@ def test_ablate_makes_each_variant_once(tmp_path, monkeypatch):
     # Greedy, pass@N and Self-Backtracking, for two variants.
     assert len(found) == 3 * 2 and set(found["split"]) == {"validation"}
     assert set(found["problems"]) == {12} and set(found["seed"]) == {3}
-    models = sorted(path.name.rsplit("-", 1)[0] for path in (tmp_path / "runs/seed-3/models").iterdir())
+    models = sorted(
+        path.name.rsplit("-", 1)[0] for path in (tmp_path / "runs/seed-3/models").iterdir()
+    )
     assert models == ["S-backtracking", "S-trunk", "S-zero"]
     before = output.read_bytes()
     made = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("made.json")}
     ablate(profile, "smoke", (3,), tmp_path / "runs", output)
-    assert made == {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("made.json")}
+    assert made == {
+        path: path.stat().st_mtime_ns for path in (tmp_path / "runs").rglob("made.json")
+    }
     assert output.read_bytes() == before
     _, rows = read_results(output)
     shown = summary(rows)

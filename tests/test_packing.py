@@ -121,7 +121,9 @@ def test_the_shape_holds_random_batches_with_little_padding():
 
 def test_training_packed_is_training_padded(tmp_path):
     """The same random batches step by step, and the same losses."""
-    padded = train(tiny(), TOKENIZER, TRACES, replace(RECIPE, packing=False), tmp_path / "a", 0, None, 1)
+    padded = train(
+        tiny(), TOKENIZER, TRACES, replace(RECIPE, packing=False), tmp_path / "a", 0, None, 1
+    )
     packed = train(tiny(), TOKENIZER, TRACES, RECIPE, tmp_path / "b", 0, None, 1)
     assert len(packed) == 8 and packed.step.tolist() == padded.step.tolist()
     np.testing.assert_allclose(packed.loss, padded.loss, rtol=2e-3)

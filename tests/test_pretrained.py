@@ -100,7 +100,9 @@ def test_a_local_model_is_trained_and_searched(tmp_path, folder):
     experiment = Experiment(profile, "pretrained", 0, Run(tmp_path / "run"))
     assert experiment.stages("S") == ("sft", "backtracking")
     made = experiment.checkpoint("S", "backtracking")
-    trees = experiment.read_trees(experiment.search(made, experiment.problems("seen", 0, 2), 2, 1, 0.7))
+    trees = experiment.read_trees(
+        experiment.search(made, experiment.problems("seen", 0, 2), 2, 1, 0.7)
+    )
     assert len(trees) == 2 and all(tree.tokens_generated for tree in trees)
     # Another model's checkpoint is another artifact.
     other = replace(profile, models={"S": replace(small, path=str(folder.parent / "run"))})

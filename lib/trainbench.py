@@ -1,0 +1,172 @@
+"""Training speed beside its plain counterpart: same model, same data, measured in one run.
+
+Takes nothing but a task; gives examples/s of transformers' Trainer as it comes (float32, SDPA,
+AdamW, padded) and of ours (packed, compiled, bfloat16 where the processor has it, Muon), and what
+share of the machine's measured matrix-product peak ours uses.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import torch
+from transformers import (
+    DataCollatorForSeq2Seq,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+from lib import hardware
+from lib.models import build_model, parameter_count
+from lib.modelsize import from_scratch
+from lib.task import Task
+from lib.tokenization import TokenizedTraces, build_tokenizer, encode_traces
+from lib.training import Recipe, train
+
+BATCH_SIZE = 128
+PLAIN_SKIP, COMPILE_SKIP = 1, 2  # steps that pay for allocations, and for compilation
+#: Width, layers, heads, and how many steps are timed: 2M, 3M, 10M and 25M parameters.
+SIZES = ((208, 4, 8, 10), (256, 4, 8, 10), (384, 6, 6, 5), (512, 8, 8, 4))
+PEAK_SIZE = 2048
+
+
+class StepTimes:
+    """Seconds from the first counted step to the last."""
+
+    def __init__(self, skip: int) -> None:
+        self.skip, self.times = skip, []
+
+    def __call__(self, step: int, last: int, loss: float) -> None:
+        self.times.append((step, time.perf_counter()))
+
+    def examples_per_s(self) -> float:
+        (first, start), *_, (last, end) = [t for t in self.times if t[0] >= self.skip]
+        return (last - first) * BATCH_SIZE / (end - start)
+
+
+class Clock(TrainerCallback):
+    """Tells `StepTimes` of each step of a plain Trainer."""
+
+    def __init__(self, times: StepTimes) -> None:
+        self.times = times
+
+    def on_step_end(self, args: object, state: object, control: object, **_: object) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self.times(state.global_step, state.max_steps, 0.0)
+
+
+def matmul_peak(dtype: torch.dtype, device: str, tries: int = 4) -> float:
+    """FLOP/s of this machine's best square matrix product."""
+    size = PEAK_SIZE if device == "cpu" else 4 * PEAK_SIZE
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    best = 0.0
+    for _ in range(tries + 1):
+        start = time.perf_counter()
+        a @ b
+        if device == "cuda":
+            torch.cuda.synchronize()
+        best = max(best, 2 * size**3 / (time.perf_counter() - start))
+    return best
+
+
+def train_plainly(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    traces: TokenizedTraces,
+    steps: int,
+) -> float:
+    """Examples/s of transformers' Trainer with its defaults: float32, SDPA, AdamW, padded."""
+    examples = [
+        {"input_ids": ids.tolist(), "labels": ids.tolist(), "attention_mask": [1] * len(ids)}
+        for ids in (traces[index]["input_ids"] for index in range(len(traces)))
+    ]
+    times = StepTimes(PLAIN_SKIP)
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(
+            output_dir=folder,
+            per_device_train_batch_size=BATCH_SIZE,
+            max_steps=steps + PLAIN_SKIP,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            use_cpu=hardware.device() == "cpu",
+        )
+        trainer = Trainer(
+            model,
+            arguments,
+            train_dataset=examples,
+            data_collator=DataCollatorForSeq2Seq(tokenizer),
+            callbacks=[Clock(times)],
+        )
+        trainer.train()
+    return times.examples_per_s()
+
+
+def train_fast(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    traces: TokenizedTraces,
+    steps: int,
+    compile: bool = True,
+) -> float:
+    """Examples/s of our training."""
+    count = BATCH_SIZE * (steps + COMPILE_SKIP)
+    traces = TokenizedTraces(traces.ids, traces.codes, traces.starts[: count + 1])
+    recipe = Recipe(
+        optimizer="muon",
+        batch_size=BATCH_SIZE,
+        epochs=1,
+        compile=compile,
+        packing=True,
+        save_steps=10_000,
+    )
+    times = StepTimes(COMPILE_SKIP)
+    with tempfile.TemporaryDirectory() as folder:
+        train(model, tokenizer, traces, recipe, Path(folder), 0, times, log_steps=1)
+    return times.examples_per_s()
+
+
+def bench_traces(task: Task, tokenizer: PreTrainedTokenizerBase, count: int) -> TokenizedTraces:
+    """`count` examples, D_op and D_back in equal parts, shuffled: each part of them is alike."""
+    table = task.make_problems({"train": count}, 0)
+    wrong = task.backtracking_traces(table[count // 2 :], 0, "honest", 0.3)
+    both = pd.concat([task.optimal_traces(table[: count // 2]), wrong], ignore_index=True)
+    return encode_traces(tokenizer, both.sample(frac=1, random_state=0))
+
+
+def bench_training(
+    task: Task, sizes: tuple[tuple[int, int, int, int], ...] = SIZES
+) -> Iterator[str]:
+    """Trainer as it comes against ours, for each size: width, layers, heads, steps."""
+    tokenizer = build_tokenizer(task.pieces)
+    device = hardware.device()
+    fast = hardware.has_bfloat16(device)
+    dtype = torch.bfloat16 if fast else torch.float32
+    peak = matmul_peak(dtype, device)
+    yield (
+        f"matrix products     {peak / 1e9:10,.0f} GFLOP/s at best"
+        f" ({str(dtype).removeprefix('torch.')}, measured)"
+    )
+    most = BATCH_SIZE * (max(steps for *_, steps in sizes) + COMPILE_SKIP)
+    traces = bench_traces(task, tokenizer, most)
+    tokens = float(traces.lengths().mean())
+    for *size, steps in sizes:
+        plain = train_plainly(build_model(tokenizer, *size, 0), tokenizer, traces, steps)
+        model = build_model(tokenizer, *size, 0)
+        ours = train_fast(model, tokenizer, traces, steps)
+        # Backward costs twice what forward does. Padding is not counted as work.
+        work = 3 * tokens * from_scratch(len(tokenizer), *size).forward_flops(tokens)
+        yield (
+            f"training {parameter_count(model) / 1e6:5.1f}M     {ours:8.0f} examples/s,"
+            f" Trainer's defaults {plain:.0f}: {ours / plain:.2f}x;"
+            f" {work * ours / peak:.0%} of the peak"
+        )

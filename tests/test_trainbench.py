@@ -1,0 +1,55 @@
+"""The training benchmark: its clock, its peak, and both of its sides on a tiny model."""
+
+import pytest
+import torch
+
+from lib import hardware, trainbench
+from lib.models import build_model, parameter_count
+from lib.profiles import load_profile
+from lib.tokenization import build_tokenizer
+from lib.trainbench import (
+    BATCH_SIZE,
+    SIZES,
+    StepTimes,
+    bench_traces,
+    bench_training,
+    matmul_peak,
+    train_fast,
+    train_plainly,
+)
+
+TASK = load_profile("smoke").load_task()
+TOKENIZER = build_tokenizer(TASK.pieces)
+
+
+def test_step_times_skip_the_first_steps():
+    times = StepTimes(skip=2)
+    times.times = [(1, 0.0), (2, 100.0), (3, 101.0), (4, 102.0)]
+    assert times.examples_per_s() == BATCH_SIZE
+
+
+def test_sizes_are_those_that_are_named():
+    sizes = [parameter_count(build_model(TOKENIZER, *size, 0)) / 1e6 for *size, _ in SIZES]
+    assert sizes == pytest.approx([2, 3, 10, 25], rel=0.1)
+
+
+def test_both_sides_give_a_rate():
+    traces = bench_traces(TASK, TOKENIZER, 3 * BATCH_SIZE)
+    assert len(traces) == 3 * BATCH_SIZE
+    assert train_plainly(build_model(TOKENIZER, 16, 1, 1, 0), TOKENIZER, traces, 1) > 0
+    assert train_fast(build_model(TOKENIZER, 16, 1, 1, 0), TOKENIZER, traces, 1, False) > 0
+
+
+def test_lines_hold_ratio_and_share(monkeypatch):
+    monkeypatch.setattr(hardware, "has_bfloat16", lambda device: False)
+    monkeypatch.setattr(trainbench, "matmul_peak", lambda dtype, device: 1e9)
+    monkeypatch.setattr(trainbench, "train_plainly", lambda *_: 50.0)
+    monkeypatch.setattr(trainbench, "train_fast", lambda *_: 100.0)
+    peak, line = bench_training(TASK, ((16, 1, 1, 1),))
+    assert "1 GFLOP/s at best (float32, measured)" in peak
+    assert "100 examples/s, Trainer's defaults 50: 2.00x;" in line and "% of the peak" in line
+
+
+def test_the_peak_is_measured(monkeypatch):
+    monkeypatch.setattr(trainbench, "PEAK_SIZE", 128)
+    assert 1e8 < matmul_peak(torch.float32, "cpu", 2) < 1e14
