@@ -76,12 +76,21 @@ def stages(experiment: Experiment, name: str, examples_per_s: float, tokens_per_
     sweeps += [(improvement.breadth, b) for b in search.depths] * (len(search.temperatures) - 1)
     found = improvement.problems * improvement.recipe.epochs / examples_per_s
     rounds = searched(improvement.problems, improvement.breadth, improvement.depth) + 2 * found
+    further = {}
+    if (baselines := profile.baselines) is not None and name in baselines.models:
+        sampled = baselines.problems * baselines.samples
+        scored = 2 * baselines.test_problems * max(baselines.breadths)
+        # A forward pass alone is a third of training's; DPO's pair has a reference, KTO's two
+        # paths have strangers too.
+        passes = min(baselines.reward_paths, sampled) + scored / 3 + baselines.pairs * (8 / 3 + 4)
+        further["best-of-N, DPO, KTO"] = passes / examples_per_s + searched(sampled + scored, 1, 0)
     return {
         "trunk": sizes.trunk_examples / examples_per_s,
         "sft branch": sizes.branch_examples / examples_per_s,
         "backtracking branch": sizes.branch_examples / examples_per_s,
         "search": sum(searched(tests, n, b) for n, b in sweeps),
         "self-improvement": improvement.rounds * rounds,
+        **further,
     }
 
 

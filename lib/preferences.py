@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -126,6 +127,9 @@ def preference_trainer(
         if method == "dpo"
         else (KTOConfig, KTOTrainer, unpaired(pairs, seed))
     )
+    datasets.disable_progress_bars()
+    # TRL calls these settings by transformers' older names.
+    warnings.filterwarnings("ignore", ".*gradient_checkpointing.*deprecated", FutureWarning)
     # TRL's own default, recomputing activations, would cost a fifth of the time.
     args = training_arguments(
         recipe, folder, seed, 5, config, beta=beta, max_length=None, gradient_checkpointing=False

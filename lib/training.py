@@ -236,9 +236,7 @@ class Progress(TrainerCallback):
             self.report(state.global_step, state.max_steps, logs["loss"])
 
 
-def optimizers(
-    model: torch.nn.Module, recipe: Recipe
-) -> tuple[torch.optim.Optimizer | None, None]:
+def optimizers(model: torch.nn.Module, recipe: Recipe) -> tuple[torch.optim.Optimizer | None, None]:
     """What a Trainer's `optimizers` takes: Muon, or None for the AdamW that it makes itself."""
     if recipe.optimizer != "muon":
         return None, None

@@ -102,6 +102,20 @@ def computing(model, share, splits=("seen",)):
     return [cell("sft_greedy", 0.4, model, split=split, **errors) for split in splits]
 
 
+def test_claim_3_compares_both_at_the_same_breadths():
+    rows = [cell("best_of_n", a, N=n) for n, a in ((8, 0.6), (16, 0.55), (32, 0.5))]
+    # From N=2 on it rises, from N=8 on it falls.
+    rows += [search(a, 1, n, artifact="figure_4") for n, a in ((2, 0.4), (8, 0.8), (32, 0.7))]
+    assert verdicts(rows)[3] == "not reproduced"
+    rows[-1] = search(0.9, 1, 32, artifact="figure_4")
+    assert verdicts(rows)[3] == "reproduced"
+    # The figure's own copy of the rows does not count twice, nor does the ceiling count.
+    more = [cell("best_of_n", 0.1, N=2, artifact="best_of_n"), cell("sft_pass_at_n", 0.9, N=8)]
+    assert verdicts([*rows, *more])[3] == "reproduced"
+    # One breadth in common, or none: half a claim.
+    assert verdicts(rows[:3] + rows[3:5])[3] == "not tested"
+
+
 def test_claims_against():
     rows = [cell("sft_greedy", 0.7), search(0.75), search(0.6, 0)]
     rows += [search(0.5, split="new"), search(0.9, model="L"), search(0.7, model="L", split="new")]

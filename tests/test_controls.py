@@ -18,6 +18,9 @@ def test_checkpoints_in_order_of_preference(tmp_path):
     ):
         make_checkpoint(tmp_path / name)
     (tmp_path / "models" / "empty").mkdir()
+    make_checkpoint(tmp_path / "runs/cpu-0/models/S-reward-5")
+    config = tmp_path / "runs/cpu-0/models/S-reward-5/config.json"
+    config.write_text('{"architectures": ["LlamaForSequenceClassification"]}')
     assert list(checkpoint_choices(tmp_path, "cpu-0")) == [
         "models/countdown-s",
         "runs/cpu-0/models/S-backtracking-2",

@@ -69,6 +69,12 @@ def test_unknown_profiles_are_answered_with_the_known():
 
 MISTAKES = {
     # Keys
+    "baselines.kto.batch_size": (1, "compares within a batch"),
+    "baselines.models": (["L"], "must be of S"),
+    "baselines.breadths": ([], "must not be empty"),
+    "baselines.test_problems": (10**6, "at most"),
+    "baselines.beta": (0, "must be more than 0"),
+    "baselines.pairs": (1, "must be at least 2"),
     "search.bredths": ([1], "no such key; choose from breadths, depths"),
     "serach": ({}, "no such key"),
     "name": ("../../elsewhere", "no such key"),
