@@ -47,7 +47,7 @@ class Variant:
 
 
 def variants(profile: Profile) -> list[Variant]:
-    """Every variant. The profile's own recipe stands in each group under the name of its setting."""
+    """Every variant; in each group one of them is the profile's own recipe."""
     batch = profile.training.branch.batch_size
     found = [
         Variant("optimizer", "muon", lambda p: with_recipes(p, muon)),
@@ -88,7 +88,7 @@ def adamw(recipe: Recipe) -> Recipe:
 
 
 def batch_of(size: int) -> Callable[[Recipe], Recipe]:
-    """A recipe with batches of `size`: steps as many times more, rates smaller by the square root."""
+    """Batches of `size`: the rates follow its square root, the warm-up has as many examples."""
 
     def change(recipe: Recipe) -> Recipe:
         if size == recipe.batch_size:

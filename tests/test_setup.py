@@ -21,7 +21,8 @@ from lib.results import row, table, write_results
 
 ROOT = Path(__file__).parents[1]
 PYTHONS = ("3.11", "3.12", "3.13")
-TARGETS = {"help", "env", "reproduce", "test", "lab", "figures", "bench", "lint", "clean"}
+TARGETS = {"help", "env", "reproduce", "plan", "ablations", "test", "lab", "figures", "bench"}
+TARGETS |= {"lint", "clean"}
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
