@@ -84,17 +84,12 @@ def _measured(experiment, checkpoint, problems, setting) -> tuple[pd.DataFrame, 
     made = experiment.search(checkpoint, problems, *setting)
 
     def make(folder: Path) -> None:
-        trees = experiment.read_trees(made)
-        outcomes = evaluation.search_outcomes(trees, problems, experiment.task, SELECTION_RULES)
-        store.write_parquet(folder / "outcomes.parquet", outcomes)
-        found = path_table(trees, problems, experiment.task)
+        found = path_table(experiment.read_trees(made), problems, experiment.task)
         store.write_parquet(folder / "paths.parquet", found)
 
     artifact = experiment.run.make(f"paths/{made.name}", {"search": made.key}, make)
-    return (
-        store.read_parquet(artifact.path / "outcomes.parquet"),
-        store.read_parquet(artifact.path / "paths.parquet"),
-    )
+    outcomes = measurements.search_outcomes(experiment, made, problems)
+    return outcomes, store.read_parquet(artifact.path / "paths.parquet")
 
 
 def default_rule(experiment: Experiment, model: str) -> str:

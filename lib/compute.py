@@ -188,16 +188,14 @@ def compute_rows(experiment: Experiment, model: str) -> pd.DataFrame:
         return table([])
     most, usual = max(compute.breadths), search.temperature
     rows = _sampled_rows(experiment, model, (most, 0, usual))
-    for depth in compute.depths:
-        for breadth in compute.depth_breadths if depth else ():
-            rows += _searched_rows(experiment, model, (breadth, depth, usual))
+    for breadth, depth in compute.searches:
+        rows += _searched_rows(experiment, model, (breadth, depth, usual))
     for temperature in compute.temperatures:
         at = compute.temperature_breadth
         if temperature == usual:
             continue  # it is among the rows above
         rows += _sampled_rows(experiment, model, (at, 0, temperature), only=at)
-        for depth in {1} & set(compute.depths):
-            rows += _searched_rows(experiment, model, (at, depth, temperature))
+        rows += _searched_rows(experiment, model, (at, 1, temperature))
     for beams in compute.beams:
         rows += _beam_rows(experiment, model, beams)
     return table(rows)

@@ -87,18 +87,18 @@ def coverage_rows(states: pd.DataFrame, **columns: object) -> list[dict]:
         legal = ~error.isin([FORMAT, RULE])
         right = legal & (error != COMPUTATION)
         alive = cell["alive"].astype(bool)
-        said = cell["backtracked"] / cell["visits"].clip(lower=1)
+        said = cell["backtracked"] / cell["continued"].clip(lower=1)
         for name, hits, among in (
-            ("legal", legal, alive | True),
-            ("computed", right, legal),
-            ("reachable", alive, right),
-            ("kept", alive, alive | True),
-            ("gave_up", said.clip(upper=1), alive),
+            ("legal", legal, cell["visits"]),
+            ("computed", right, cell["visits"] * legal),
+            ("reachable", alive, cell["visits"] * right),
+            ("kept", alive, cell["visits"]),
+            ("gave_up", said, cell["continued"] * alive),
         ):
-            share, low, high = clustered_share(hits, cell["visits"] * among, cell["problem"])
+            share, low, high = clustered_share(hits, among, cell["problem"])
             rows.append(
                 row("step_coverage", quantity=name, step=int(step), share=share, low=low, high=high)
-                | {"samples": int((cell["visits"] * among).sum())}
+                | {"samples": int(among.sum())}
                 | {"problems": int(cell["problem"].nunique())}
                 | columns
             )

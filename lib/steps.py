@@ -21,7 +21,7 @@ FORMAT, RULE, COMPUTATION, EXPLORATION = "format", "rule_violation", "computatio
 KINDS = (EXPLORATION, COMPUTATION, RULE, FORMAT)
 EARLIER = "earlier"  # a step before this one lost it already
 COLUMNS = ["problem", "node", "step", "level", "visits", "p_backtrack"]
-COLUMNS += ["alive_before", "alive", "error", "backtracked", "finished"]
+COLUMNS += ["alive_before", "alive", "error", "continued", "backtracked", "finished"]
 
 
 def can_judge(task: Any) -> bool:
@@ -33,7 +33,8 @@ def state_table(trees: Iterable[SearchTree], problems: pd.DataFrame, task: Any) 
     """One row a state of each tree, the question included (step 0); each is there once.
 
     error: why the state's last step lost the target; `earlier` where an earlier one did; None while
-    it is alive. backtracked, finished: samples that said `<backtrack>` or ended right there.
+    it is alive. continued: samples that went on from it, those of a roll-back included; of these
+    backtracked said `<backtrack>` and finished ended, right there.
     """
     rows = list(problems.itertuples(index=False))
     records = []
@@ -41,6 +42,8 @@ def state_table(trees: Iterable[SearchTree], problems: pd.DataFrame, task: Any) 
         problem, steps = rows[tree.problem_id], {0: ()}
         alive, step_of, place = {0: True}, {0: 0}, {}
         for node in tree.nodes:
+            if node.parent is not None:
+                records[place[node.parent]]["continued"] += node.visits
             if node.kind not in ("root", "step"):
                 at = records[place[node.parent]]
                 if node.kind == "backtrack":
@@ -67,6 +70,7 @@ def state_table(trees: Iterable[SearchTree], problems: pd.DataFrame, task: Any) 
                     "alive_before": before,
                     "alive": alive[node.id],
                     "error": error,
+                    "continued": 0,
                     "backtracked": 0,
                     "finished": 0,
                 }

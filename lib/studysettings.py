@@ -48,17 +48,18 @@ class ComputeSettings:
     models: tuple[str, ...]
     problems: int  # of each test split
     breadths: tuple[int, ...]  # of independent samples: N of the SFT model, and of b = 0
-    depths: tuple[int, ...]
-    depth_breadths: tuple[int, ...]  # the N of searches with b > 0
+    searches: tuple[tuple[int, ...], ...]  # further (N, b) of Self-Backtracking
     temperatures: tuple[float, ...]
     temperature_breadth: int
     beams: tuple[int, ...]
 
     def __post_init__(self) -> None:
         _least(self, 1, "problems", "temperature_breadth")
-        for name in ("breadths", "depth_breadths", "beams"):
+        for name in ("breadths", "beams"):
             _each(name, getattr(self, name), 1)
-        _each("depths", self.depths, 0)
+        for pair in self.searches:
+            if len(pair) != 2 or pair[0] < 1 or pair[1] < 0:
+                raise UserError(f"searches = {list(pair)!r}: must be pairs of N >= 1 and b >= 0")
         _each("temperatures", self.temperatures, 0, above=True)
 
 

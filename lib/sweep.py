@@ -181,6 +181,7 @@ def comparisons(rows: pd.DataFrame) -> pd.DataFrame:
     columns = ["pairing", *CELL, "rate_L", "epochs_L", "accuracy_S", "accuracy_L", "loses"]
     if known.empty or "computed" not in known:
         return pd.DataFrame(columns=[*columns, "regime", "helped_less"])
+    known = known.sort_values(CELL)  # of equally near ones the first, whatever the rows' order
     small, large = (known[known["model"] == name].to_dict("records") for name in ("S", "L"))
     records = []
     for s in small:

@@ -27,7 +27,7 @@ def experiment(tmp_path_factory):
         made.profile,
         improvement=replace(made.profile.improvement, rounds=0),
         instruments=InstrumentSettings(problems=6, validation_problems=4),
-        compute=ComputeSettings(("S",), 4, (1, 4), (0, 1), (4,), (1.5,), 4, (2,)),
+        compute=ComputeSettings(("S",), 4, (1, 4), ((4, 1), (8, 0)), (1.5,), 4, (2,)),
         hypotheses=HypothesisSettings(4, 4, 4, 1, (2.0,), 3, (-1.0, 1.0), 32),
         sweep=SweepSettings(
             task=dict(task.settings),
@@ -74,8 +74,10 @@ def test_compute_measures_everything_on_the_same_problems(experiment):
     sampled = rows[(rows["method"] == "sft_sampled") & (rows["temperature"] == 0.7)]
     cost = sampled[sampled["split"] == "seen"].sort_values("N")["tokens_per_problem"].tolist()
     assert cost == sorted(cost) and len(cost) == 2
+    wide = rows[(rows["N"] == 8) & (rows["b"] == 0).fillna(False)]
+    assert set(wide["method"]) == {"self_backtracking"}
     assert compute.compute_rows(experiment, "L").empty
-    assert len(compute.equal_tokens(rows)) == 2
+    assert len(compute.equal_tokens(rows)) == 2  # b = 1 at the usual temperature, two splits
 
 
 @pytest.mark.slow

@@ -1,0 +1,128 @@
+"""Figures and the written answer, on rows whose numbers are known."""
+
+import numpy as np
+import pytest
+
+from lib import causeplots, computeplots
+from lib.answer import HOLDS, OPEN, REFUTED, answer, judged
+from lib.errors import UserError
+from lib.evaluation import accuracy_row
+from lib.hypotheses import BASE, DISTINCT, JUDGE, SHIFT, TEMPERATURE
+from lib.results import row, table
+
+
+def gap(remedy, split, moved, half, applied="L"):
+    values = {"accuracy_S": 0.8, "accuracy_L": 0.7 + moved, "gap": 0.1 - moved}
+    values |= {"gap_low": 0.1 - moved - half, "gap_high": 0.1 - moved + half}
+    values |= {"moved": moved, "moved_low": moved - half, "moved_high": moved + half}
+    letter = {SHIFT: "b", JUDGE: "d", DISTINCT: "a", TEMPERATURE: "a"}.get(remedy)
+    columns = {"split": split, "N": 8, "b": 1, "problems": 500}
+    return row("gap", **columns) | values | {"remedy": remedy, "letter": letter, "applied": applied}
+
+
+def sweep_row(model, examples, epochs, rate, right, computed, loss):
+    outcomes = [True] * right + [False] * (1000 - right)
+    made = {"examples": examples, "epochs": epochs, "rate": rate, "computed": computed}
+    made |= {"computed_low": computed - 0.005, "computed_high": computed + 0.005}
+    made |= {"reachable": 0.5, "ceiling": 0.9, "greedy": 0.3, "greedy_low": 0.28}
+    made |= {"greedy_high": 0.32, "train_loss": loss / 2, "test_loss": loss}
+    made |= {"flops": 1e6 * epochs * examples * (4 if model == "L" else 1)}
+    return accuracy_row(outcomes, artifact="sweep", method="m", model=model) | made
+
+
+def rows_of_everything():
+    rows = [gap(BASE, split, 0.0, 0.0) for split in ("seen", "new")]
+    for remedy, moved, half in ((SHIFT, 0.06, 0.03), (JUDGE, 0.0, 0.01), (TEMPERATURE, 0.02, 0.04)):
+        for applied in ("L", "both"):
+            rows += [gap(remedy, split, moved, half, applied) for split in ("seen", "new")]
+    for examples in (1000, 4000):
+        for epochs in (1, 3):
+            right = 700 - 100 * (epochs == 3 and examples == 1000)
+            rows.append(sweep_row("S", examples, epochs, 1.0, 700, 0.90, 0.5))
+            rows.append(sweep_row("L", examples, epochs, 1.0, right, 0.95, 0.4))
+            rows.append(sweep_row("L", examples, epochs, 0.3, 720, 0.92, 0.5))
+    return table(rows)
+
+
+def test_causes_are_judged_by_the_rule():
+    found = judged(rows_of_everything()).set_index("remedy")["verdict"].to_dict()
+    assert found == {SHIFT: HOLDS, JUDGE: REFUTED, TEMPERATURE: OPEN}
+
+
+def test_the_answer_is_written_from_the_rows():
+    text = answer(rows_of_everything())
+    assert "L loses. S against L: seen targets 80.0 against 70.0, a gap of +10.0" in text
+    assert "P(`<backtrack>`) is miscalibrated: **holds**" in text
+    assert "seen +6.0 [+3.0, +9.0]" in text
+    assert "most with 1000 examples, 3 epochs and L at 1 times the learning rate" in text
+    assert "95.0% against 90.0%, accuracy 60.0 against 70.0" in text
+    # The paper's gap: (73.54 - 64.12 + 73.78 - 61.98) / 2 = 10.61, less 6.
+    assert "gap is +10.6 points" in text and "would leave a gap of +4.6" in text
+    assert "make reproduce PROFILE=paper" in text
+    shuffled = rows_of_everything().sample(frac=1, random_state=0)
+    assert set(answer(shuffled).split()) == set(text.split())
+
+
+def test_the_answer_with_one_model_and_with_nothing():
+    assert "no hypotheses" in answer(table([]))
+    columns = {"artifact": "remedy", "model": "S", "split": "seen"}
+    made = {"gain": 0.01, "gain_low": 0.0, "gain_high": 0.02, "setting": 1.0}
+    rows = [
+        accuracy_row([True], **columns) | made | {"remedy": name, "letter": letter}
+        for name, letter in ((BASE, None), (SHIFT, "b"))
+    ]
+    text = answer(table(rows))
+    assert "trained S alone" in text
+    assert "(b) S, shifted <backtrack> (validation chose 1): seen +1.0 [+0.0, +2.0]" in text
+
+
+def test_no_regime_is_said_to_be_none():
+    rows = rows_of_everything()
+    rows = rows[~((rows["artifact"] == "sweep") & (rows["accuracy"] == 0.6))]
+    assert "In none of them does L surely compute better and lose" in answer(rows)
+
+
+@pytest.mark.parametrize("draw", [causeplots.remedies, causeplots.sweep_map])
+def test_figures_of_causes(draw):
+    figure = draw(rows_of_everything())
+    assert figure.axes
+    with pytest.raises(UserError, match="no rows"):
+        draw(table([]))
+
+
+def searched(method, b, n, temperature, tokens, accuracy, split="seen"):
+    outcomes = np.arange(100) < 100 * accuracy
+    columns = {"artifact": "compute", "model": "S", "split": split, "checker": "strict"}
+    return accuracy_row(
+        outcomes, method=method, b=b, N=n, temperature=temperature, tokens_per_problem=tokens,
+        **columns,
+    ) | {"ceiling": accuracy}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        computeplots.against_tokens,
+        computeplots.against_breadth,
+        computeplots.against_temperature,
+        computeplots.against_depth,
+    ],
+)
+def test_figures_of_compute(draw):
+    rows = []
+    for split in ("seen", "new"):
+        for n in (1, 4, 16):
+            for method in ("sft_sampled", "self_consistency", "self_backtracking"):
+                rows.append(searched(method, 0, n, 0.7, 12.0 * n, 0.3 + 0.02 * n, split))
+        for temperature in (0.3, 1.2):
+            for method, b in (
+                ("sft_sampled", 0),
+                ("self_backtracking", 0),
+                ("self_backtracking", 1),
+            ):
+                rows.append(searched(method, b, 4, temperature, 50.0, 0.4 + 0.1 * b, split))
+        for b in (1, 2):
+            rows.append(searched("self_backtracking", b, 4, 0.7, 60.0 + 10 * b, 0.5, split))
+        rows.append(searched("sft_beam", None, 4, None, 100.0, 0.35, split))
+    figure = draw(table(rows))
+    assert [axes.get_title() for axes in figure.axes] == ["S, seen targets", "S, new targets"]
