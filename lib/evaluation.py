@@ -48,11 +48,17 @@ def paired_difference(
     a, b = np.asarray(correct_a, dtype=bool), np.asarray(correct_b, dtype=bool)
     if a.shape != b.shape:
         raise ValueError(f"paired_difference: {len(a)} and {len(b)} outcomes; pair them one to one")
-    only_a, only_b = int((a & ~b).sum()), int((b & ~a).sum())
-    gained, lost, total = only_a + 0.5, only_b + 0.5, len(a) + 2
+    return counted_difference(int((a & ~b).sum()), int((b & ~a).sum()), len(a), confidence)
+
+
+def counted_difference(
+    only_a: int, only_b: int, problems: int, confidence: float = 0.95
+) -> tuple[float, float, float]:
+    """`paired_difference` where it is known how many problems only a, and only b, got right."""
+    gained, lost, total = only_a + 0.5, only_b + 0.5, problems + 2
     centre = (gained - lost) / total
     half = _z(confidence) * sqrt((gained + lost) - (gained - lost) ** 2 / total) / total
-    difference = (only_a - only_b) / max(len(a), 1)
+    difference = (only_a - only_b) / max(problems, 1)
     return difference, max(-1.0, centre - half), min(1.0, centre + half)
 
 
@@ -64,6 +70,23 @@ def accuracy_row(correct: Sequence[bool], **columns: object) -> dict:
         raise UserError(f"accuracy of {columns.get('method')}: no problems to measure it on")
     low, high = wilson_interval(successes, trials)
     return row(**columns, accuracy=successes / trials, low=low, high=high, problems=trials)
+
+
+def checker_rows(
+    strict: Sequence[bool], published: Sequence[bool], **columns: object
+) -> list[dict]:
+    """Tidy rows of both checkers' verdicts on the same answers.
+
+    The published one's has how many answers only one of the two accepts, in columns of its own: a
+    paired interval needs no more.
+    """
+    a, b = np.asarray(strict, dtype=bool), np.asarray(published, dtype=bool)
+    apart = {"only_strict": int((a & ~b).sum()), "only_published": int((b & ~a).sum())}
+    first, second = (
+        accuracy_row(found, checker=name, **columns)
+        for name, found in zip(CHECKERS, (a, b), strict=True)
+    )
+    return [first, second | apart]
 
 
 def score_paths(tree: object, problem: object, task: object) -> pd.DataFrame:
@@ -173,16 +196,13 @@ def search_rows(
         common |= {"seed": cell["seed"].min()} | columns
         for selection, chosen in cell.groupby("selection", sort=True):
             tokens = float(chosen["tokens"].mean())
-            for checker, column in zip(CHECKERS, ("correct", "correct_published"), strict=True):
-                named = {"method": method, "selection": selection, "checker": checker}
-                named["tokens_per_problem"] = tokens
-                rows.append(accuracy_row(chosen[column], **(common | named)))
+            named = {"method": method, "selection": selection, "tokens_per_problem": tokens}
+            both = chosen["correct"], chosen["correct_published"]
+            rows += checker_rows(*both, **(common | named))
         # The ceiling is the same under every rule.
         once = cell.drop_duplicates("problem")
-        for checker, column in zip(CHECKERS, ("covered", "covered_published"), strict=True):
-            named = {"method": "pass_at_n", "checker": checker}
-            named["tokens_per_problem"] = float(once["tokens"].mean())
-            rows.append(accuracy_row(once[column], **(common | named)))
+        named = {"method": "pass_at_n", "tokens_per_problem": float(once["tokens"].mean())}
+        rows += checker_rows(once["covered"], once["covered_published"], **(common | named))
     return table(rows)
 
 
@@ -228,10 +248,9 @@ def evaluate_responses(
     outcomes["tokens"] = np.nan if tokens is None else np.asarray(tokens, dtype=float)
     rows = []
     for split, cell in outcomes.groupby("split", dropna=False, sort=True):
-        for checker, column in zip(CHECKERS, ("correct", "correct_published"), strict=True):
-            named = {"artifact": artifact, "method": method, "split": split, "checker": checker}
-            named |= {"tokens_per_problem": float(cell["tokens"].mean())} | columns
-            rows.append(accuracy_row(cell[column], **named))
+        named = {"artifact": artifact, "method": method, "split": split}
+        named |= {"tokens_per_problem": float(cell["tokens"].mean())} | columns
+        rows += checker_rows(cell["correct"], cell["correct_published"], **named)
     return table(rows)
 
 

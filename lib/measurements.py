@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib import casestudy, evaluation, improvement, othersearches, preferences, rewards, store
+from lib.claims import claims_rows
 from lib.experiment import TEST_SPLITS, Experiment
 from lib.results import table
 from lib.selection import SELECTION_RULES
@@ -91,22 +92,16 @@ def decoding_rows(experiment: Experiment, model: str) -> pd.DataFrame:
     for stage, name in (("sft", "sft"), ("backtracking", "backtracking_data")):
         for beams, decoding in ((1, "greedy"), (experiment.profile.search.beams, "beam")):
             for split, cell in decoding_outcomes(experiment, model, stage, beams).groupby("split"):
-                rows += [
-                    evaluation.accuracy_row(
-                        cell[column],
-                        artifact="table_1",
-                        method=f"{name}_{decoding}",
-                        model=model,
-                        split=split,
-                        checker=checker,
-                        seed=experiment.seed,
-                        tokens_per_problem=float(cell["tokens"].mean()),
-                    )
-                    for checker, column in (
-                        ("strict", "correct"),
-                        ("published", "correct_published"),
-                    )
-                ]
+                rows += evaluation.checker_rows(
+                    cell["correct"],
+                    cell["correct_published"],
+                    artifact="table_1",
+                    method=f"{name}_{decoding}",
+                    model=model,
+                    split=split,
+                    seed=experiment.seed,
+                    tokens_per_problem=float(cell["tokens"].mean()),
+                )
     return table(rows)
 
 
@@ -249,4 +244,5 @@ def everything(experiment: Experiment) -> pd.DataFrame:
     from lib import studies  # they build on this module
 
     parts.append(studies.rows(experiment))
-    return table(pd.concat(parts, ignore_index=True).to_dict("records"))
+    rows = table(pd.concat(parts, ignore_index=True).to_dict("records"))
+    return table([*rows.to_dict("records"), *claims_rows(rows).to_dict("records")])

@@ -27,7 +27,7 @@ from transformers import (
 
 from lib import hardware, store
 from lib.errors import UserError
-from lib.evaluation import CHECKERS, accuracy_row, roc_auc
+from lib.evaluation import checker_rows, roc_auc
 from lib.experiment import TEST_SPLITS, Experiment
 from lib.models import load_tokenizer
 from lib.results import table
@@ -288,14 +288,13 @@ def best_of_n_rows(experiment: Experiment, model: str) -> pd.DataFrame:
         common = {"model": model, "split": split, "N": int(breadth), "seed": experiment.seed}
         common |= {"temperature": settings.temperature}
         common |= {"tokens_per_problem": float(cell["tokens"].mean())}
-        for checker, suffix in zip(CHECKERS, ("", "_published"), strict=True):
-            for score, chosen in cell.groupby("score"):
-                named = common | {"method": CHOICES[score], "checker": checker}
-                measured = accuracy_row(chosen[f"correct{suffix}"], artifact="best_of_n", **named)
-                rows.append(measured)
-                if score == "reward" or breadth == max(settings.breadths):
-                    rows.append(measured | {"artifact": "table_1"})
-            once = cell.drop_duplicates("problem")[f"covered{suffix}"]
-            named = common | {"method": CEILING, "checker": checker}
-            rows.append(accuracy_row(once, artifact="best_of_n", **named))
+        common |= {"artifact": "best_of_n"}
+        for score, chosen in cell.groupby("score"):
+            both = chosen["correct"], chosen["correct_published"]
+            measured = checker_rows(*both, method=CHOICES[score], **common)
+            rows += measured
+            if score == "reward" or breadth == max(settings.breadths):
+                rows += [each | {"artifact": "table_1"} for each in measured]
+        once = cell.drop_duplicates("problem")
+        rows += checker_rows(once["covered"], once["covered_published"], method=CEILING, **common)
     return table(rows)
