@@ -237,6 +237,8 @@ def sweep_map(rows: pd.DataFrame) -> Figure:
     """
     found = comparisons(found_rows(rows, "sweep"))
     found = found[found["pairing"] == "equal examples"]
+    if found.empty:
+        raise UserError("figure of sweep: the task cannot judge steps, so nothing was compared")
     found = found.astype({"examples": int, "epochs": int})
     rates = sorted(found["rate_L"].unique(), reverse=True)
     shown = {

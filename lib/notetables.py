@@ -1,16 +1,28 @@
-"""Tables of the studies for the notebook: tidy rows in, one readable DataFrame out.
+"""Tables and figures of the studies for the notebook: tidy rows in, something to look at out.
 
 Takes the rows of lib/studies.py; knows nothing of how they were measured. A study that the run did
-not do gives an empty table.
+not do gives an empty table, and a sentence in place of a figure.
 """
 
 from __future__ import annotations
 
-import pandas as pd
+from collections.abc import Callable
 
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lib.errors import UserError
 from lib.results import table
 
 DECIMALS = 3
+
+
+def shown(draw: Callable[[pd.DataFrame], Figure], rows: pd.DataFrame) -> Figure | str:
+    """The figure; where the run has no rows for it, a sentence that says so."""
+    try:
+        return draw(rows)
+    except UserError as error:
+        return str(error)
 
 
 def _of(rows: pd.DataFrame, artifact: str, columns: list[str]) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib import causeplots, computeplots
+from lib import causeplots, computeplots, notetables
 from lib.answer import HOLDS, OPEN, REFUTED, answer, judged
 from lib.errors import UserError
 from lib.evaluation import accuracy_row
@@ -126,3 +126,11 @@ def test_figures_of_compute(draw):
         rows.append(searched("sft_beam", None, 4, None, 100.0, 0.35, split))
     figure = draw(table(rows))
     assert [axes.get_title() for axes in figure.axes] == ["S, seen targets", "S, new targets"]
+
+
+def test_a_run_without_studies_shows_sentences_and_empty_tables():
+    empty = table([])
+    assert "no rows" in notetables.shown(causeplots.verdict_curves, empty)
+    for made in ("diversity", "verdicts", "selection", "remedies", "judges", "memory"):
+        assert getattr(notetables, made)(empty).empty
+    assert len(notetables.remedies(rows_of_everything())) == 2 + 3 * 2 * 2
