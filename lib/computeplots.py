@@ -38,7 +38,7 @@ def _usual(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def _draw(found: pd.DataFrame, x: str, finish: Callable[[Axes], None]) -> Figure:
-    order = sorted(found["series"].unique(), key=lambda name: (name.startswith("SFT"), name))
+    order = sorted(found["series"].unique(), key=lambda name: (name[:3] == "SFT", len(name), name))
     figure, grid_panels = grid(found)
     for panel, model, split in grid_panels:
         here = found[(found["model"] == model) & (found["split"] == split)]
@@ -104,7 +104,7 @@ def against_depth(rows: pd.DataFrame) -> Figure:
     found = found[found["method"] == "self_backtracking"]
     several = found.groupby("N")["b"].transform("nunique") > 1
     found = found[several] if several.any() else found
-    found = found.assign(series=[f"N={n:3d}" for n in found["N"]])
+    found = found.assign(series=[f"N={n}" for n in found["N"]])
 
     def finish(panel: Axes) -> None:
         panel.set_xticks(sorted(found["b"].unique().astype(int)))

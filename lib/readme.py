@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lib import casestudy, plots, rewardplots
+from lib import casestudy, causeplots, computeplots, plots, rewardplots
 from lib.analysis import NOT_TESTED, RULE, beside_paper, claims_table, headline
 from lib.drawing import METHODS, save_figure
 from lib.errors import UserError
@@ -129,6 +129,73 @@ DRAWINGS = (
         ("figure_13",),
         SEARCH,
         ("temperature", "b"),
+    ),
+    Drawing(
+        "coverage",
+        causeplots.coverage_by_step,
+        "Step by step (b=0, largest N): of the samples whose steps before were sound, which steps "
+        "are legal, computed right, and leave the target within reach of the exact solver.",
+        ("step_coverage",),
+        columns=("step", "quantity"),
+    ),
+    Drawing(
+        "where_lost",
+        causeplots.where_lost,
+        "Where each problem's search is lost (largest N): the first step after which no sample can "
+        "reach the target, a solution that is not finished, or one that is not chosen.",
+        ("search_loss",),
+        columns=("quantity",),
+    ),
+    Drawing(
+        "verdict",
+        causeplots.verdict_curves,
+        "P(`<backtrack>`) as a judge of every state met in search, against the exact solver.",
+        ("verdict_roc",),
+        columns=("false_positive",),
+    ),
+    Drawing(
+        "hypotheses",
+        causeplots.remedies,
+        "What each hypothesis' remedy does, with the setting that validation chose.",
+        ("gap", "remedy"),
+        columns=("remedy",),
+    ),
+    Drawing(
+        "sweep",
+        causeplots.sweep_map,
+        "Two small sizes over data, epochs and learning rate. A frame: L computes better and loses "
+        "(solid: by corrected intervals; dashed: by the two numbers alone).",
+        ("sweep",),
+        columns=("epochs", "computed"),
+    ),
+    Drawing(
+        "compute_tokens",
+        computeplots.against_tokens,
+        "At equal compute: accuracy against the tokens generated, on the same problems.",
+        ("compute",),
+        columns=("temperature",),
+    ),
+    Drawing(
+        "compute_breadth",
+        computeplots.against_breadth,
+        "The same against N.",
+        ("compute",),
+        columns=("temperature",),
+    ),
+    Drawing(
+        "compute_temperature",
+        computeplots.against_temperature,
+        "The same against the temperature.",
+        ("compute",),
+        columns=("temperature",),
+    ),
+    Drawing(
+        "compute_depth",
+        computeplots.against_depth,
+        "Self-Backtracking against b, on the same problems.",
+        ("compute",),
+        ("self_backtracking",),
+        columns=("temperature",),
     ),
     Drawing(
         "figure_6",
