@@ -12,9 +12,12 @@ VENV := $(if $(filter self-backtracking,$(CONDA_DEFAULT_ENV)),$(CONDA_PREFIX),.v
 RUN := $(VENV)/bin/python
 # Written last, so its existence means that every pin was installed.
 STAMP := $(VENV)/.pins-installed
+# vLLM pins much of what .venv holds in other versions.
+VLLM := .venv-vllm
+VLLM_STAMP := $(VLLM)/.pins-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env reproduce plan ablations test lab figures bench lint clean
+.PHONY: help env env-vllm reproduce plan ablations test lab figures bench lint clean
 
 help: ## list these commands
 	@echo "usage: make COMMAND [PROFILE=cpu] [SEED=0] [PYTHON=python3]"
@@ -30,6 +33,16 @@ $(STAMP): requirements.txt pyproject.toml
 	$(RUN) -m pip install --disable-pip-version-check --no-compile -r requirements.txt
 	$(RUN) -m pip install --disable-pip-version-check -qq --no-deps --no-build-isolation -e .
 	@touch $(STAMP)
+
+env-vllm: $(VLLM_STAMP) ## make .venv-vllm, for `sampler = "vllm"` in a profile (Linux; 3.4 GB, more with a GPU)
+
+$(VLLM_STAMP): requirements-vllm.txt requirements-vllm-gpu.txt
+	@$(VLLM)/bin/python -m pip --version >/dev/null 2>&1 || { \
+		python=$$(sh scripts/find_python "$(PYTHON)") && \
+		echo "Making $(VLLM) with $$python; the packages take several minutes, once." && \
+		"$$python" -m venv --clear $(VLLM); }
+	sh scripts/install_vllm $(VLLM)/bin/python
+	@touch $(VLLM_STAMP)
 
 reproduce: $(STAMP) ## the whole experiment: data, training, search, notebooks, figures (PROFILE, SEED)
 	$(RUN) -m lib.reproduce --profile "$(PROFILE)" --seed "$(SEED)" --model "$(MODEL)"
@@ -60,5 +73,5 @@ lint: $(STAMP) ## code style, and no outputs in the committed notebooks
 
 clean: ## remove runs/ and caches; .venv, models/ and figures/ stay
 	rm -rf runs build *.egg-info .hypothesis .pytest_cache .ruff_cache
-	find . -path ./.venv -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune \
+	find . -path "./.venv*" -prune -o \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune \
 		-exec rm -rf {} +

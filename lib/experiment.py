@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +38,7 @@ from lib.tokenization import (
 )
 from lib.tree import SearchTree, read_trees
 from lib.variants import Variant, applied
+from lib.vllm_sampler import VllmSettings, shared_sampler
 
 TEST_SPLITS = ("seen", "new")
 #: A stage is what a checkpoint has been trained on.
@@ -126,7 +128,11 @@ class Experiment:
         count, start = sizes.branch_examples, sizes.trunk_examples
         if stage == "sft":
             return self.task.optimal_traces(self.problems("train", start, count))
-        optimal = round(count / (1 + traces.mix))
+        return self.mixture(start, count, traces.mix)
+
+    def mixture(self, start: int, count: int, mix: float) -> pd.DataFrame:
+        """D_op and D_back, `mix` of the latter for each of the former, of `count` problems."""
+        traces, optimal = self.profile.traces, round(count / (1 + mix))
         rest = self.problems("train", start + optimal, count - optimal)
         tests = self.table[self.table.split != "train"]
         wrong = self.task.backtracking_traces(rest, self.seed, traces.loss, traces.near_miss, tests)
@@ -234,19 +240,17 @@ class Experiment:
             "depth": depth,
             "temperature": temperature,
             "seed": self.seed,
-        } | ({"variant": asdict(variant)} if variant else {})
+        } | ({"variant": asdict(variant)} if variant else self.sampler_inputs())
 
         def make(folder: Path) -> None:
-            model, tokenizer = self.load(checkpoint)
-            sampler = make_sampler(model, tokenizer, self.task, self.max_new_tokens(tokenizer))
             label = f"search N={breadth} b={depth} T={temperature}"
             with (
+                self.sampling(checkpoint, variant) as (sampler, tokenizer),
                 progress_bar(label, "problem", len(prompts)) as bar,
-                applied(variant, model, backtrack_id(tokenizer), sampler) as varied,
             ):
                 search_to_file(
                     folder / "trees.jsonl",
-                    varied,
+                    sampler,
                     tokenizer,
                     prompts,
                     breadth,
@@ -260,6 +264,33 @@ class Experiment:
 
         name = f"search/{checkpoint.name}-N{breadth}-b{depth}-T{temperature}"
         return self.run.make(name, inputs, make)
+
+    def sampler_inputs(self) -> dict:
+        """What a search is made with besides its arguments; empty where transformers samples."""
+        if self.profile.search.sampler == "cache":
+            return {}
+        return {"sampler": self.profile.search.sampler, "dtype": self.vllm.dtype}
+
+    @property
+    def vllm(self) -> VllmSettings:
+        """How vLLM computes, where it samples."""
+        return self.profile.vllm or VllmSettings()
+
+    @contextmanager
+    def sampling(self, checkpoint: Artifact, variant: Variant | None) -> Iterator[tuple]:
+        """The profile's sampler of a checkpoint, with its tokenizer. A variant needs the model's
+        own modules, so transformers samples it."""
+        if self.profile.search.sampler == "vllm" and variant is None:
+            tokenizer = load_tokenizer(checkpoint.path)
+            ends = step_end_ids(tokenizer, self.task.step_end)
+            ids = (tokenizer.eos_token_id, backtrack_id(tokenizer), ends)
+            limit = self.max_new_tokens(tokenizer)
+            yield shared_sampler(checkpoint.path, *ids, limit, self.vllm), tokenizer
+            return
+        model, tokenizer = self.load(checkpoint)
+        sampler = make_sampler(model, tokenizer, self.task, self.max_new_tokens(tokenizer))
+        with applied(variant, model, backtrack_id(tokenizer), sampler) as varied:
+            yield varied, tokenizer
 
     def read_trees(self, search: Artifact) -> list[SearchTree]:
         """The trees of a `search(...)`, in the order of its problems."""

@@ -21,18 +21,22 @@ from lib.errors import UserError
 from lib.models import MAX_POSITIONS, heads_fit
 from lib.selection import SELECTION_RULES
 from lib.studysettings import (
+    AuditSettings,
     ComputeSettings,
     HypothesisSettings,
     InstrumentSettings,
+    RatioSettings,
     SweepSettings,
 )
 from lib.task import Task, load_task
 from lib.traces import LOSSES
 from lib.training import Recipe
+from lib.vllm_sampler import VllmSettings
 
 ROOT = Path(__file__).resolve().parent.parent
 PROFILES = ROOT / "profiles"
 MODEL_NAMES = ("S", "L")
+SAMPLERS = ("cache", "vllm")
 #: The environment variable in which `make reproduce` hands MODEL to the notebooks.
 MODEL_VARIABLE = "SELF_BACKTRACKING_MODEL"
 
@@ -99,6 +103,7 @@ class SearchSettings:
     temperatures: tuple[float, ...]
     beams: int
     selection: str
+    sampler: str = "cache"  # or "vllm", which [vllm] says more about
 
 
 @dataclass(frozen=True)
@@ -203,6 +208,10 @@ class Profile:
     sweep: SweepSettings | None = None
     stream: StreamSettings | None = None
     dfs: DfsSettings | None = None
+    vllm: VllmSettings | None = None
+
+    ratios: RatioSettings | None = None
+    audit: AuditSettings | None = None
 
     def load_task(self) -> Task:
         """The profile's task, made with its settings."""
@@ -291,6 +300,7 @@ def _check(profile: Profile) -> None:
         demand("search.temperatures", value, 0 < value < math.inf, "more than 0 each")
     demand("search.beams", search.beams, search.beams >= 1, "at least 1")
     rules = ", ".join(SELECTION_RULES)
+    demand("search.sampler", search.sampler, search.sampler in SAMPLERS, " or ".join(SAMPLERS))
     demand("search.selection", search.selection, search.selection in SELECTION_RULES, rules)
     for key, settings in (("search", search), ("improvement", improvement)):
         value = settings.temperature

@@ -20,7 +20,7 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from lib import store
+from lib import store, vllm_sampler
 from lib.errors import UserError
 from lib.estimate import estimate, format_duration
 from lib.experiment import Experiment, open_experiment
@@ -84,6 +84,8 @@ def keep_last_progress(notebook: nbformat.NotebookNode) -> None:
 def reproduce(experiment: Experiment) -> None:
     """Run everything; print the plan first, and what each notebook took last."""
     profile = experiment.profile
+    if profile.search.sampler == "vllm":
+        vllm_sampler.python()  # not there: better said before anything is trained
     print(f"{profile.name}: {profile.description}", flush=True)
     print(f"run folder: {experiment.run.folder.relative_to(ROOT)}", flush=True)
     print(estimate(experiment), flush=True)

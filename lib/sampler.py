@@ -73,11 +73,7 @@ class CacheSampler:
 
         `max_new_tokens` counts from the end of the prefix.
         """
-        if temperature < 0:
-            raise UserError(f"temperature {temperature}: must be 0 (greedy) or more")
-        if len(prefixes) != len(counts):
-            raise UserError(f"{len(prefixes)} prefixes with {len(counts)} counts: must be as many")
-        prefixes = [tuple(map(int, prefix)) for prefix in prefixes]
+        prefixes = checked(prefixes, counts, temperature)
         samples: list[list[Sample]] = [[] for _ in prefixes]
         numbers = _uniforms(prefixes, counts, self.rules.max_new_tokens, seed)
         for batch in self._batches(prefixes, counts):
@@ -99,8 +95,6 @@ class CacheSampler:
         batch: list[int] = []
         rows = 0
         for i in order:
-            if not prefixes[i]:
-                raise UserError(f"prefix {i} is empty: it needs at least one token")
             if batch and rows + counts[i] > self.max_rows:
                 yield batch
                 batch, rows = [], 0
@@ -110,20 +104,43 @@ class CacheSampler:
             yield batch
 
 
-def _uniforms(prefixes, counts, length: int, seed: int) -> dict[int, np.ndarray]:
-    """Random numbers `[count, length]` of each prefix.
+def checked(
+    prefixes: Sequence[Sequence[int]], counts: Sequence[int], temperature: float
+) -> list[tuple[int, ...]]:
+    """The prefixes as tuples; `UserError` where a sampler cannot do what is asked."""
+    if temperature < 0:
+        raise UserError(f"temperature {temperature}: must be 0 (greedy) or more")
+    if len(prefixes) != len(counts):
+        raise UserError(f"{len(prefixes)} prefixes with {len(counts)} counts: must be as many")
+    prefixes = [tuple(map(int, prefix)) for prefix in prefixes]
+    for i, (prefix, count) in enumerate(zip(prefixes, counts, strict=True)):
+        if count > 0 and not prefix:
+            raise UserError(f"prefix {i} is empty: it needs at least one token")
+    return prefixes
 
-    Keyed by the prefix itself, not by its place, so that they are the same in every batch; a prefix
+
+def entropies(prefixes: Sequence[tuple[int, ...]], seed: int) -> list[list[int]]:
+    """Entropy of each prefix's random stream.
+
+    Keyed by the prefix itself, not by its place, so that it is the same in every batch; a prefix
     that comes again has a stream of its own.
     """
     seen: Counter = Counter()
-    numbers = {}
-    for i, (prefix, count) in enumerate(zip(prefixes, counts, strict=True)):
+    found = []
+    for prefix in prefixes:
         digest = hashlib.blake2b(np.array(prefix, np.int64).tobytes(), digest_size=16).digest()
-        entropy = [seed, int.from_bytes(digest, "little"), seen[prefix]]
+        found.append([seed, int.from_bytes(digest, "little"), seen[prefix]])
         seen[prefix] += 1
-        numbers[i] = np.random.default_rng(entropy).random((count, length))
-    return numbers
+    return found
+
+
+def _uniforms(prefixes, counts, length: int, seed: int) -> dict[int, np.ndarray]:
+    """Random numbers `[count, length]` of each prefix."""
+    streams = zip(entropies(prefixes, seed), counts, strict=True)
+    return {
+        i: np.random.default_rng(entropy).random((count, length))
+        for i, (entropy, count) in enumerate(streams)
+    }
 
 
 def step_end_ids(tokenizer: PreTrainedTokenizerBase, step_end: str = "\n") -> tuple[int, ...]:
