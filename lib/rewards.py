@@ -185,10 +185,8 @@ def reward_model(experiment: Experiment, model: str) -> Artifact:
             "trained_paths": len(train),
             "trained_right": float(train["correct"].mean()),
             "held_out_paths": len(held),
-            "auc": roc_auc(scores, held["correct"]) if len(held) else None,
-            "auc_mean_logprob": roc_auc(held["mean_logprob"], held["correct"])
-            if len(held)
-            else None,
+            "auc": roc_auc(scores, held["correct"]),
+            "auc_mean_logprob": roc_auc(held["mean_logprob"], held["correct"]),
         }
         store.write_atomic(folder / "held_out.json", json.dumps(known))
 
@@ -243,9 +241,7 @@ def choices(
                     common
                     | {"score": score, "leaf": None if best is None else int(best.name)}
                     | {"correct": best is not None and bool(best["correct"])}
-                    | {
-                        "correct_published": best is not None and bool(best["correct_published"]),
-                    }
+                    | {"correct_published": best is not None and bool(best["correct_published"])}
                 )
     return pd.DataFrame(records)
 
