@@ -25,6 +25,7 @@ def small(folder):
             profile.search, breadths=(1, 4), depths=(0, 1), temperatures=(1.0,), beams=2
         ),
         improvement=replace(profile.improvement, rounds=1, problems=8, breadth=4),
+        baselines=None,  # an untrained model samples no right path to learn from
     )
     return Experiment(profile, "smoke", 0, Run(folder))
 

@@ -96,6 +96,7 @@ def test_it_learns_and_is_an_ordinary_checkpoint(checkpoint, tmp_path):
     assert not (tmp_path / "checkpoints").exists()
 
 
+@pytest.mark.slow
 def test_a_killed_training_resumes_to_the_same_weights(checkpoint, tmp_path, monkeypatch):
     recipe = dataclasses.replace(RECIPE, save_steps=12)
     whole = trained(checkpoint, tmp_path / "whole", recipe).state_dict()
