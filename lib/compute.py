@@ -225,13 +225,10 @@ def equal_tokens(rows: pd.DataFrame) -> pd.DataFrame:
         record["tokens"] = cell["tokens_per_problem"]
         for name, method in zip(columns[-3:], EQUAL, strict=True):
             line = here[here["method"] == method].sort_values("tokens_per_problem")
-            record[name] = np.interp(
-                np.log(cell["tokens_per_problem"]),
-                np.log(line["tokens_per_problem"]),
-                line["accuracy"],
-                left=np.nan,
-                right=np.nan,
-            )
+            at = np.log(cell["tokens_per_problem"])
+            cost = np.log(line["tokens_per_problem"].to_numpy())
+            known_there = len(line) and cost[0] <= at <= cost[-1]
+            record[name] = np.interp(at, cost, line["accuracy"]) if known_there else np.nan
         records.append(record)
     return pd.DataFrame(records, columns=columns).sort_values(
         ["model", "split", "b", "N"], ignore_index=True
