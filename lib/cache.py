@@ -6,9 +6,13 @@ for every new token (`torch.cat`) and again whenever a row leaves or splits; her
 in place, and only the rows that changed are copied. Knows nothing of tokens, samples or searches.
 """
 
+from collections.abc import Sequence
+
 import torch
 from transformers import AttentionInterface, DynamicCache, PreTrainedConfig
 from transformers.cache_utils import DynamicLayer
+
+from lib.memory import Prefilled
 
 # Room is made for this many more tokens at a time. More saves copies and costs speed: rows that lie
 # far apart in memory are read more slowly (a third slower with room for 30, on a CPU).
@@ -88,14 +92,31 @@ class SharedPrefixCache(DynamicCache):
     prefix, over the continuations row by row, with one softmax over both.
     """
 
-    def __init__(self, prefilled: DynamicCache, padding: torch.Tensor, prefix_of_row: torch.Tensor):
-        """`padding [prefixes, 1]`: how many positions on the left of each prefix are padding."""
+    def __init__(
+        self,
+        prefilled: Prefilled,
+        prefix_of_row: torch.Tensor,
+        states: Sequence[tuple[torch.Tensor, torch.Tensor]] = (),
+        padding: torch.Tensor | None = None,
+    ):
+        """`states`: keys and values, a layer `[rows, heads, length, head size]`, of continuations
+        that are there already; `padding [rows]`: how many of their positions, on the left, are
+        none."""
         super().__init__()
-        self.prefixes = [(layer.keys, layer.values) for layer in prefilled.layers]
-        self.layers = [BufferedLayer() for _ in prefilled.layers]
-        length = self.prefixes[0][0].shape[2]
-        hidden = torch.arange(length, device=padding.device) < padding
-        self.hidden = hidden[:, None, None] if bool(hidden.any()) else None
+        self.layers = [BufferedLayer() for _ in prefilled.keys]
+        for layer, (keys, values) in zip(self.layers, states, strict=False):
+            layer.update(keys, values)
+        prefixes, self.kv_heads, self.length, size = prefilled.keys[0].shape
+        self.prefixes = [
+            tuple(part.reshape(prefixes * self.kv_heads, self.length, size) for part in pair)
+            for pair in zip(prefilled.keys, prefilled.values, strict=True)
+        ]
+        hidden = torch.arange(self.length, device=prefix_of_row.device) < prefilled.padding[:, None]
+        self.hidden = None
+        if bool(hidden.any()):
+            self.hidden = hidden.repeat_interleave(self.kv_heads, 0)[:, None]
+        self.padding = padding if padding is not None and bool(padding.any()) else None
+        self.count = prefixes
         self._assign(prefix_of_row)
 
     @staticmethod
@@ -108,45 +129,70 @@ class SharedPrefixCache(DynamicCache):
         )
 
     def _assign(self, prefix_of_row: torch.Tensor) -> None:
-        """Give each row its place among the rows of its prefix."""
+        """Give each row its place among the rows of its prefix: a grid, prefixes by places."""
         self.prefix_of_row = prefix_of_row
-        sizes = torch.bincount(prefix_of_row, minlength=self.prefixes[0][0].shape[0])
+        sizes = torch.bincount(prefix_of_row, minlength=self.count)
         order = prefix_of_row.argsort(stable=True)
         starts = (sizes.cumsum(0) - sizes)[prefix_of_row[order]]
-        place = torch.empty_like(order)
-        place[order] = torch.arange(len(order), device=order.device) - starts
+        self.place = torch.empty_like(order)
+        self.place[order] = torch.arange(len(order), device=order.device) - starts
         self.most_rows = int(sizes.max())
-        self.cell = prefix_of_row * self.most_rows + place
+        self.to_grid = None  # made by the first layer that attends: it depends on the query's heads
+
+    def _arrange(self, repeat: int) -> None:
+        """Indices between rows `(row, head)` and the grid `(prefix, kv head, place, repeat)`.
+
+        Heads are split between prefix and place so that all rows of a prefix are one matrix.
+        Places that no row has take the first row's contents, which nobody reads.
+        """
+        device = self.place.device
+        kv = torch.arange(self.kv_heads, device=device)[:, None]
+        each = torch.arange(repeat, device=device)
+        head = kv * repeat + each  # [kv heads, repeat]
+        row = torch.zeros(self.count * self.most_rows, dtype=torch.int64, device=device)
+        rows = torch.arange(len(self.place), device=device)
+        row[self.prefix_of_row * self.most_rows + self.place] = rows
+        row = row.view(self.count, 1, self.most_rows, 1)
+        self.to_grid = (row * head.numel() + head[None, :, None]).reshape(-1)
+        matrix = self.prefix_of_row[:, None, None] * self.kv_heads + kv
+        self.to_rows = (matrix * self.most_rows + self.place[:, None, None]) * repeat + each
+        self.to_rows = self.to_rows.reshape(-1)
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
         super().batch_select_indices(indices)
+        if self.padding is not None:
+            self.padding = self.padding[indices]
         self._assign(self.prefix_of_row[indices])
 
     def attend(self, layer: int, query, key, value, scaling: float) -> torch.Tensor:
         """Attention output `[rows, heads, 1, head size]`; key and value are the continuations'."""
         prefix_key, prefix_value = self.prefixes[layer]
         rows, heads, _, size = query.shape
-        prefixes, kv_heads, length, _ = prefix_key.shape
-        repeat = heads // kv_heads
-        query = (query * scaling).reshape(rows, kv_heads, repeat, size)
+        repeat, own = heads // self.kv_heads, key.shape[2]
+        if self.to_grid is None:
+            self._arrange(repeat)
+        query = (query * scaling).view(rows * heads, size)
 
-        def to_grid(x: torch.Tensor) -> torch.Tensor:  # rows side by side under their prefix
-            grid = x.new_zeros(prefixes * self.most_rows, *x.shape[1:])
-            grid[self.cell] = x
-            grid = grid.view(prefixes, self.most_rows, kv_heads, repeat, -1).transpose(1, 2)
-            return grid.reshape(prefixes, kv_heads, self.most_rows * repeat, -1)
-
-        def to_rows(grid: torch.Tensor) -> torch.Tensor:
-            grid = grid.view(prefixes, kv_heads, self.most_rows, repeat, -1).transpose(1, 2)
-            return grid.reshape(prefixes * self.most_rows, kv_heads, repeat, -1)[self.cell]
-
-        on_prefix = to_grid(query) @ prefix_key.transpose(2, 3)
+        grid = query.index_select(0, self.to_grid)
+        on_prefix = grid.view(len(prefix_key), -1, size) @ prefix_key.transpose(1, 2)
         if self.hidden is not None:
             on_prefix.masked_fill_(self.hidden, torch.finfo(on_prefix.dtype).min)
-        scores = torch.cat([to_rows(on_prefix), query @ key.transpose(2, 3)], dim=-1)
+        on_prefix = on_prefix.view(-1, self.length).index_select(0, self.to_rows)
+        key = key.reshape(rows * self.kv_heads, own, size).transpose(1, 2)
+        on_own = query.view(rows * self.kv_heads, repeat, size) @ key
+        if self.padding is not None:
+            unused = torch.arange(own, device=query.device) < self.padding[:, None]
+            on_own.view(rows, heads, own).masked_fill_(
+                unused[:, None], torch.finfo(on_own.dtype).min
+            )
+        scores = torch.cat([on_prefix, on_own.view(rows * heads, own)], dim=-1)
         weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
-        output = weights[..., length:] @ value
-        output += to_rows(to_grid(weights[..., :length]) @ prefix_value)
+        grid = weights[:, : self.length].index_select(0, self.to_grid)
+        from_prefix = grid.view(len(prefix_key), -1, self.length) @ prefix_value
+        output = from_prefix.view(-1, size).index_select(0, self.to_rows)
+        of_own = weights[:, self.length :].view(rows * self.kv_heads, repeat, own)
+        value = value.reshape(rows * self.kv_heads, own, size)
+        output.view(rows * self.kv_heads, repeat, size).baddbmm_(of_own, value)
         return output.view(rows, heads, 1, size)
 
 

@@ -1,9 +1,13 @@
-"""Rollouts of one batch of prefixes, all advancing together: takes a model, prefixes and random
-numbers, gives `Sample`s. Knows nothing of text, trees or where the random numbers came from.
+"""Rollouts of one batch of prefixes, all advancing together: takes a model, prefixes and an
+expansion that chooses tokens, gives `Sample`s. Knows nothing of text or trees.
+
+What was computed stays in a `Memory`. With one that is kept, a prefix that continues an earlier
+one's samples (a state of a search, rolled back) starts from there: its keys and values are taken
+up, and where samples draw what was drawn before they pass through without the model.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,10 +15,12 @@ import numpy as np
 import torch
 
 from lib.cache import SHARED_PREFIX, SharedPrefixCache, buffered_cache
+from lib.expansion import GREEDY_BELOW, Independent, Stops
+from lib.memory import Memory, Prefilled
+
+__all__ = ["DECIMALS", "GREEDY_BELOW", "Rollouts", "Rules", "Sample", "Samples"]
 
 DECIMALS = 6  # of the probabilities that a sample carries: all that float32 can promise
-PROBABILITIES_AT_ONCE = 1 << 24  # entries of the float64 cumulative distributions held at once
-GREEDY_BELOW = 1e-4  # a temperature this small is greedy decoding
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,12 @@ class Sample:
     p_backtrack_start: float = math.nan  # P(<backtrack>) right after the prefix
 
 
+class Samples(list):
+    """One prefix's samples. `lost_tokens`: generated for beams that are in none of them."""
+
+    lost_tokens: int = 0
+
+
 @dataclass(frozen=True)
 class Rules:
     """The model and where its samples end."""
@@ -41,93 +53,106 @@ class Rules:
     max_new_tokens: int
     pad_id: int
 
+    @property
+    def stops(self) -> Stops:
+        """What ends a sample."""
+        return Stops((self.eos_id, self.backtrack_id), self.max_new_tokens)
+
 
 class Rollouts:
-    """One batch, from the forward pass over its prefixes to the samples.
+    """One batch. A row is a sequence that the model reads on, one token an iteration."""
 
-    The continuations of length t + 1 are arrays, not objects: `tokens[t][k]` is the last token of
-    the k-th of them and `parents[t][k]` says which continuation of length t it extends (of length
-    0: which prefix). Those that go on each have a slot, a row of the cache.
-    """
-
-    def __init__(self, rules: Rules, prefixes: list[tuple[int, ...]], counts: list[int]):
-        self.rules = rules
+    def __init__(self, rules: Rules, prefixes: Sequence[tuple[int, ...]], memory: Memory):
+        self.rules, self.memory = rules, memory
         self.device = next(rules.model.parameters()).device
-        self.prefixes = prefixes
-        self.counts = counts
-        self.tokens: list[np.ndarray] = []
-        self.parents: list[np.ndarray] = []
-        self.logprobs: list[np.ndarray] = []
-        self.p_backtrack: list[np.ndarray] = []  # [t][k]: after the k-th continuation of length t
-        self.ended: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []  # [t]: k, prefix, count
+        distinct = list(dict.fromkeys(prefixes))
+        found = np.array([memory.find(prefix) for prefix in distinct], np.int64)
+        # A root's last token cannot be read again: its keys and values are not kept one by one.
+        self.fresh = bool((found < 0).any()) or not bool(
+            (memory.known(found) | (memory.depth[found] > 0)).all()
+        )
+        if self.fresh:
+            found = self._prefill(distinct)
+        node_of = dict(zip(distinct, found.tolist(), strict=True))
+        self.starts = np.array([node_of[prefix] for prefix in prefixes], np.int64)
 
-    def run(self, numbers: np.ndarray, temperature: float) -> None:
-        """Advance all rows, one token per iteration, until every sample has stopped."""
-        logits = self._start()
-        of_sample = np.repeat(np.arange(len(self.prefixes)), self.counts)  # each sample's prefix
-        slots = of_sample  # each living sample's slot
-        alive = np.arange(len(of_sample))
-        slotted = np.arange(len(self.prefixes))  # which continuation is in each slot
-        for t in range(self.rules.max_new_tokens):
-            logprobs = torch.log_softmax(logits.float(), dim=-1)
-            self._record_p_backtrack(logprobs, slotted)
-            drawn = _draw(logprobs, slots, numbers[alive, t], temperature)
-
-            vocabulary = logprobs.shape[1]
-            keys, member, counts = np.unique(
-                slots * vocabulary + drawn, return_inverse=True, return_counts=True
-            )
-            slot, token = keys // vocabulary, keys % vocabulary
-            self.tokens.append(token)
-            self.parents.append(slotted[slot])
-            chosen = torch.as_tensor(keys, device=logprobs.device)
-            self.logprobs.append(logprobs.view(-1)[chosen].cpu().numpy())
-
-            done = (token == self.rules.eos_id) | (token == self.rules.backtrack_id)
-            done |= t + 1 == self.rules.max_new_tokens
-            prefix = np.empty(len(keys), np.int64)
-            prefix[member] = of_sample[alive]
-            self.ended.append((done.nonzero()[0], prefix[done], counts[done]))
-            if done.all():
+    def run(self, expansion) -> list[Samples]:
+        """Each prefix's samples, in no particular order."""
+        nodes, logprobs = self.starts, None
+        if self.fresh:
+            logprobs = self._begin_at_roots()
+        elif isinstance(expansion, Independent) and self.memory.known(nodes).all():
+            nodes = self._walk(expansion)
+            logprobs = self._begin_again(nodes, read=False)
+        else:
+            logprobs = self._begin_again(nodes, read=bool(self.memory.known(nodes).all()))
+        while len(nodes):
+            row, child = expansion.step(logprobs, self._adder(nodes, logprobs, self.memory.add))
+            if not len(row):
                 break
-            source, place = _rearranged(slot[~done])
-            slotted = np.empty(len(source), np.int64)
-            slotted[place] = (~done).nonzero()[0]
-            new_slot = np.empty(len(keys), np.int64)
-            new_slot[~done] = place
-            goes_on = ~done[member]
-            alive, slots = alive[goes_on], new_slot[member[goes_on]]
-            self._select(torch.as_tensor(source, device=logits.device))
-            logits = self._forward(torch.as_tensor(token[slotted], device=logits.device)[:, None])
+            source, place = _rearranged(row)
+            nodes = np.empty(len(source), np.int64)
+            nodes[place] = child
+            expansion.placed(place)
+            self._select(torch.as_tensor(source, device=self.device))
+            logprobs = self._read(nodes)
+        return self._samples(expansion)
 
-    def samples(self) -> list[list[Sample]]:
-        """What was sampled of each prefix, in no particular order."""
-        result: list[list[Sample]] = [[] for _ in self.prefixes]
-        for t, (ended, prefix, count) in enumerate(self.ended):
-            tokens = np.empty((len(ended), t + 1), np.int64)
-            logprobs = np.empty((len(ended), t + 1))
-            after = np.full((len(ended), t + 2), np.nan)  # P(<backtrack>) after i tokens
-            k = ended
-            for i in range(t, -1, -1):
-                if i + 1 < len(self.p_backtrack):
-                    after[:, i + 1] = self.p_backtrack[i + 1][k]
-                tokens[:, i], logprobs[:, i] = self.tokens[i][k], self.logprobs[i][k]
-                k = self.parents[i][k]
-            after[:, 0] = self.p_backtrack[0][k]
-            is_step_end = np.isin(tokens, self.rules.step_end_ids)
-            logprobs, after = logprobs.round(DECIMALS), after.round(DECIMALS)
-            for j in range(len(ended)):
-                step_ends = is_step_end[j].nonzero()[0]
-                sample = Sample(
-                    tokens=tuple(tokens[j].tolist()),
-                    logprobs=tuple(logprobs[j].tolist()),
-                    step_ends=tuple(step_ends.tolist()),
-                    p_backtrack=tuple(after[j, step_ends + 1].tolist()),
-                    stop=self._stop(tokens[j, -1]),
-                    count=int(count[j]),
-                    p_backtrack_start=float(after[j, 0]),
-                )
-                result[prefix[j]].append(sample)
+    def _walk(self, expansion: Independent) -> np.ndarray:
+        """Samples pass through what is known already; gives the nodes where they leave it."""
+        memory = self.memory
+        nodes, expansion.row = np.unique(self.starts[expansion.row], return_inverse=True)
+        while True:
+            known = memory.known(nodes)
+            expansion.park(nodes, ~known)
+            nodes = nodes[known]
+            if not len(nodes):
+                return expansion.unpark()
+            logprobs = memory.distribution(nodes)
+            add = self._adder(nodes, logprobs, memory.find_or_add)
+            _, nodes = expansion.step(logprobs, add)
+
+    def _adder(self, nodes: np.ndarray, logprobs: torch.Tensor, add):
+        def of_rows(row: np.ndarray, token: np.ndarray) -> np.ndarray:
+            index = torch.as_tensor(row * logprobs.shape[1] + token, device=logprobs.device)
+            return add(nodes[row], token, logprobs.reshape(-1)[index].cpu().numpy())
+
+        return of_rows
+
+    def _samples(self, expansion) -> list[Samples]:
+        memory = self.memory
+        prefix, node, count = expansion.samples()
+        start = self.starts[prefix]
+        lengths = memory.depth[node] - memory.depth[start]
+        longest = int(lengths.max(initial=0))
+        path = np.full((len(node), longest + 1), -1)  # the nodes from the start to the sample's end
+        at = node.copy()
+        for back in range(longest + 1):
+            inside = lengths >= back
+            path[inside.nonzero()[0], (lengths - back)[inside]] = at[inside]
+            at[inside] = memory.parent[at[inside]]
+        tokens = np.where(path[:, 1:] >= 0, memory.token[path[:, 1:]], -1)
+        logprobs = memory.logprob[path[:, 1:]].round(DECIMALS)
+        after = memory.p_backtrack[path].round(DECIMALS)
+        is_step_end = np.isin(tokens, self.rules.step_end_ids)
+        result = [Samples() for _ in self.starts]
+        for j, length in enumerate(lengths.tolist()):
+            step_ends = is_step_end[j, :length].nonzero()[0]
+            sample = Sample(
+                tokens=tuple(tokens[j, :length].tolist()),
+                logprobs=tuple(logprobs[j, :length].tolist()),
+                step_ends=tuple(step_ends.tolist()),
+                p_backtrack=tuple(after[j, step_ends + 1].tolist()),
+                stop=self._stop(tokens[j, length - 1]),
+                count=int(count[j]),
+                p_backtrack_start=float(after[j, 0]),
+            )
+            result[prefix[j]].append(sample)
+        generated = getattr(expansion, "generated", None)
+        if generated is not None:
+            for i, found in enumerate(result):
+                used = np.unique(path[prefix == i, 1:])
+                found.lost_tokens = int(generated[i] - (used >= 0).sum())
         return result
 
     def _stop(self, last: int) -> str:
@@ -135,50 +160,97 @@ class Rollouts:
             return "backtrack"
         return "goal" if last == self.rules.eos_id else "limit"
 
-    def _record_p_backtrack(self, logprobs: torch.Tensor, slotted: np.ndarray) -> None:
-        known = np.full(len(self.tokens[-1]) if self.tokens else len(self.prefixes), np.nan)
-        known[slotted] = logprobs[:, self.rules.backtrack_id].exp().cpu().numpy()
-        self.p_backtrack.append(known)
+    # The model -----------------------------------------------------------------------------------
 
-    def _start(self) -> torch.Tensor:
-        """The forward pass over the distinct prefixes; logits `[prefixes, vocabulary]`."""
-        distinct = {prefix: row for row, prefix in enumerate(dict.fromkeys(self.prefixes))}
-        self.length = max(map(len, distinct))
-        ids = np.full((len(distinct), self.length), self.rules.pad_id)
-        for prefix, row in distinct.items():
-            ids[row, self.length - len(prefix) :] = prefix
-        padding = [self.length - len(prefix) for prefix in distinct]
-        self.padding = torch.as_tensor(padding, device=self.device)[:, None]
-        self.padded = any(padding)
-        config = getattr(self.rules.model, "config", None)
-        self.cache = buffered_cache(config)
-        logits = self._forward(torch.as_tensor(ids, device=self.device), new=False)
-        rows = [distinct[prefix] for prefix in self.prefixes]
-        rows = torch.as_tensor(rows, device=self.device)
-        if SharedPrefixCache.supports(self.rules.model, self.cache):
-            self.cache = SharedPrefixCache(self.cache, self.padding, rows)
-            self.padding = self.padding[rows]
+    def _prefill(self, prefixes: list[tuple[int, ...]]) -> np.ndarray:
+        """One forward pass over whole prefixes, which become roots; gives their nodes."""
+        memory, length = self.memory, max(map(len, prefixes))
+        ids = np.full((len(prefixes), length), self.rules.pad_id)
+        for row, prefix in enumerate(prefixes):
+            ids[row, length - len(prefix) :] = prefix
+        padding = [length - len(prefix) for prefix in prefixes]
+        self.padding = torch.as_tensor(padding, device=self.device)
+        self.cache = buffered_cache(getattr(self.rules.model, "config", None))
+        column = torch.arange(length, device=self.device)
+        self.root_logprobs = self._forward(
+            torch.as_tensor(ids, device=self.device),
+            (column - self.padding[:, None]).clamp(min=0),
+            (column >= self.padding[:, None]).long() if any(padding) else None,
+        )
+        self.shared = SharedPrefixCache.supports(self.rules.model, self.cache)
+        prefilled = None
+        if self.shared:
+            states = [(layer.keys, layer.values) for layer in self.cache.layers]
+            prefilled = Prefilled(*map(list, zip(*states, strict=True)), self.padding)
+        else:
+            memory.keep = False  # rows of such a cache cannot be taken up again
+        nodes = memory.add_roots(prefixes, prefilled)
+        self._know(nodes, self.root_logprobs, None)
+        return nodes
+
+    def _begin_at_roots(self) -> torch.Tensor:
+        """A row for each prefix, just prefilled; log-probabilities `[rows, vocabulary]` after it."""
+        _, prefix_of_row = np.unique(self.starts, return_inverse=True)  # nodes ascend as prefilled
+        rows = torch.as_tensor(prefix_of_row, device=self.device)
+        if self.shared:
+            self.cache = SharedPrefixCache(self.memory.prefilled[-1], rows)
         else:
             self._select(rows)
-        return logits[rows]
+        return self.root_logprobs[rows]
 
-    def _forward(self, ids: torch.Tensor, new: bool = True) -> torch.Tensor:
-        """Logits `[rows, vocabulary]` of what follows the ids `[rows, tokens]`."""
-        self.length += new
-        column = torch.arange(self.length, device=ids.device)
-        positions = column[-ids.shape[1] :] - self.padding
-        inputs = dict(input_ids=ids, position_ids=positions.clamp(min=0), cache=self.cache)
+    def _begin_again(self, nodes: np.ndarray, read: bool) -> torch.Tensor | None:
+        """A row for each node, its last token read already (then its distribution is kept) or to be
+        read now; log-probabilities `[rows, vocabulary]` after it."""
+        if not len(nodes):
+            return None
+        memory, self.shared = self.memory, True
+        roots, prefix_of_row = np.unique(memory.root[nodes], return_inverse=True)
+        states, padding = memory.continuations(nodes if read else memory.parent[nodes])
+        self.cache = SharedPrefixCache(
+            memory.prefixes(roots),
+            torch.as_tensor(prefix_of_row, device=self.device),
+            states,
+            torch.as_tensor(padding, device=self.device),
+        )
+        return memory.distribution(nodes) if read else self._read(nodes)
+
+    def _read(self, nodes: np.ndarray) -> torch.Tensor:
+        """The model reads the rows' last tokens; log-probabilities `[rows, vocabulary]`."""
+        memory = self.memory
+        ids = torch.as_tensor(memory.token[nodes], device=self.device)[:, None]
+        positions = torch.as_tensor(memory.length(nodes) - 1, device=self.device)[:, None]
+        mask = None
+        if not self.shared and bool(self.padding.any()):
+            length = int((positions[:, 0] + self.padding).max()) + 1
+            column = torch.arange(length, device=self.device)
+            mask = (column >= self.padding[:, None]).long()
+        logprobs = self._forward(ids, positions, mask)
+        states = None
+        if memory.keep:
+            states = [(layer.keys[:, :, -1], layer.values[:, :, -1]) for layer in self.cache.layers]
+        self._know(nodes, logprobs, states)
+        return logprobs
+
+    def _know(self, nodes: np.ndarray, logprobs: torch.Tensor, states) -> None:
+        p_backtrack = logprobs[:, self.rules.backtrack_id].exp().cpu().numpy()
+        self.memory.know(nodes, logprobs, p_backtrack, states)
+
+    def _forward(
+        self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Log-probabilities `[rows, vocabulary]` of what follows the ids `[rows, tokens]`."""
+        inputs = dict(input_ids=ids, position_ids=positions, cache=self.cache, use_cache=True)
         model = self.rules.model
         if isinstance(self.cache, SharedPrefixCache):
             with _attention_implementation(model.config, SHARED_PREFIX):
-                output = model(**inputs, use_cache=True, shared_prefixes=self.cache)
+                output = model(**inputs, shared_prefixes=self.cache)
         else:
-            mask = (column >= self.padding).long() if self.padded else None
-            output = model(**inputs, use_cache=True, attention_mask=mask, logits_to_keep=1)
-        return output.logits[:, -1]
+            output = model(**inputs, attention_mask=mask, logits_to_keep=1)
+        return torch.log_softmax(output.logits[:, -1].float(), dim=-1)
 
     def _select(self, source: torch.Tensor) -> None:
-        self.padding = self.padding[source]
+        if not self.shared:
+            self.padding = self.padding[source]
         self.cache.batch_select_indices(source)
 
 
@@ -190,29 +262,6 @@ def _attention_implementation(config, name: str) -> Iterator[None]:
         yield
     finally:
         config._attn_implementation = before
-
-
-def _draw(
-    logprobs: torch.Tensor, slots: np.ndarray, numbers: np.ndarray, temperature: float
-) -> np.ndarray:
-    """A token for each sample: inverse transform sampling from its slot's distribution."""
-    if temperature < GREEDY_BELOW:
-        return logprobs.argmax(-1).cpu().numpy()[slots]
-    drawn = np.empty(len(slots), np.int64)
-    rows, vocabulary = logprobs.shape
-    at_once = max(1, PROBABILITIES_AT_ONCE // vocabulary)
-    for start in range(0, rows, at_once):
-        part = (slots >= start) & (slots < start + at_once)
-        scaled = logprobs[start : start + at_once].double() / temperature
-        cumulative = torch.softmax(scaled, dim=-1).cumsum(-1)
-        cumulative /= cumulative[:, -1:].clone()
-        # Row r's distribution is moved to [r, r + 1): one sorted array, one binary search.
-        cumulative += torch.arange(len(cumulative), device=logprobs.device)[:, None]
-        row = slots[part] - start
-        wanted = torch.as_tensor(numbers[part] + row, device=logprobs.device)
-        found = torch.searchsorted(cumulative.view(-1), wanted, right=True).cpu().numpy()
-        drawn[part] = np.clip(found - row * vocabulary, 0, vocabulary - 1)
-    return drawn
 
 
 def _rearranged(parents: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -5,6 +5,7 @@ model's own log-probabilities. Knows nothing of text, trees or tasks.
 implementation for any causal language model of transformers.
 """
 
+import copy
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -15,9 +16,11 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from lib.errors import UserError
-from lib.rollout import Rollouts, Rules, Sample
+from lib.expansion import EXPANSIONS, GREEDY_BELOW, BeamSample, Independent, StochasticBeam
+from lib.memory import Memory
+from lib.rollout import Rollouts, Rules, Sample, Samples
 
-__all__ = ["CacheSampler", "Sample", "Sampler", "step_end_ids"]
+__all__ = ["CacheSampler", "Sample", "Sampler", "Samples", "step_end_ids"]
 
 
 class Sampler(Protocol):
@@ -28,7 +31,12 @@ class Sampler(Protocol):
         temperature: float,
         seed: int,
     ) -> list[list[Sample]]:
-        """`counts[i]` samples of prefix i, equal ones merged; deterministic in its arguments."""
+        """`counts[i]` samples of prefix i, equal ones merged; deterministic in its arguments.
+
+        A sampler may offer two things more: other `expansions` than `sample` (their names; the one
+        wanted is an argument `expansion`), and `session()`, a sampler for calls that belong
+        together, which computes nothing twice.
+        """
 
 
 class CacheSampler:
@@ -60,6 +68,18 @@ class CacheSampler:
         ends = tuple(sorted(step_end_ids))
         self.rules = Rules(model.eval(), eos_id, backtrack_id, ends, max_new_tokens, pad_id)
         self.backtrack_id, self.max_rows = backtrack_id, max_rows
+        self.memory: Memory | None = None
+
+    expansions = EXPANSIONS
+
+    def session(self) -> "CacheSampler":
+        """The same sampler with a memory of its own: calls go on from what earlier ones computed.
+
+        Same samples up to floating-point noise, for less work. The memory grows with every call.
+        """
+        session = copy.copy(self)
+        session.memory = Memory(keep=True)
+        return session
 
     @torch.inference_mode()
     def sample(
@@ -68,22 +88,51 @@ class CacheSampler:
         counts: Sequence[int],
         temperature: float,
         seed: int,
-    ) -> list[list[Sample]]:
+        expansion: str = "sample",
+    ) -> list[Samples]:
         """See `Sampler`. A temperature of 0 is greedy decoding. Samples come most frequent first.
 
-        `max_new_tokens` counts from the end of the prefix.
+        `max_new_tokens` counts from the end of the prefix. Of the expansions (lib/expansion.py),
+        beams give fewer samples than asked where there are no more, each once.
         """
         prefixes = checked(prefixes, counts, temperature)
-        samples: list[list[Sample]] = [[] for _ in prefixes]
-        numbers = _uniforms(prefixes, counts, self.rules.max_new_tokens, seed)
-        for batch in self._batches(prefixes, counts):
-            rollouts = Rollouts(
-                self.rules, [prefixes[i] for i in batch], [counts[i] for i in batch]
-            )
-            rollouts.run(np.concatenate([numbers.pop(i) for i in batch]), temperature)
-            for i, found in zip(batch, rollouts.samples(), strict=True):
-                samples[i] = sorted(found, key=lambda sample: (-sample.count, sample.tokens))
+        if expansion not in EXPANSIONS:
+            raise UserError(f"expansion {expansion!r}: choose one of {', '.join(EXPANSIONS)}")
+        if expansion != "sample" and temperature < GREEDY_BELOW:
+            raise UserError(f"{expansion} at temperature {temperature}: must be {GREEDY_BELOW} up")
+        streams = entropies(prefixes, seed)
+        samples = [Samples() for _ in prefixes]
+        # A single beam is a plain sample, as it is to transformers.
+        beams = [count > 1 or expansion == "stochastic_beam" for count in counts]
+        for kind in {expansion, "sample"}:
+            mine = [
+                count if (kind != "sample") == (expansion != "sample" and beam) else 0
+                for count, beam in zip(counts, beams, strict=True)
+            ]
+            for batch in self._batches(prefixes, mine):
+                rollouts = Rollouts(
+                    self.rules, [prefixes[i] for i in batch], self.memory or Memory()
+                )
+                found = rollouts.run(
+                    self._expansion(
+                        kind, [mine[i] for i in batch], [streams[i] for i in batch], temperature
+                    )
+                )
+                for i, some in zip(batch, found, strict=True):
+                    some.sort(key=lambda sample: (-sample.count, sample.tokens))
+                    samples[i] = some
         return samples
+
+    def _expansion(self, kind: str, counts: list[int], streams: list[list[int]], temperature):
+        if kind != "sample":
+            beams = BeamSample if kind == "beam_sample" else StochasticBeam
+            return beams(counts, streams, temperature, self.rules.stops)
+        limit = self.rules.max_new_tokens
+        numbers = [
+            np.random.default_rng(entropy).random((count, limit))
+            for entropy, count in zip(streams, counts, strict=True)
+        ]
+        return Independent(counts, np.concatenate(numbers), temperature, self.rules.stops)
 
     def _batches(self, prefixes, counts) -> Iterator[list[int]]:
         """Indices of prefixes that are rollouts together: of similar length (little padding), and
@@ -132,15 +181,6 @@ def entropies(prefixes: Sequence[tuple[int, ...]], seed: int) -> list[list[int]]
         found.append([seed, int.from_bytes(digest, "little"), seen[prefix]])
         seen[prefix] += 1
     return found
-
-
-def _uniforms(prefixes, counts, length: int, seed: int) -> dict[int, np.ndarray]:
-    """Random numbers `[count, length]` of each prefix."""
-    streams = zip(entropies(prefixes, seed), counts, strict=True)
-    return {
-        i: np.random.default_rng(entropy).random((count, length))
-        for i, (entropy, count) in enumerate(streams)
-    }
 
 
 def step_end_ids(tokenizer: PreTrainedTokenizerBase, step_end: str = "\n") -> tuple[int, ...]:

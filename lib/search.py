@@ -64,6 +64,7 @@ class _Growth:
 
     def add(self, state: int, level: int, samples: Iterable[Sample]) -> None:
         """Merge what was sampled from a state into the tree."""
+        self.tokens_generated += getattr(samples, "lost_tokens", 0)
         samples = sorted(samples, key=lambda sample: sample.tokens)
         self.expanded[state] = level
         previous: tuple[int, ...] = ()
@@ -150,12 +151,14 @@ def iter_search(
     problem_ids: Sequence[int] | None = None,
     on_progress: Callable[[int], object] | None = None,
     step_end: str = "\n",
+    expansion: str = "sample",
 ) -> Iterator[list[SearchTree]]:
     """Search tree by tree as `search` does, giving each chunk's trees when they are done.
 
     Chunk c holds problems `c * chunk_size` up to `(c + 1) * chunk_size` and has a random stream of
     its own, so `chunks` (which of them to do; all by default) can be dealt to any number of
-    processes. `on_progress` is called with the number of problems just done.
+    processes. `on_progress` is called with the number of problems just done. `expansion` says how a
+    state's samples are made, where the sampler offers others than independent ones.
     """
     if breadth < 1 or depth < 0 or chunk_size < 1:
         raise UserError(
@@ -166,24 +169,32 @@ def iter_search(
         problem_ids = range(len(prompts))
     if len(problem_ids) != len(prompts):
         raise UserError(f"{len(prompts)} prompts with {len(problem_ids)} problem ids")
+    offered = getattr(sampler, "expansions", ("sample",))
+    if expansion not in offered:
+        raise UserError(f"expansion {expansion!r}: this sampler offers {', '.join(offered)}")
+    how = {} if expansion == "sample" else {"expansion": expansion}
     text_of = _Decoder(tokenizer, step_end)
     few = max(1, math.isqrt(breadth))
     for chunk in range(-(-len(prompts) // chunk_size)) if chunks is None else chunks:
         here = slice(chunk * chunk_size, (chunk + 1) * chunk_size)
         trees = [_Growth(ids, text_of) for ids in encode_prompts(tokenizer, prompts[here])]
         expansions = [(tree, 0, breadth) for tree in trees]
+        # One session a chunk: its memory is bounded, and so is what its trees depend on.
+        session = getattr(sampler, "session", None) if depth else None
+        chunk_sampler = session() if session else sampler
         for level in range(depth + 1):
-            samples = sampler.sample(
+            samples = chunk_sampler.sample(
                 [tree.state(state) for tree, state, _ in expansions],
                 [count for _, _, count in expansions],
                 temperature,
                 _stream(seed, chunk, level),
+                **how,
             )
             for (tree, state, _), found in zip(expansions, samples, strict=True):
                 tree.add(state, level, found)
             if level < depth:
                 expansions = [(tree, i, few) for tree in trees for i in tree.rolled_back(few)]
-        settings = dict(breadth=breadth, depth=depth, temperature=temperature, seed=seed)
+        settings = dict(breadth=breadth, depth=depth, temperature=temperature, seed=seed) | how
         yield [
             tree.finish(problem_id=int(problem_id), prompt=prompt, step_end=step_end, **settings)
             for tree, problem_id, prompt in zip(
@@ -192,6 +203,15 @@ def iter_search(
         ]
         if on_progress is not None:
             on_progress(len(trees))
+
+
+def roll_backs(depth: int, from_one: bool = False) -> int:
+    """How often leaves are rolled back at this depth.
+
+    `from_one` is the audit's switch: the published code counts the question's own expansion as
+    depth 1, so that its 1 is the paper's b = 0.
+    """
+    return max(depth - 1, 0) if from_one else depth
 
 
 def _stream(seed: int, chunk: int, level: int) -> int:
@@ -226,6 +246,7 @@ def search_to_file(
     on_progress: Callable[[int], object] | None = None,
     step_end: str = "\n",
     made_of: str = "",
+    expansion: str = "sample",
 ) -> Path:
     """Search and write the trees as JSON lines, chunk by chunk; a killed search goes on from there.
 
@@ -238,6 +259,7 @@ def search_to_file(
     asked = hashlib.sha256("\0".join(prompts).encode())
     asked.update(json.dumps(None if problem_ids is None else list(map(int, problem_ids))).encode())
     settings = dict(breadth=breadth, depth=depth, temperature=temperature, seed=seed)
+    settings |= {} if expansion == "sample" else {"expansion": expansion}
     header = {"chunk_size": chunk_size, "problems": asked.hexdigest(), "made_of": made_of}
     first_line = json.dumps({"search": settings | header}, separators=(",", ":")) + "\n"
     on_progress = on_progress or (lambda done: None)

@@ -42,9 +42,10 @@ class SearchTree:
     seed: int
     nodes: tuple[Node, ...]
     expanded: tuple[tuple[int, int], ...]  # (state, level at which it was expanded)
-    tokens_generated: int  # by the model: what samples of one expansion share counts once
+    tokens_generated: int  # what samples of one expansion share counts once, lost beams count too
     tokens_sampled: int  # of all samples, as if each had been generated alone
     step_end: str = "\n"
+    expansion: str = "sample"  # how a state's samples were made (lib/expansion.py)
 
     def leaves(self) -> list[Node]:
         return [node for node in self.nodes if node.kind not in ("root", "step")]
@@ -71,6 +72,8 @@ class SearchTree:
         record = {"schema": SCHEMA} | {
             name: value for name, value in vars(self).items() if name != "nodes"
         }
+        if record["expansion"] == "sample":
+            del record["expansion"]  # the rule; trees of before other expansions stay the same
         columns = {name: [] for name in Node.__dataclass_fields__ if name != "id"}
         for node in self.nodes:
             for name, column in columns.items():
