@@ -102,7 +102,8 @@ class SweepSettings:
 
     task: dict[str, Any]  # the task's settings, easier than the profile's
     models: dict[str, SweepModel]
-    examples: tuple[int, ...]  # distinct training examples
+    trunk_examples: int  # D_op, once, from random weights: the sizes' stand-in for pretraining
+    examples: tuple[int, ...]  # distinct examples of each branch
     epochs: tuple[int, ...]
     rates: tuple[float, ...]  # times the branch recipe's learning rates
     batch_size: int
@@ -116,5 +117,5 @@ class SweepSettings:
         for name in ("examples", "epochs"):
             _each(name, getattr(self, name), 1)
         _each("rates", self.rates, 0, above=True)
-        _least(self, 1, "batch_size", "test_problems", "breadth")
+        _least(self, 1, "trunk_examples", "batch_size", "test_problems", "breadth")
         _least(self, 0, "depth")

@@ -2,9 +2,10 @@
 
 Takes an experiment whose profile has a section `sweep`; gives tidy rows (artifact `sweep`, one a
 model and cell) and the table of comparisons. Hypotheses c (memorisation: epochs over fixed data)
-and e (unequal training: L's learning rate at equal examples, equal FLOPs, equal loss). The models
-are trained from random weights on D_op and D_back together, on a task of their own that is easy
-enough for them. Knows nothing of figures.
+and e (unequal training: L's learning rate at equal examples, equal FLOPs, equal loss). As in the
+run itself, each size has a trunk (D_op) that stands for a pretrained model, and each cell a branch
+fine-tuned from it on D_op and D_back. The task is one of their own, easy enough for small models.
+Knows nothing of figures.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from lib.store import Artifact, Run
 from lib.tokenization import encode_traces
 
 LOSS_EXAMPLES = 1_000
-VALIDATION = 1_000
+VALIDATION = 500
 CELL = ["examples", "epochs", "rate"]
 PAIRINGS = ("equal examples", "equal FLOPs", "equal loss")
 
@@ -50,26 +51,31 @@ def cells(experiment: Experiment, model: str) -> list[tuple[int, int, float]]:
 def small_experiment(experiment: Experiment, examples: int) -> Experiment:
     """The sweep's own experiment: its task, sizes and data, in a folder of the run."""
     profile, sweep = experiment.profile, experiment.profile.sweep
-    data = DataSettings(max(sweep.examples), VALIDATION, sweep.test_problems)
+    trunk = sweep.trunk_examples
+    data = DataSettings(trunk + max(sweep.examples), VALIDATION, sweep.test_problems)
     models = {
-        name: ModelSettings(0, examples, sweep.test_problems, **asdict(size))
+        name: ModelSettings(trunk, examples, sweep.test_problems, **asdict(size))
         for name, size in sweep.models.items()
     }
-    recipe = replace(profile.training.branch, batch_size=sweep.batch_size, compile=False)
+    recipes = [
+        replace(recipe, batch_size=sweep.batch_size, compile=False)
+        for recipe in (profile.training.trunk, profile.training.branch)
+    ]
     small = replace(
         profile,
         task=TaskSettings(profile.task.module, sweep.task),
         data=data,
         models=models,
-        training=TrainingSettings(recipe, recipe),
+        training=TrainingSettings(*recipes),
     )
     run = Run(experiment.run.folder / "sweep")
     return Experiment(small, experiment.source, experiment.seed, run)
 
 
 def trained(small: Experiment, model: str, cell: tuple[int, int, float]) -> Artifact:
-    """The checkpoint of a cell: from random weights on D_op and D_back."""
+    """The checkpoint of a cell: from the size's trunk, on D_op and D_back."""
     examples, epochs, rate = cell
+    trunk = small.checkpoint(model, "trunk")
     recipe = small.profile.training.branch
     recipe = replace(
         recipe,
@@ -79,7 +85,7 @@ def trained(small: Experiment, model: str, cell: tuple[int, int, float]) -> Arti
     )
     inputs = {
         "data": small.data.key,
-        "size": small.profile.models[model].size,
+        "parent": trunk.key,
         "traces": asdict(small.profile.traces),
         "examples": examples,
         "recipe": asdict(recipe),
@@ -88,7 +94,7 @@ def trained(small: Experiment, model: str, cell: tuple[int, int, float]) -> Arti
     return small.train(
         f"models/{model}-{examples}x{epochs}-rate{rate}",
         inputs,
-        lambda: small.start(model, None),
+        lambda: small.start(model, trunk),
         lambda tokenizer: encode_traces(tokenizer, small.traces(model, "backtracking")),
         recipe,
     )
@@ -114,7 +120,7 @@ def measured(experiment: Experiment, model: str, cell: tuple[int, int, float]) -
         parts = loss_traces(small, model, LOSS_EXAMPLES)
         losses = {f"{name}_loss": mean_loss(*loaded, part) for name, part in parts.items()}
         tokens = encode_traces(loaded[1], parts["train"]).lengths().mean()
-        # Forward and backward: six operations a parameter and token.
+        # Of the branch alone, as of fine-tuning: forward and backward, six a parameter and token.
         flops = 6 * parameter_count(loaded[0]) * tokens * cell[0] * cell[1]
         steps = _steps(state_table(trees, problems, small.task)) if can_judge(small.task) else {}
         record = {
@@ -189,7 +195,11 @@ def comparisons(rows: pd.DataFrame) -> pd.DataFrame:
         pairs = [("equal examples", each) for each in same if each["epochs"] == s["epochs"]]
         if same:
             distance = {
-                "equal FLOPs": lambda each, s=s: abs(np.log(each["flops"] / s["flops"])),
+                "equal FLOPs": lambda each, s=s: (
+                    # Of two learning rates the one with the lower loss on unseen traces.
+                    abs(np.log(each["flops"] / s["flops"])),
+                    each["test_loss"],
+                ),
                 "equal loss": lambda each, s=s: abs(each["test_loss"] - s["test_loss"]),
             }
             pairs += [(name, min(same, key=far)) for name, far in distance.items()]

@@ -32,6 +32,7 @@ def experiment(tmp_path_factory):
         sweep=SweepSettings(
             task=dict(task.settings),
             models={"S": SweepModel(16, 1, 1), "L": SweepModel(32, 1, 2)},
+            trunk_examples=128,
             examples=(128,),
             epochs=(1, 2),
             rates=(1.0, 0.5),
