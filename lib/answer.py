@@ -20,9 +20,8 @@ MARGIN = 0.02  # a remedy that surely moves the gap by less than this is no caus
 RULE = (
     "A cause *holds* when its remedy, given to L alone, takes something off the gap (S less L) on "
     "both splits: the paired 95% intervals lie above 0. It *does not hold* when both intervals lie "
-    f"below {100 * MARGIN:.0f} points, and is *undecided* otherwise. In the sweep, whose cells are too "
-    f"many to judge each, it holds when the mean over cells moves by more than {100 * MARGIN:.0f} "
-    "points."
+    f"below {100 * MARGIN:.0f} points, and is *undecided* otherwise. In the sweep, whose "
+    "cells are too many to judge each, it holds when their mean moves by more than that."
 )
 CAUSES = {
     "a": "its samples repeat themselves",
