@@ -29,6 +29,12 @@ class BufferedLayer(DynamicLayer):
     def _show(self, rows: int, length: int) -> None:
         self.keys, self.values = (buffer[:rows, :, :length] for buffer in self.buffers)
 
+    def take(self, buffers: tuple[torch.Tensor, torch.Tensor], length: int) -> None:
+        """Begin with buffers whose first `length` tokens are there."""
+        self.buffers, self.is_initialized = buffers, True
+        self.dtype, self.device = buffers[0].dtype, buffers[0].device
+        self._show(len(buffers[0]), length)
+
     def _allocate(self, rows: int, length: int) -> None:
         old = (self.keys, self.values)
         self.buffers = tuple(
@@ -97,15 +103,16 @@ class SharedPrefixCache(DynamicCache):
         prefilled: Prefilled,
         prefix_of_row: torch.Tensor,
         states: Sequence[tuple[torch.Tensor, torch.Tensor]] = (),
+        length: int = 0,
         padding: torch.Tensor | None = None,
     ):
-        """`states`: keys and values, a layer `[rows, heads, length, head size]`, of continuations
-        that are there already; `padding [rows]`: how many of their positions, on the left, are
-        none."""
+        """`states`: keys and values, a layer `[rows, heads, length and room, head size]`, of
+        continuations that are there already, `length` tokens of them; `padding [rows]`: how many
+        of these tokens, on the left, are none."""
         super().__init__()
         self.layers = [BufferedLayer() for _ in prefilled.keys]
-        for layer, (keys, values) in zip(self.layers, states, strict=False):
-            layer.update(keys, values)
+        for layer, buffers in zip(self.layers, states, strict=False):
+            layer.take(buffers, length)
         prefixes, self.kv_heads, self.length, size = prefilled.keys[0].shape
         self.prefixes = [
             tuple(part.reshape(prefixes * self.kv_heads, self.length, size) for part in pair)

@@ -39,7 +39,9 @@ class Independent:
     merging rows changes nothing.
     """
 
-    def __init__(self, counts: Sequence[int], numbers: np.ndarray, temperature: float, stops: Stops):
+    def __init__(
+        self, counts: Sequence[int], numbers: np.ndarray, temperature: float, stops: Stops
+    ):
         """numbers `[samples, limit]`: of the first prefix's samples, then the second's..."""
         self.start = np.repeat(np.arange(len(counts)), counts)  # each sample's prefix
         self.numbers, self.temperature, self.stops = numbers, temperature, stops
@@ -57,9 +59,7 @@ class Independent:
         keys, member = np.unique(self.row * vocabulary + token, return_inverse=True)
         row, node = keys // vocabulary, add(keys // vocabulary, keys % vocabulary)
         self.drawn[self.alive] += 1
-        ended = np.isin(token, self.stops.tokens) | (
-            self.drawn[self.alive] == self.stops.limit
-        )
+        ended = np.isin(token, self.stops.tokens) | (self.drawn[self.alive] == self.stops.limit)
         self.final[self.alive[ended]] = node[member[ended]]
         self.alive = self.alive[~ended]
         children, self.row = np.unique(member[~ended], return_inverse=True)
@@ -126,9 +126,7 @@ class _Beams:
                 at += count
         return noise
 
-    def _add(
-        self, add: Add, prefix: np.ndarray, row: np.ndarray, token: np.ndarray
-    ) -> np.ndarray:
+    def _add(self, add: Add, prefix: np.ndarray, row: np.ndarray, token: np.ndarray) -> np.ndarray:
         self.generated += np.bincount(prefix, minlength=len(self.generated))
         return add(row, token)
 

@@ -40,9 +40,9 @@ class Memory:
         self.root_place: list[tuple[int, int]] = []  # which of `prefilled`, and which row of it
         self.prefilled: list[Prefilled] = []
         self.children: dict[tuple[int, int], int] = {}
-        self.rows = 0  # known nodes whose keys and values are kept
-        self.keys: list[torch.Tensor] = []  # a layer: [rows, heads, head size]
-        self.values: list[torch.Tensor] = []
+        # What is kept, as it came: known nodes are rows, numbered on from block to block.
+        self.rows = 0
+        self.states: list[tuple[int, list[tuple[torch.Tensor, torch.Tensor]]]] = []
         self.distributions: torch.Tensor | None = None  # log-probabilities [rows, vocabulary]
 
     def __getattr__(self, name: str) -> np.ndarray:
@@ -69,7 +69,7 @@ class Memory:
     def add_roots(
         self, prefixes: Sequence[tuple[int, ...]], prefilled: Prefilled | None
     ) -> np.ndarray:
-        """The nodes of new roots; `prefilled` has their keys and values where they are kept apart."""
+        """The nodes of new roots; `prefilled` has their keys and values, where there are any."""
         nodes = self._new(len(prefixes))
         self.root[nodes] = np.arange(len(self.root_length), len(self.root_length) + len(nodes))
         for place, (prefix, node) in enumerate(zip(prefixes, nodes.tolist(), strict=True)):
@@ -143,15 +143,11 @@ class Memory:
             self.distributions = _grown(self.distributions, self.rows)
             self.distributions[first : self.rows] = logprobs
         if states is not None:
-            if not self.keys:
-                self.keys = [keys.new_empty((0, *keys.shape[1:])) for keys, _ in states]
-                self.values = [values.new_empty((0, *values.shape[1:])) for _, values in states]
-            for layer, (keys, values) in enumerate(states):
-                for kept, new in ((self.keys, keys), (self.values, values)):
-                    kept[layer] = _grown(kept[layer], self.rows)
-                    kept[layer][first : self.rows] = new
-            parents, tokens = self.parent[nodes].tolist(), self.token[nodes].tolist()
-            self.children.update(zip(zip(parents, tokens, strict=True), nodes.tolist()))
+            # Copies: what is given may be a view of a buffer that changes.
+            copied = [(keys.clone(), values.clone()) for keys, values in states]
+            self.states.append((first, copied))
+            pairs = zip(self.parent[nodes].tolist(), self.token[nodes].tolist(), strict=True)
+            self.children.update(zip(pairs, nodes.tolist(), strict=True))
 
     def known(self, nodes: np.ndarray) -> np.ndarray:
         """Which nodes' distributions are kept."""
@@ -159,7 +155,9 @@ class Memory:
 
     def distribution(self, nodes: np.ndarray) -> torch.Tensor:
         """Log-probabilities `[nodes, vocabulary]` after known nodes."""
-        return self.distributions[self._tensor(self.row[nodes])]
+        return self.distributions[
+            torch.as_tensor(self.row[nodes], device=self.distributions.device)
+        ]
 
     def prefixes(self, roots: np.ndarray) -> Prefilled:
         """Keys and values of some roots' prefixes, padded to the longest among them."""
@@ -187,41 +185,57 @@ class Memory:
         )
 
     def continuations(
-        self, nodes: np.ndarray
-    ) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], np.ndarray]:
-        """Keys and values, a layer `[nodes, heads, longest, head size]`, of what follows the roots
-        down to known nodes, and how many positions on the left of each are padding (zeros)."""
+        self, nodes: np.ndarray, spare: int
+    ) -> tuple[list[tuple[torch.Tensor, torch.Tensor]], int, np.ndarray]:
+        """Keys and values, a layer `[nodes, heads, length + spare, head size]`, of what follows the
+        roots down to known nodes; their length; and how many positions on the left of each are
+        padding. Padding is zeros, the spare room is to be written."""
         depth = self.depth[nodes]
         longest = int(depth.max(initial=0))
-        rows = np.full((len(nodes), longest), -1, np.int64)
+        if not longest:
+            return [], 0, depth
+        rows = np.full((len(nodes), longest + spare), -1, np.int64)
         node = nodes.copy()
         for column in range(longest - 1, -1, -1):
             inside = self.depth[node] > 0
             rows[inside, column] = self.row[node[inside]]
             node[inside] = self.parent[node[inside]]
-        padding = longest - depth
-        if not longest:
-            return [], padding
-        index = self._tensor(rows.clip(0).ravel())
-        absent = self._tensor(rows < 0)[:, None, :, None] if (rows < 0).any() else None
+        needed, place = np.unique(rows, return_inverse=True)  # -1 among them, first
+        layers = self._gathered(needed[1:])
+        heads, size = layers[0][0].shape[1:]
+        # Head by head, so that what is spread out has the layout that attention reads.
+        index = place.reshape(rows.shape)[:, None] * heads + np.arange(heads)[:, None]
+        index = torch.as_tensor(index.ravel(), device=layers[0][0].device)
+        shape = (len(nodes), heads, longest + spare, size)
+        states = [
+            tuple(part.view(-1, size).index_select(0, index).view(shape) for part in pair)
+            for pair in layers
+        ]
+        return states, longest, longest - depth
 
-        def gathered(kept: torch.Tensor) -> torch.Tensor:
-            found = kept.index_select(0, index).view(len(nodes), longest, *kept.shape[1:])
-            found = found.transpose(1, 2)
-            return found if absent is None else found.masked_fill(absent, 0)
-
-        pairs = zip(self.keys, self.values, strict=True)
-        return [(gathered(keys), gathered(values)) for keys, values in pairs], padding
-
-    def _tensor(self, array: np.ndarray) -> torch.Tensor:
-        known = self.keys[0] if self.keys else self.distributions
-        return torch.as_tensor(array, device=None if known is None else known.device)
+    def _gathered(self, rows: np.ndarray) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Keys and values of these rows (ascending), a layer `[1 + rows, heads, head size]`; zeros
+        come first."""
+        firsts = [first for first, _ in self.states]
+        bounds = np.searchsorted(rows, [*firsts[1:], self.rows]).tolist()
+        example = self.states[0][1]
+        layers = [tuple(part.new_zeros((1 + len(rows), *part.shape[1:])) for part in pair)
+                  for pair in example]  # fmt: skip
+        at = 0
+        for (first, states), end in zip(self.states, bounds, strict=True):
+            if end > at:
+                index = torch.as_tensor(rows[at:end] - first, device=example[0][0].device)
+                for pair, kept in zip(layers, states, strict=True):
+                    for part, source in zip(pair, kept, strict=True):
+                        torch.index_select(source, 0, index, out=part[1 + at : 1 + end])
+            at = end
+        return layers
 
 
 def _grown(rows: torch.Tensor, count: int) -> torch.Tensor:
     """The same rows with room for `count`."""
     if count <= len(rows):
         return rows
-    grown = rows.new_empty((max(1024, 2 * count), *rows.shape[1:]))
+    grown = rows.new_empty((max(2048, 2 * count), *rows.shape[1:]))
     grown[: len(rows)] = rows
     return grown

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lib.cache import SHARED_PREFIX, SharedPrefixCache, buffered_cache
+from lib.cache import SHARED_PREFIX, SPARE_LENGTH, SharedPrefixCache, buffered_cache
 from lib.expansion import GREEDY_BELOW, Independent, Stops
 from lib.memory import Memory, Prefilled
 
@@ -189,7 +189,7 @@ class Rollouts:
         return nodes
 
     def _begin_at_roots(self) -> torch.Tensor:
-        """A row for each prefix, just prefilled; log-probabilities `[rows, vocabulary]` after it."""
+        """A row for each prefix, just read; log-probabilities `[rows, vocabulary]` after it."""
         _, prefix_of_row = np.unique(self.starts, return_inverse=True)  # nodes ascend as prefilled
         rows = torch.as_tensor(prefix_of_row, device=self.device)
         if self.shared:
@@ -205,11 +205,13 @@ class Rollouts:
             return None
         memory, self.shared = self.memory, True
         roots, prefix_of_row = np.unique(memory.root[nodes], return_inverse=True)
-        states, padding = memory.continuations(nodes if read else memory.parent[nodes])
+        taken = nodes if read else memory.parent[nodes]
+        states, length, padding = memory.continuations(taken, SPARE_LENGTH)
         self.cache = SharedPrefixCache(
             memory.prefixes(roots),
             torch.as_tensor(prefix_of_row, device=self.device),
             states,
+            length,
             torch.as_tensor(padding, device=self.device),
         )
         return memory.distribution(nodes) if read else self._read(nodes)

@@ -6,6 +6,7 @@ from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
 from lib.cache import BufferedLayer, SharedPrefixCache
+from lib.memory import Prefilled
 
 
 def test_same_contents_as_transformers_own_cache():
@@ -32,16 +33,23 @@ def test_same_contents_as_transformers_own_cache():
 
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 @pytest.mark.parametrize("padding", [(0, 0, 0), (2, 0, 1)])
-def test_attention_over_shared_prefixes_equals_plain_attention(kv_heads, padding):
+@pytest.mark.parametrize("begun", [False, True])
+def test_attention_over_shared_prefixes_equals_plain_attention(kv_heads, padding, begun):
     torch.manual_seed(0)
     heads, size, length, scaling = 4, 8, 5, 0.3
-    prefilled = Cache(layers=[BufferedLayer()])
     prefix_key, prefix_value = torch.randn(2, 3, kv_heads, length, size)
-    prefilled.update(prefix_key, prefix_value, 0)
+    prefilled = Prefilled([prefix_key], [prefix_value], torch.tensor(padding))
     owner = torch.tensor([0, 0, 1, 2])
-    cache = SharedPrefixCache(prefilled, torch.tensor(padding)[:, None], owner)
     new_key, new_value = torch.randn(2, 4, kv_heads, 3, size)
-    cache.update(new_key, new_value, 0)
+    unused = torch.tensor([0, 2, 1, 0]) if begun else torch.zeros(4, dtype=torch.int64)
+    if begun:  # two tokens are there from the start, some of them padding
+        room = torch.zeros(2, 4, kv_heads, 4, size)
+        room[:, :, :, :2] = torch.stack([new_key, new_value])[:, :, :, :2]
+        cache = SharedPrefixCache(prefilled, owner, [tuple(room)], 2, unused)
+        cache.update(new_key[:, :, 2:], new_value[:, :, 2:], 0)
+    else:
+        cache = SharedPrefixCache(prefilled, owner)
+        cache.update(new_key, new_value, 0)
     source = torch.tensor([3, 1, 0, 1, 3, 1, 2])
     cache.batch_select_indices(source)
     owner = owner[source]
@@ -52,6 +60,8 @@ def test_attention_over_shared_prefixes_equals_plain_attention(kv_heads, padding
     key = torch.cat([prefix_key[owner], new_key[source], last_key], dim=2)
     value = torch.cat([prefix_value[owner], new_value[source], last_value], dim=2)
     visible = torch.arange(length + 4) >= torch.tensor(padding)[owner][:, None]
+    own = torch.arange(4) >= unused[source][:, None]
+    visible[:, length:] &= own
     right = torch.nn.functional.scaled_dot_product_attention(
         query, key, value, visible[:, None, None], scale=scaling, enable_gqa=True
     )
