@@ -143,12 +143,9 @@ def search_to_file(
     """
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
-    asked = hashlib.sha256("\0".join(prompts).encode())
-    asked.update(json.dumps(None if problem_ids is None else list(map(int, problem_ids))).encode())
     settings = dict(breadth=breadth, depth=depth, temperature=temperature, seed=seed)
     settings |= {} if expansion == "sample" else {"expansion": expansion}
-    header = {"chunk_size": chunk_size, "problems": asked.hexdigest(), "made_of": made_of}
-    first_line = json.dumps({"search": settings | header}, separators=(",", ":")) + "\n"
+    first_line = head(prompts, problem_ids, settings, chunk_size, made_of)
     on_progress = on_progress or (lambda done: None)
 
     if path.exists():
@@ -180,6 +177,20 @@ def search_to_file(
         os.fsync(file.fileno())
     os.replace(partial, path)
     return path
+
+
+def head(
+    prompts: Sequence[str],
+    problem_ids: Sequence[int] | None,
+    settings: dict,
+    chunk_size: int,
+    made_of: str,
+) -> str:
+    """The first line of a file of trees: what was searched."""
+    asked = hashlib.sha256("\0".join(prompts).encode())
+    asked.update(json.dumps(None if problem_ids is None else list(map(int, problem_ids))).encode())
+    header = {"chunk_size": chunk_size, "problems": asked.hexdigest(), "made_of": made_of}
+    return json.dumps({"search": settings | header}, separators=(",", ":")) + "\n"
 
 
 def _whole_chunks(

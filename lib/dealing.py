@@ -1,0 +1,215 @@
+"""One search over several processes: takes what `search_to_file` takes, with a checkpoint's folder
+in place of the sampler; leaves the same file.
+
+A search's chunks have random streams of their own, so they can be dealt to any number of processes.
+accelerate's launcher starts these; process k of n does chunks k, k + n, ..., each into a file of
+its own, and the files are merged. A chunk's batches depend on the chunk alone: its trees do not
+depend on how many processes there were (as long as each computes with as many threads). Processes
+need only see the same folder. A killed search goes on with the chunks that are left.
+
+`python -m lib.dealing JOB_FOLDER` is one such process. Knows nothing of tasks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lib import hardware
+from lib.errors import UserError
+from lib.models import load_model, load_tokenizer
+from lib.sampler import CacheSampler, step_end_ids
+from lib.search import CHUNK_SIZE, head, iter_search
+from lib.store import read_json, write_atomic
+from lib.tokenization import backtrack_id
+
+ROOT = Path(__file__).resolve().parent.parent
+LAST_LINES = 12
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every process must know."""
+
+    checkpoint: str  # the folder
+    limit: int  # tokens of a sample
+    prompts: tuple[str, ...]
+    settings: dict  # breadth, depth, temperature, seed, and an expansion that is not `sample`
+    chunk_size: int
+    step_end: str
+    first_line: str  # of the file of trees
+
+    @property
+    def chunks(self) -> int:
+        """How many there are."""
+        return -(-len(self.prompts) // self.chunk_size)
+
+
+def search_in_processes(
+    path: Path | str,
+    checkpoint: Path | str,
+    limit: int,
+    processes: int,
+    prompts: Sequence[str],
+    breadth: int,
+    depth: int,
+    temperature: float = 0.7,
+    seed: int = 0,
+    chunk_size: int = CHUNK_SIZE,
+    on_progress: Callable[[int], object] | None = None,
+    step_end: str = "\n",
+    made_of: str = "",
+    expansion: str = "sample",
+    threads: int = 0,
+) -> Path:
+    """See `lib.search.search_to_file`; samples have at most `limit` tokens.
+
+    `threads` of each process: 0 shares this machine's cores out among them. `on_progress` is called
+    with the number of problems just done.
+    """
+    if processes < 1 or threads < 0 or chunk_size < 1:
+        raise UserError(
+            f"search in {processes} processes of {threads} threads, chunks of {chunk_size}: there"
+            " must be at least 1 process, 0 threads (the cores shared out), 1 problem a chunk"
+        )
+    path = Path(path)
+    settings = dict(breadth=breadth, depth=depth, temperature=temperature, seed=seed)
+    settings |= {} if expansion == "sample" else {"expansion": expansion}
+    first_line = head(prompts, None, settings, chunk_size, made_of)
+    where = str(Path(checkpoint).resolve())
+    job = Job(where, limit, tuple(prompts), settings, chunk_size, step_end, first_line)
+    on_progress = on_progress or (lambda done: None)
+    if path.exists():
+        with open(path, encoding="utf-8") as file:
+            if file.readline() == first_line:
+                on_progress(len(prompts))
+                return path
+    folder = path.with_name(path.name + ".parts")
+    if not (folder / "job.json").exists() or _read_job(folder) != job:
+        shutil.rmtree(folder, ignore_errors=True)
+        write_atomic(folder / "job.json", json.dumps(asdict(job)))
+    done = 0
+
+    def tell() -> None:
+        nonlocal done
+        chunks = [c for c in range(job.chunks) if _part(folder, c).exists()]
+        now = sum(min(chunk_size, len(prompts) - c * chunk_size) for c in chunks)
+        if now > done:
+            on_progress(now - done)
+        done = now
+
+    tell()
+    if done < len(prompts):
+        _launch(folder, min(processes, job.chunks), threads, tell)
+        tell()
+    missing = [c for c in range(job.chunks) if not _part(folder, c).exists()]
+    if missing:
+        raise UserError(f"{folder}: chunks {missing[:5]} were not searched")
+    parts = [_part(folder, c).read_text(encoding="utf-8") for c in range(job.chunks)]
+    write_atomic(path, first_line + "".join(parts))
+    shutil.rmtree(folder)
+    return path
+
+
+def _launch(folder: Path, processes: int, threads: int, tell: Callable[[], None]) -> None:
+    threads = threads or max(1, (os.cpu_count() or 1) // processes)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    cpu = hardware.device() == "cpu"
+    command = [sys.executable, "-m", "accelerate.commands.launch"]
+    command += ["--num_processes", str(processes), "--num_machines", "1"]
+    command += ["--num_cpu_threads_per_process", str(threads), "--main_process_port", str(port)]
+    command += ["--mixed_precision", "no", "--dynamo_backend", "no"]
+    command += ["--cpu"] if cpu else ["--multi_gpu"] if processes > 1 else []
+    command += ["--module", "lib.dealing", str(folder.resolve())]
+    env = dict(os.environ) | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), env.get("PYTHONPATH", "")]))
+    # Left by an outer launcher, these would be taken for this one's.
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        env.pop(name, None)
+    for old in folder.glob("error-*.txt"):
+        old.unlink()
+    log = folder / "log.txt"
+    with open(log, "wb") as output:
+        process = subprocess.Popen(
+            command, env=env, cwd=ROOT, stdout=output, stderr=output, start_new_session=True
+        )
+        try:
+            while process.poll() is None:
+                time.sleep(0.2)
+                tell()
+        finally:
+            # The launcher's processes are its group; none of them outlives this one.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    if process.returncode:
+        errors = sorted(folder.glob("error-*.txt"))
+        found = errors[0].read_text(encoding="utf-8") if errors else ""
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
+        raise UserError(
+            f"a search process failed ({found or f'status {process.returncode}'});"
+            f" {folder / 'log.txt'} says more" + ("" if found else ":\n  " + "\n  ".join(lines))
+        )
+
+
+def work(folder: Path, rank: int, processes: int, device: str) -> None:
+    """Search this process's chunks of the job in `folder`."""
+    job = _read_job(folder)
+    mine = [c for c in range(rank, job.chunks, processes) if not _part(folder, c).exists()]
+    if not mine:
+        return
+    tokenizer = load_tokenizer(job.checkpoint)
+    ends = step_end_ids(tokenizer, job.step_end)
+    ids = (tokenizer.eos_token_id, backtrack_id(tokenizer), ends)
+    model = load_model(job.checkpoint).to(device)
+    sampler = CacheSampler(model, *ids, job.limit, tokenizer.pad_token_id)
+    found = iter_search(
+        sampler,
+        tokenizer,
+        job.prompts,
+        **job.settings,
+        chunk_size=job.chunk_size,
+        chunks=mine,
+        step_end=job.step_end,
+    )
+    for chunk, trees in zip(mine, found, strict=True):
+        write_atomic(_part(folder, chunk), "".join(tree.to_json() + "\n" for tree in trees))
+
+
+def _part(folder: Path, chunk: int) -> Path:
+    return folder / f"chunk-{chunk:06}.jsonl"
+
+
+def _read_job(folder: Path) -> Job:
+    values = read_json(folder / "job.json")
+    return Job(**values | {"prompts": tuple(values["prompts"])})
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """One process, as accelerate's launcher starts it; the exit status is 1 where it failed."""
+    (name,) = sys.argv[1:] if arguments is None else arguments
+    folder, rank = Path(name), int(os.environ.get("RANK", "0"))
+    device = hardware.device()
+    if device == "cuda":
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    try:
+        work(folder, rank, int(os.environ.get("WORLD_SIZE", "1")), device)
+    except UserError as error:
+        write_atomic(folder / f"error-{rank}.txt", str(error))
+        raise SystemExit(1) from error
+
+
+if __name__ == "__main__":
+    main()
