@@ -1,0 +1,216 @@
+"""The searches that Table 2 puts beside Self-Backtracking: Stream of Search, and DFS guided by SFT.
+
+Takes an experiment whose profile has a `[stream]` or `[dfs]` section, and Countdown problems; gives
+checkpoints, responses and tidy rows. Knows nothing of how a search goes (lib/streams.py,
+lib/guided.py).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from lib import evaluation, store, streams
+from lib.experiment import Experiment, make_sampler, progress_bar
+from lib.guided import guided_search, step_sampler
+from lib.results import table
+from lib.store import Artifact
+from lib.tokenization import encode_prompts, encode_traces
+
+DECODE_AT_ONCE = 256
+SEARCH_AT_ONCE = 512
+
+
+def stream_traces(experiment: Experiment, model: str) -> pd.DataFrame:
+    """What a Stream of Search model learns from: searches of the problems of the other branches."""
+    settings = experiment.profile.stream
+    start = experiment.profile.models[model].trunk_examples
+    inputs = {
+        "data": experiment.data.key,
+        "start": start,
+        "examples": settings.examples,
+        "max_tokens": settings.max_tokens,
+        "seed": experiment.seed,
+    }
+
+    def make(folder: Path) -> None:
+        problems = experiment.problems("train", start, settings.examples)
+        largest = experiment.task.settings.max_result
+        found = streams.stream_traces(problems, largest, settings.max_tokens, experiment.seed)
+        store.write_parquet(folder / "traces.parquet", found)
+
+    artifact = experiment.run.make(f"streams/{model}", inputs, make)
+    return store.read_parquet(artifact.path / "traces.parquet")
+
+
+def stream_summary(traces: pd.DataFrame, tokenizer: object) -> pd.DataFrame:
+    """By order and heuristic: streams, their mean width, moves back, and tokens (also the sum)."""
+    parts = traces["kind"].str.split(" ", expand=True)
+    known = traces.assign(
+        search=parts[0] + ", " + parts[1],
+        width=parts[2].astype(int),
+        moves_back=traces["text"].map(streams.moves_back),
+        tokens=encode_traces(tokenizer, traces).lengths(),
+    )
+    return known.groupby("search").agg(
+        streams=("text", "size"),
+        width=("width", "mean"),
+        moves_back=("moves_back", "mean"),
+        tokens=("tokens", "mean"),
+        all_tokens=("tokens", "sum"),
+    )
+
+
+def stream_checkpoint(experiment: Experiment, model: str) -> Artifact:
+    """The branch that learned streams, from the trunk that every branch starts from."""
+    settings = experiment.profile.stream
+    pretrained = experiment.profile.models[model].path
+    trunk = None if pretrained else experiment.checkpoint(model, "trunk")
+    inputs = {
+        "data": experiment.data.key,
+        "parent": trunk.key if trunk else pretrained,
+        "examples": settings.examples,
+        "max_tokens": settings.max_tokens,
+        "recipe": asdict(settings.recipe),
+        "seed": experiment.seed,
+    }
+    return experiment.train(
+        f"models/{model}-stream",
+        inputs,
+        lambda: experiment.start(model, trunk),
+        lambda tokenizer: encode_traces(tokenizer, stream_traces(experiment, model)),
+        settings.recipe,
+    )
+
+
+def streamed(experiment: Experiment, model: str, problems: pd.DataFrame) -> pd.DataFrame:
+    """Streams of these problems, decoded greedily: columns text, tokens, answer (the response)."""
+    checkpoint = stream_checkpoint(experiment, model)
+    prompts = experiment.task.prompts(problems)
+    limit = experiment.profile.stream.max_tokens
+    inputs = {"checkpoint": checkpoint.key, "prompts": store.digest(prompts), "limit": limit}
+
+    def make(folder: Path) -> None:
+        network, tokenizer = experiment.load(checkpoint)
+        sampler = make_sampler(network, tokenizer, experiment.task, limit)
+        prefixes = encode_prompts(tokenizer, prompts, experiment.task.step_end)
+        rows = []
+        with progress_bar("Stream of Search", "problem", len(prompts)) as bar:
+            for start in range(0, len(prefixes), DECODE_AT_ONCE):
+                batch = prefixes[start : start + DECODE_AT_ONCE]
+                for [found] in sampler.sample(batch, [1] * len(batch), 0.0, experiment.seed):
+                    ended = found.tokens[: -1 if found.stop == "goal" else None]
+                    text = tokenizer.decode(list(ended))
+                    rows.append({"text": text, "tokens": len(found.tokens)})
+                bar.update(len(batch))
+        store.write_atomic(folder / "streams.json", json.dumps(rows))
+
+    made = experiment.run.make(f"decode/{checkpoint.name}", inputs, make)
+    found = pd.DataFrame(store.read_json(made.path / "streams.json"))
+    rows = zip(problems.itertuples(index=False), found["text"], strict=True)
+    return found.assign(answer=[streams.answer(problem, text) for problem, text in rows])
+
+
+def stream_rows(experiment: Experiment, model: str, problems: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy of the answers that streams end in; a stream itself is no answer."""
+    found = streamed(experiment, model, problems)
+    rows = evaluation.evaluate_responses(
+        found["answer"],
+        problems,
+        experiment.task,
+        artifact="table_2",
+        method="stream_of_search",
+        tokens=found["tokens"],
+        model=model,
+        seed=experiment.seed,
+    )
+    back = found["text"].map(streams.moves_back).groupby(problems["split"].to_numpy()).mean()
+    return rows.assign(moves_back=rows["split"].map(back))
+
+
+def guided(experiment: Experiment, model: str, problems: pd.DataFrame) -> pd.DataFrame:
+    """DFS guided by the SFT model, each budget one row a problem: N, response, tokens, visits.
+
+    The smaller budgets' searches are the beginning of the largest one's.
+    """
+    settings = experiment.profile.dfs
+    checkpoint = experiment.checkpoint(model, "sft")
+    prompts = experiment.task.prompts(problems)
+    inputs = {
+        "checkpoint": checkpoint.key,
+        "prompts": store.digest(prompts),
+        **asdict(settings),
+        "seed": experiment.seed,
+    }
+
+    def make(folder: Path) -> None:
+        network, tokenizer = experiment.load(checkpoint)
+        limit = experiment.max_new_tokens(tokenizer)
+        sampler = step_sampler(network, tokenizer, experiment.task.step_end, limit)
+        asked = list(problems.itertuples(index=False))
+        found = []
+        with progress_bar("DFS guided by SFT", "problem", len(prompts)) as bar:
+            for start in range(0, len(prompts), SEARCH_AT_ONCE):
+                part = slice(start, start + SEARCH_AT_ONCE)
+                found += guided_search(
+                    sampler,
+                    tokenizer,
+                    prompts[part],
+                    asked[part],
+                    max(settings.budgets),
+                    settings.samples,
+                    settings.temperature,
+                    experiment.seed,
+                    step_end=experiment.task.step_end,
+                    on_progress=bar.update,
+                )
+        rows = []
+        for budget in settings.budgets:
+            for index, search in enumerate(found):
+                steps, tokens = search.within(budget)
+                response = None
+                if steps is not None:
+                    lines = (*(f"{step}{experiment.task.step_end}" for step in steps),)
+                    response = "".join(lines) + experiment.task.goal
+                visits = min(budget, len(search.visits))
+                row = {"problem": index, "N": budget, "response": response}
+                rows.append(row | {"tokens": tokens, "visits": visits})
+        store.write_parquet(folder / "searches.parquet", pd.DataFrame(rows))
+
+    made = experiment.run.make(f"dfs/{checkpoint.name}", inputs, make)
+    return store.read_parquet(made.path / "searches.parquet")
+
+
+def guided_rows(experiment: Experiment, model: str, problems: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy of guided DFS by budget (column N: states visited)."""
+    found = guided(experiment, model, problems)
+    parts = []
+    for budget, searches in found.groupby("N"):
+        rows = evaluation.evaluate_responses(
+            searches["response"].tolist(),
+            problems,
+            experiment.task,
+            artifact="table_2",
+            method="dfs",
+            tokens=searches["tokens"],
+            model=model,
+            seed=experiment.seed,
+            N=int(budget),
+            temperature=experiment.profile.dfs.temperature,
+        )
+        visits = searches.groupby(problems["split"].to_numpy())["visits"].mean()
+        parts.append(rows.assign(visits=rows["split"].map(visits)))
+    return pd.concat(parts, ignore_index=True)
+
+
+def rows(experiment: Experiment, model: str, problems: pd.DataFrame) -> pd.DataFrame:
+    """Table 2's rows of the methods that the profile asks for; an empty table where it asks none."""
+    parts = []
+    if experiment.profile.dfs is not None:
+        parts.append(guided_rows(experiment, model, problems))
+    if experiment.profile.stream is not None:
+        parts.append(stream_rows(experiment, model, problems))
+    return table(pd.concat(parts, ignore_index=True)) if parts else table([])
