@@ -19,7 +19,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from lib.countdown import Problem, parse_step
+from lib.countdown import Problem, compute, parse_step
 from lib.errors import UserError
 from lib.sampler import CacheSampler, Sample, Sampler, step_end_ids
 from lib.tokenization import encode_prompts
@@ -55,10 +55,12 @@ class _State:
 
 
 def equation_test(problem: Any, steps: Sequence[str]) -> str:
-    """The symbolic goal test: a path of one step fewer than numbers ends on the target.
+    """The symbolic goal test: a path of one step fewer than numbers whose last equation is true and
+    gives the target.
 
-    It reads the last equation's result, and nothing else: whether the equations are true and the
-    numbers there is left to the model.
+    It computes the last equation, and reads nothing else: whether its numbers were there, and
+    whether the equations before it are true, is left to the model. (Its result alone would not do:
+    a model trained on correct solutions writes the target there, true or not.)
     """
     given = Problem.of(problem)
     if not steps:
@@ -68,16 +70,20 @@ def equation_test(problem: Any, steps: Sequence[str]) -> str:
         return DEAD
     if len(steps) < len(given.numbers) - 1:
         return OPEN
-    return GOAL if last.result == given.target else DEAD
+    reached = compute(*last[:3]) == last.result == given.target
+    return GOAL if reached else DEAD
 
 
 def step_sampler(
     model: Any, tokenizer: PreTrainedTokenizerBase, step_end: str, limit: int
 ) -> CacheSampler:
-    """A sampler that stops at a step's end, where one token is that; else its samples go on."""
+    """A sampler that stops at the token that is a step's end.
+
+    A vocabulary may have others that contain it: what follows them is cut off by `proposals`.
+    """
     ends = step_end_ids(tokenizer, step_end)
     eos = tokenizer.eos_token_id
-    stop = ends[0] if len(ends) == 1 else eos
+    stop = next((token for token in ends if tokenizer.decode([token]) == step_end), eos)
     return CacheSampler(model, stop, eos, ends, limit, tokenizer.pad_token_id)
 
 
