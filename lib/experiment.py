@@ -22,11 +22,13 @@ import torch
 from tqdm import tqdm
 
 from lib import decoding, hardware, store, training
+from lib.dealing import search_in_processes
 from lib.models import build_model, load_model, load_tokenizer, resize_embeddings
 from lib.pretrained import model_folder
 from lib.profiles import MODEL_VARIABLE, ROOT, Profile, load_profile, with_model
+from lib.published import PublishedSampling
 from lib.sampler import CacheSampler, step_end_ids
-from lib.search import search_to_file
+from lib.search import CHUNK_SIZE, search_to_file
 from lib.store import Artifact, Run
 from lib.task import Task
 from lib.tokenization import (
@@ -229,9 +231,11 @@ class Experiment:
         breadth: int,
         depth: int,
         temperature: float,
-        variant: Variant | None = None,
+        variant: Variant | PublishedSampling | None = None,
+        expansion: str = "sample",
     ) -> Artifact:
         """Search trees of a checkpoint over problems, as JSON lines (`trees`)."""
+        other = {} if expansion == "sample" else {"expansion": expansion}
         prompts = self.task.prompts(problems)
         inputs = {
             "checkpoint": checkpoint.key,
@@ -240,29 +244,26 @@ class Experiment:
             "depth": depth,
             "temperature": temperature,
             "seed": self.seed,
-        } | ({"variant": asdict(variant)} if variant else self.sampler_inputs())
+        } | ({"variant": asdict(variant)} if variant else self.sampler_inputs()) | other
 
         def make(folder: Path) -> None:
+            path = folder / "trees.jsonl"
             label = f"search N={breadth} b={depth} T={temperature}"
-            with (
-                self.sampling(checkpoint, variant) as (sampler, tokenizer),
-                progress_bar(label, "problem", len(prompts)) as bar,
-            ):
-                search_to_file(
-                    folder / "trees.jsonl",
-                    sampler,
-                    tokenizer,
-                    prompts,
-                    breadth,
-                    depth,
-                    temperature,
-                    self.seed,
-                    on_progress=bar.update,
-                    step_end=self.task.step_end,
-                    made_of=checkpoint.key,
-                )
+            settings = (prompts, breadth, depth, temperature, self.seed)
+            how = {"step_end": self.task.step_end, "made_of": checkpoint.key} | other
+            processes = self.profile.search.processes
+            cached = self.profile.search.sampler == "cache" and variant is None
+            with progress_bar(label, "problem", len(prompts)) as bar:
+                how["on_progress"] = bar.update
+                if cached and processes > 1 and len(prompts) > CHUNK_SIZE:
+                    limit = self.max_new_tokens(load_tokenizer(checkpoint.path))
+                    search_in_processes(path, checkpoint.path, limit, processes, *settings, **how)
+                    return
+                with self.sampling(checkpoint, variant) as (sampler, tokenizer):
+                    search_to_file(path, sampler, tokenizer, *settings, **how)
 
-        name = f"search/{checkpoint.name}-N{breadth}-b{depth}-T{temperature}"
+        suffix = "" if expansion == "sample" else f"-{expansion}"
+        name = f"search/{checkpoint.name}-N{breadth}-b{depth}-T{temperature}{suffix}"
         return self.run.make(name, inputs, make)
 
     def sampler_inputs(self) -> dict:
@@ -277,7 +278,9 @@ class Experiment:
         return self.profile.vllm or VllmSettings()
 
     @contextmanager
-    def sampling(self, checkpoint: Artifact, variant: Variant | None) -> Iterator[tuple]:
+    def sampling(
+        self, checkpoint: Artifact, variant: Variant | PublishedSampling | None
+    ) -> Iterator[tuple]:
         """The profile's sampler of a checkpoint, with its tokenizer. A variant needs the model's
         own modules, so transformers samples it."""
         if self.profile.search.sampler == "vllm" and variant is None:

@@ -18,7 +18,8 @@ class Growth:
         self.nodes: list[dict] = []
         self.found: dict[tuple[int | None, tuple[int, ...]], int] = {}
         self.expanded: dict[int, int] = {}
-        self.tokens_generated = self.tokens_sampled = 0
+        self.tokens_generated: dict[int, int] = {}  # by level
+        self.tokens_sampled = 0
         self._visit(None, "root", 0, (), (), math.nan, 0)
 
     def _visit(self, parent, kind, level, tokens, logprobs, p_backtrack, count) -> int:
@@ -49,7 +50,7 @@ class Growth:
 
     def add(self, state: int, level: int, samples: Iterable[Sample]) -> None:
         """Merge what was sampled from a state into the tree."""
-        self.tokens_generated += getattr(samples, "lost_tokens", 0)
+        generated = getattr(samples, "lost_tokens", 0)
         samples = sorted(samples, key=lambda sample: sample.tokens)
         self.expanded[state] = level
         previous: tuple[int, ...] = ()
@@ -67,9 +68,10 @@ class Growth:
             shared = 0
             while shared < len(previous) and previous[shared] == sample.tokens[shared]:
                 shared += 1
-            self.tokens_generated += len(sample.tokens) - shared
+            generated += len(sample.tokens) - shared
             self.tokens_sampled += sample.count * len(sample.tokens)
             previous = sample.tokens
+        self.tokens_generated[level] = self.tokens_generated.get(level, 0) + generated
 
     def rolled_back(self, limit: int) -> list[int]:
         """States to expand next: one step before each `<backtrack>`, most visited first.
@@ -90,8 +92,9 @@ class Growth:
         )
         return order[:limit]
 
-    def finish(self, **settings) -> SearchTree:
-        nodes = []
+    def finish(self, depth: int, **settings) -> SearchTree:
+        """The tree of a search of this depth."""
+        nodes, by_level = [], [self.tokens_generated.get(level, 0) for level in range(depth + 1)]
         for i, node in enumerate(self.nodes):
             text = self.text_of(node["tokens"], node["kind"])
             del node["path_logprob"]
@@ -99,7 +102,9 @@ class Growth:
         return SearchTree(
             nodes=tuple(nodes),
             expanded=tuple(self.expanded.items()),
-            tokens_generated=self.tokens_generated,
+            tokens_generated=sum(by_level),
+            tokens_by_level=tuple(by_level) if "expansion" in settings else (),
+            depth=depth,
             tokens_sampled=self.tokens_sampled,
             **settings,
         )

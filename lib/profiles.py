@@ -23,6 +23,7 @@ from lib.selection import SELECTION_RULES
 from lib.studysettings import (
     AuditSettings,
     ComputeSettings,
+    ExpansionSettings,
     HypothesisSettings,
     InstrumentSettings,
     RatioSettings,
@@ -104,6 +105,7 @@ class SearchSettings:
     beams: int
     selection: str
     sampler: str = "cache"  # or "vllm", which [vllm] says more about
+    processes: int = 1  # that searches of many problems are dealt to (lib/dealing.py)
 
 
 @dataclass(frozen=True)
@@ -212,6 +214,7 @@ class Profile:
 
     ratios: RatioSettings | None = None
     audit: AuditSettings | None = None
+    expansions: ExpansionSettings | None = None
 
     def load_task(self) -> Task:
         """The profile's task, made with its settings."""
@@ -239,6 +242,12 @@ def load_profile(name: str) -> Profile:
         profile = _build(Profile, {"name": path.stem, **table}, "")
         _check(profile)
         profile.load_task()
+        for key in ("stream", "dfs"):
+            if getattr(profile, key) is not None and profile.task.module != "lib.countdown":
+                module = profile.task.module
+                raise UserError(
+                    f"task.module = {module!r}: must be lib.countdown where there is a [{key}]"
+                )
     except UserError as error:
         raise UserError(f"{path.name}: {error}") from error
     return profile
@@ -289,9 +298,6 @@ def _check(profile: Profile) -> None:
             least = 0 if key == "trunk_examples" and model.path else 1
             value = getattr(model, key)
             demand(f"models.{name}.{key}", value, value >= least, f"at least {least}")
-    for key in ("stream", "dfs"):
-        fits = getattr(profile, key) is None or profile.task.module == "lib.countdown"
-        demand("task.module", profile.task.module, fits, f"lib.countdown where there is a [{key}]")
     for key in ("breadths", "depths", "temperatures"):
         demand(f"search.{key}", getattr(search, key), len(getattr(search, key)) > 0, "not empty")
     demand("search.breadths", search.breadths, min(search.breadths) >= 1, "at least 1 each")
@@ -299,6 +305,7 @@ def _check(profile: Profile) -> None:
     for value in search.temperatures:
         demand("search.temperatures", value, 0 < value < math.inf, "more than 0 each")
     demand("search.beams", search.beams, search.beams >= 1, "at least 1")
+    demand("search.processes", search.processes, search.processes >= 1, "at least 1")
     rules = ", ".join(SELECTION_RULES)
     demand("search.sampler", search.sampler, search.sampler in SAMPLERS, " or ".join(SAMPLERS))
     demand("search.selection", search.selection, search.selection in SELECTION_RULES, rules)
@@ -320,7 +327,8 @@ def _build(cls: type, table: Any, where: str) -> Any:
     """A dataclass from a TOML table, strictly: no unknown, missing or mistyped key."""
     if not isinstance(table, Mapping):
         raise UserError(f"{where} = {table!r}: must be a table")
-    hints = typing.get_type_hints(cls)
+    known = typing.get_type_hints(cls)
+    hints = {field.name: known[field.name] for field in fields(cls)}  # no class variable
     prefix = f"{where}." if where else ""
     for key in table:
         if key not in hints:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lib import casestudy, causeplots, computeplots, plots, rewardplots
+from lib import casestudy, causeplots, computeplots, expansionplots, plots, rewardplots
 from lib.analysis import NOT_TESTED, RULE, beside_paper, claims_table, headline
 from lib.drawing import METHODS, save_figure
 from lib.errors import UserError
@@ -196,6 +196,14 @@ DRAWINGS = (
         ("compute",),
         ("self_backtracking",),
         columns=("temperature",),
+    ),
+    Drawing(
+        "expansions",
+        expansionplots.accuracy_against_generated,
+        "Independent samples against beams: accuracy (solid) and pass@N (dashed) at the tokens "
+        "generated, lost beams' tokens included; a point for each N.",
+        ("expansions",),
+        columns=("expansion",),
     ),
     Drawing(
         "figure_6",

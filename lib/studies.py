@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lib import choosing, compute, hypotheses, instruments, sweep, verdicts
+from lib import choosing, compute, expansions, hypotheses, instruments, sweep, verdicts
 from lib.experiment import Experiment
 from lib.results import table
 
@@ -17,6 +17,7 @@ EACH_MODEL = (
     verdicts.verdict_table,
     choosing.selection_rows,
     compute.compute_rows,
+    expansions.expansion_rows,
 )
 WHOLE = (hypotheses.hypothesis_rows, sweep.sweep_rows)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lib.errors import UserError
+from lib.expansion import EXPANSIONS
 
 
 def _least(settings: object, bound: float, *names: str) -> None:
@@ -119,3 +120,57 @@ class SweepSettings:
         _each("rates", self.rates, 0, above=True)
         _least(self, 1, "trunk_examples", "batch_size", "test_problems", "breadth")
         _least(self, 0, "depth")
+
+
+@dataclass(frozen=True)
+class RatioSettings:
+    """Tables 3 and 4: a branch of S for each D_op : D_back = 1 : ratio, all of one size."""
+
+    ratios: tuple[float, ...]
+    examples: int  # of each branch, D_op and D_back together
+    problems: int  # of each test split
+    breadths: tuple[int, ...]
+    depths: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        _least(self, 2, "examples")
+        _least(self, 1, "problems")
+        _each("ratios", self.ratios, 0, above=True)
+        _each("breadths", self.breadths, 1)
+        _each("depths", self.depths, 0)
+
+
+@dataclass(frozen=True)
+class AuditSettings:
+    """What the published code does otherwise, switched on alone and together."""
+
+    problems: int  # of each test split
+    breadth: int
+    depth: int
+    examples: int  # of the two branches that differ in the loss on padding alone
+    hard_cut: float  # a second, harder cut: this share of the longest problem's tokens
+
+    def __post_init__(self) -> None:
+        _least(self, 1, "problems", "breadth", "depth")
+        _least(self, 2, "examples")
+        if not 0 < self.hard_cut <= 1:
+            raise UserError(f"hard_cut = {self.hard_cut}: must be more than 0 and at most 1")
+
+
+@dataclass(frozen=True)
+class ExpansionSettings:
+    """Independent samples against beams, at the tokens that they generate."""
+
+    models: tuple[str, ...]
+    kinds: tuple[str, ...]  # of lib/expansion.py
+    problems: int  # of each test split: the first so many
+    breadths: tuple[int, ...]
+    depths: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        _least(self, 1, "problems")
+        _each("breadths", self.breadths, 1)
+        _each("depths", self.depths, 0)
+        for kind in self.kinds:
+            if kind not in EXPANSIONS:
+                raise UserError(f"kinds = {list(self.kinds)}: choose from {', '.join(EXPANSIONS)}")

@@ -6,7 +6,7 @@ its tokens were made, nor of what a right answer is.
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lib.errors import UserError
@@ -46,6 +46,7 @@ class SearchTree:
     tokens_sampled: int  # of all samples, as if each had been generated alone
     step_end: str = "\n"
     expansion: str = "sample"  # how a state's samples were made (lib/expansion.py)
+    tokens_by_level: tuple[int, ...] = ()  # of tokens_generated; known for other expansions alone
 
     def leaves(self) -> list[Node]:
         return [node for node in self.nodes if node.kind not in ("root", "step")]
@@ -73,7 +74,8 @@ class SearchTree:
             name: value for name, value in vars(self).items() if name != "nodes"
         }
         if record["expansion"] == "sample":
-            del record["expansion"]  # the rule; trees of before other expansions stay the same
+            # The rule: its trees are written as they were before there were others.
+            del record["expansion"], record["tokens_by_level"]
         columns = {name: [] for name in Node.__dataclass_fields__ if name != "id"}
         for node in self.nodes:
             for name, column in columns.items():
@@ -94,7 +96,37 @@ class SearchTree:
             for i, values in enumerate(zip(*columns.values(), strict=True))
         )
         expanded = tuple(map(tuple, record.pop("expanded")))
+        if "tokens_by_level" in record:
+            record["tokens_by_level"] = tuple(record["tokens_by_level"])
         return cls(nodes=nodes, expanded=expanded, **record)
+
+
+def at_depth(tree: SearchTree, depth: int) -> SearchTree:
+    """The tree as a search of a smaller depth grows it, where each sample counts once.
+
+    Levels draw from random streams of their own, so the first ones are the same whatever follows.
+    What cannot be told apart are the visits of a node that later samples met again.
+    """
+    if not depth <= tree.depth or len(tree.tokens_by_level) <= depth:
+        raise UserError(f"search tree of problem {tree.problem_id}: no depth {depth} in it")
+    place = {}
+    for node in tree.nodes:
+        if node.level <= depth:
+            place[node.id] = len(place)
+    nodes = tuple(
+        replace(tree.nodes[i], id=at, parent=place.get(tree.nodes[i].parent))
+        for i, at in place.items()
+    )
+    sampled = sum(node.visits * len(node.tokens) for node in nodes)
+    return replace(
+        tree,
+        depth=depth,
+        nodes=nodes,
+        expanded=tuple((place[i], level) for i, level in tree.expanded if level <= depth),
+        tokens_generated=sum(tree.tokens_by_level[: depth + 1]),
+        tokens_by_level=tree.tokens_by_level[: depth + 1],
+        tokens_sampled=sampled,
+    )
 
 
 def write_trees(path: Path | str, trees: Iterable[SearchTree]) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from lib.published import PublishedSampling, published_sampler
 from lib.sampler import Sample, Sampler
 
 
@@ -78,11 +79,17 @@ class DistinctSampler:
 
 @contextmanager
 def applied(
-    variant: Variant | None, model: torch.nn.Module, token: int, sampler: Sampler
+    variant: Variant | PublishedSampling | None,
+    model: torch.nn.Module,
+    token: int,
+    sampler: Sampler,
 ) -> Iterator[Sampler]:
     """The sampler as the variant wants it; token is `<backtrack>`."""
     if variant is None:
         yield sampler
+        return
+    if isinstance(variant, PublishedSampling):
+        yield published_sampler(variant, sampler)
         return
     if variant.oversampling > 1:
         sampler = DistinctSampler(sampler, variant.oversampling)

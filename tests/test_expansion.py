@@ -9,11 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
-from transformers import GenerationConfig
-
-from lib.errors import UserError
-from lib.expansion import StochasticBeam, Stops, conditioned
-from tests.test_sampler import (
+from test_sampler import (
     BACKTRACK,
     EOS,
     PAD,
@@ -25,6 +21,10 @@ from tests.test_sampler import (
     recomputed,
     sampler,
 )
+from transformers import GenerationConfig
+
+from lib.errors import UserError
+from lib.expansion import StochasticBeam, Stops, conditioned
 
 BEAMS = ("beam_sample", "stochastic_beam")
 

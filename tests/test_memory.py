@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
+from test_sampler import END, PREFIXES, random_llama, recomputed, sampler
 
 import lib.memory
 from lib.memory import Memory
-from tests.test_sampler import END, PREFIXES, random_llama, recomputed, sampler
 
 
 def calls(found, prefixes):

@@ -1,0 +1,80 @@
+"""Expansions measured: rows for every kind, N and b; b = 0 out of the deeper search; the figure."""
+
+import dataclasses
+
+import pytest
+from test_measurements import small
+
+from lib import expansionplots, expansions
+from lib.errors import UserError
+from lib.expansions import expansion_rows
+from lib.notetables import shown
+from lib.studysettings import ExpansionSettings
+from lib.tree import SearchTree, at_depth
+
+SETTINGS = ExpansionSettings(
+    ("S",), ("sample", "stochastic_beam", "beam_sample"), 5, (4, 5), (0, 1)
+)
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    made = small(tmp_path_factory.mktemp("run"))
+    made.profile = dataclasses.replace(made.profile, expansions=SETTINGS)
+    return made
+
+
+@pytest.mark.slow
+def test_rows_and_figure(experiment):
+    rows = expansion_rows(experiment, "S")
+    assert set(rows["artifact"]) == {"expansions"} and set(rows["problems"]) == {5}
+    strict = rows[rows["checker"] == "strict"]
+    cells = strict.groupby(["expansion", "N", "b", "split", "method"], as_index=False).size()
+    assert len(cells) == len(strict) == 3 * 2 * 2 * 2 * 2
+    deep = strict.pivot_table("tokens_per_problem", ["expansion", "N", "split", "method"], "b")
+    assert (deep[1] >= deep[0]).all()
+    expansionplots.accuracy_against_generated(rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("expansion", ["beam_sample", "stochastic_beam"])
+def test_a_tree_cut_at_a_depth_is_the_tree_of_that_depth(experiment, expansion):
+    checkpoint = experiment.checkpoint("S", "backtracking")
+    problems = experiment.problems("seen", 0, 6)
+    plain, deep = (
+        experiment.read_trees(
+            experiment.search(checkpoint, problems, 9, depth, 1.0, expansion=expansion)
+        )
+        for depth in (0, 2)
+    )
+    assert sum(len(tree.expanded) for tree in deep) > len(problems)
+    for right, tree in zip(plain, deep, strict=True):
+        found = at_depth(tree, 0)
+        assert (found.depth, found.expanded) == (0, right.expanded)
+        assert found.tokens_generated == right.tokens_generated
+        assert [(n.parent, n.kind, n.tokens) for n in found.nodes] == [
+            (n.parent, n.kind, n.tokens) for n in right.nodes
+        ]
+        assert at_depth(tree, 2) == dataclasses.replace(
+            tree, tokens_sampled=at_depth(tree, 2).tokens_sampled
+        )
+        assert SearchTree.from_json(tree.to_json()) == tree
+        assert sum(tree.tokens_by_level) == tree.tokens_generated
+        with pytest.raises(UserError, match="no depth 3"):
+            at_depth(tree, 3)
+
+
+def test_a_profile_without_the_section_has_no_rows(experiment):
+    profile = dataclasses.replace(experiment.profile, expansions=None)
+    bare = dataclasses.replace(experiment, profile=profile)
+    rows = expansion_rows(bare, "S")
+    assert rows.empty and expansion_rows(experiment, "L").empty
+    assert "no rows" in shown(expansionplots.accuracy_against_generated, rows)
+    assert expansions.ARTIFACT == "expansions"
+
+
+def test_settings_are_checked():
+    with pytest.raises(UserError, match="choose from sample, beam_sample, stochastic_beam"):
+        dataclasses.replace(SETTINGS, kinds=("beam",))
+    with pytest.raises(UserError, match="breadths"):
+        dataclasses.replace(SETTINGS, breadths=())
