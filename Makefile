@@ -21,7 +21,7 @@ VLLM_STAMP := $(VLLM)/.pins-installed
 
 help: ## list these commands
 	@echo "usage: make COMMAND [PROFILE=cpu] [SEED=0] [PYTHON=python3]"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' Makefile
 
 env: $(STAMP) ## make .venv with every pinned package (all other commands do it when needed)
 

@@ -50,7 +50,11 @@ def first_case(
 
 
 def case_rows(
-    tree: SearchTree | None, problem: Any, answers: Mapping[str, str], selection: str, **columns: Any
+    tree: SearchTree | None,
+    problem: Any,
+    answers: Mapping[str, str],
+    selection: str,
+    **columns: Any,
 ) -> pd.DataFrame:
     """One row, artifact `figure_7`: its column `case` is JSON; no row where there is no tree.
 
@@ -79,7 +83,18 @@ def draw_case(rows: pd.DataFrame) -> Figure:
     if found.empty:
         raise UserError("figure of figure_7: the results have no case study")
     first = found.iloc[0]
-    return draw_tree(case_view(json.loads(first["case"])), rule=first["selection"], truth=True)
+    view = case_view(json.loads(first["case"]))
+    figure = draw_tree(view, rule=first["selection"], truth=True)
+    _fit_title(figure)
+    return figure
+
+
+def _fit_title(figure: Figure) -> None:
+    """A narrow tree's title, which has whole answers in it, gets a smaller font."""
+    title = figure.axes[0].texts[0]
+    box = title.get_window_extent()
+    room = figure.bbox.width - 2 * box.x0
+    title.set_fontsize(title.get_fontsize() * min(1, room / box.width))
 
 
 def case_view(case: Mapping[str, Any]) -> TreeView:

@@ -237,14 +237,18 @@ class Experiment:
         """Search trees of a checkpoint over problems, as JSON lines (`trees`)."""
         other = {} if expansion == "sample" else {"expansion": expansion}
         prompts = self.task.prompts(problems)
-        inputs = {
-            "checkpoint": checkpoint.key,
-            "prompts": store.digest(prompts),
-            "breadth": breadth,
-            "depth": depth,
-            "temperature": temperature,
-            "seed": self.seed,
-        } | ({"variant": asdict(variant)} if variant else self.sampler_inputs()) | other
+        inputs = (
+            {
+                "checkpoint": checkpoint.key,
+                "prompts": store.digest(prompts),
+                "breadth": breadth,
+                "depth": depth,
+                "temperature": temperature,
+                "seed": self.seed,
+            }
+            | ({"variant": asdict(variant)} if variant else self.sampler_inputs())
+            | other
+        )
 
         def make(folder: Path) -> None:
             path = folder / "trees.jsonl"

@@ -51,19 +51,32 @@ def response_traces(prompts: Sequence[str], responses: Sequence[str], task: Task
     return pd.DataFrame(rows, columns=["text", "mask", "kind"])
 
 
-def round_problems(experiment: Experiment, model: str, number: int) -> pd.DataFrame:
-    """The training problems that round `number` (from 1) searches: after those trained on."""
+def round_problems(
+    experiment: Experiment, model: str, number: int, evaluated: bool = False
+) -> pd.DataFrame:
+    """The training problems that round `number` (from 1) searches: after those trained on.
+
+    `evaluated` is the audit's switch: as published, they are the validation problems, which the
+    evaluation reads too.
+    """
     sizes, settings = experiment.profile.models[model], experiment.profile.improvement
+    if evaluated:
+        count = min(settings.problems, experiment.profile.data.validation_problems)
+        return experiment.problems("validation", 0, count)
     start = sizes.trunk_examples + sizes.branch_examples + (number - 1) * settings.problems
     return experiment.problems("train", start, settings.problems)
 
 
 def experience(
-    experiment: Experiment, checkpoint: Artifact, model: str, number: int
+    experiment: Experiment,
+    checkpoint: Artifact,
+    model: str,
+    number: int,
+    evaluated: bool = False,
 ) -> pd.DataFrame:
     """The traces that round `number` learns from: its correct search paths."""
     settings = experiment.profile.improvement
-    problems = round_problems(experiment, model, number)
+    problems = round_problems(experiment, model, number, evaluated)
     made = experiment.search(
         checkpoint, problems, settings.breadth, settings.depth, settings.temperature
     )
@@ -80,23 +93,29 @@ def experience(
 
 
 def improve(
-    experiment: Experiment, model: str, checkpoint: Artifact, number: int, control: bool = False
+    experiment: Experiment,
+    model: str,
+    checkpoint: Artifact,
+    number: int,
+    control: bool = False,
+    evaluated: bool = False,
 ) -> Artifact:
     """The checkpoint after round `number`, from the one before it.
 
     With `control`, the round learns the generator's solutions to its problems in place of its own
-    paths: as many as the search solved.
+    paths: as many as the search solved. `evaluated` is a switch of `round_problems`.
     """
     recipe = experiment.profile.improvement.recipe
     # The control has no search of its own: its size is the searching model's in the same round.
     source = self_improved(experiment, model, number - 1) if control else checkpoint
-    traces = experience(experiment, source, model, number)
+    traces = experience(experiment, source, model, number, evaluated)
     if traces.empty:
         return checkpoint  # the search solved nothing: there is nothing to learn from
     if control:
         problems = round_problems(experiment, model, number).iloc[: len(traces)]
         traces = experiment.task.optimal_traces(problems)
     stage = f"{model}-{'control' if control else 'improved'}{number}"
+    stage += "-evaluated" if evaluated else ""
     inputs = {
         "parent": checkpoint.key,
         "experience": store.digest(traces["text"].tolist()),

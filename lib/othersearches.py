@@ -190,7 +190,8 @@ def guided_rows(experiment: Experiment, model: str, problems: pd.DataFrame) -> p
     parts = []
     for budget, searches in found.groupby("N"):
         rows = evaluation.evaluate_responses(
-            searches["response"].tolist(),
+            # A search that found nothing has none: missing values of parquet are no None.
+            searches["response"].where(searches["response"].notna(), "").tolist(),
             problems,
             experiment.task,
             artifact="table_2",
@@ -207,7 +208,7 @@ def guided_rows(experiment: Experiment, model: str, problems: pd.DataFrame) -> p
 
 
 def rows(experiment: Experiment, model: str, problems: pd.DataFrame) -> pd.DataFrame:
-    """Table 2's rows of the methods that the profile asks for; an empty table where it asks none."""
+    """Table 2's rows of the methods that the profile asks for; an empty table if it asks none."""
     parts = []
     if experiment.profile.dfs is not None:
         parts.append(guided_rows(experiment, model, problems))

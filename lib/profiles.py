@@ -183,7 +183,7 @@ class DfsSettings:
 
     def __post_init__(self) -> None:
         if not self.budgets or min(self.budgets) < 1:
-            raise UserError(f"budgets = {list(self.budgets)}: must be at least 1 each, and not none")
+            raise UserError(f"budgets = {list(self.budgets)}: must be one or more, each at least 1")
         if self.samples < 1:
             raise UserError(f"samples = {self.samples}: must be at least 1")
         if not 0 < self.temperature < math.inf:

@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lib import casestudy, causeplots, computeplots, expansionplots, plots, rewardplots
+from lib import casestudy, causeplots, computeplots, expansionplots, plots, rewardplots, targets
 from lib.analysis import NOT_TESTED, RULE, beside_paper, claims_table, headline
 from lib.drawing import METHODS, save_figure
 from lib.errors import UserError
@@ -66,6 +66,14 @@ DRAWINGS = (
         "Every method (Tables 1 and 2).",
         ("table_1", "table_2"),
         tuple(METHODS),
+    ),
+    Drawing(
+        "targets",
+        targets.accuracy_by_target,
+        "Self-Backtracking target by target: those held out beside those seen.",
+        ("targets",),
+        SEARCH,
+        ("target",),
     ),
     Drawing(
         "figure_4",

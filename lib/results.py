@@ -40,7 +40,7 @@ ALLOWED = {
     "checker": ("strict", "published"),
 }
 SHARES = ("accuracy", "low", "high")
-WHOLE_NUMBERS = ("N", "b", "seed", "problems", "round", "step", "examples", "failures")
+WHOLE_NUMBERS = ("N", "b", "seed", "problems", "round", "step", "examples", "failures", "target")
 WHOLE_NUMBERS += ("claim", "only_strict", "only_published")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 DECIMALS = 6

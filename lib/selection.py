@@ -80,6 +80,24 @@ class Rule:
         return min(finished, key=lambda path: (*(-x for x in self.order(path)), path.leaf)).leaf
 
 
+def summed_mean_logprob(tree: SearchTree) -> int | None:
+    """The audit's switch: the published code's rule, which no table here uses.
+
+    The mean log-probabilities of equal texts are added: a path found k times scores k times as far
+    below zero. Each mean is over the length of the longest sample of its level, padding included.
+    """
+    every = paths(tree)
+    length: dict[int, int] = {}
+    for path in every:
+        length[path.level] = max(length.get(path.level, 1), path.tokens)
+    score: dict[str, float] = {}
+    finished = [path for path in every if path.kind == "goal"]
+    for path in finished:
+        mean = path.sum_logprob / length[path.level]
+        score[path.text] = score.get(path.text, 0.0) + path.visits * mean
+    return min(finished, key=lambda path: (-score[path.text], path.leaf)).leaf if finished else None
+
+
 SELECTION_RULES: dict[str, Rule] = {
     rule.name: rule
     for rule in (

@@ -8,6 +8,7 @@ Until then the folder is called `<name>-<key>.partial`, and a killed run resumes
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import io
@@ -26,6 +27,10 @@ import pandas as pd
 from lib.errors import UserError
 
 MADE = "made.json"
+#: Errors that mean the disk or folder, not what was written.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+UNWRITABLE += (errno.EIO, errno.ENOTDIR)
+TORCH_WRITING = ("file write failed", "unexpected pos", "iostream error")
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
@@ -43,6 +48,26 @@ def write_atomic(path: Path, data: str | bytes) -> None:
         with suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def unwritable(error: BaseException) -> str | None:
+    """Why the disk or folder takes no more, where that is what an error means.
+
+    safetensors and torch raise errors of their own, with the system's reason as text or without.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        text = str(seen)
+        for number in UNWRITABLE:
+            if f"os error {number})" in text or (
+                isinstance(seen, OSError) and seen.errno == number
+            ):
+                where = getattr(seen, "filename", None)
+                return os.strerror(number) + (f": {where}" if where else "")
+        if isinstance(seen, RuntimeError) and any(mark in text for mark in TORCH_WRITING):
+            return "is the disk full?"
+        seen = seen.__cause__ or seen.__context__
+    return None
 
 
 def read_json(path: Path) -> Any:
@@ -140,10 +165,12 @@ class Run:
                 }
                 write_atomic(partial / MADE, json.dumps(record, indent=1, default=str))
                 os.replace(partial, final)
-            except OSError as error:
-                raise UserError(
-                    f"{final}: cannot be written ({error.strerror or error})"
-                ) from error
+            except Exception as error:
+                if not isinstance(error, UserError) and (reason := unwritable(error)):
+                    raise UserError(f"{final}: cannot be written ({reason})") from error
+                if isinstance(error, OSError):
+                    raise UserError(f"{final}: cannot be made ({error})") from error
+                raise
         record = read_json(final / MADE)
         try:
             artifact = Artifact(final, key, float(record["duration_s"]))

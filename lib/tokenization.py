@@ -7,7 +7,8 @@ paper, section 3.2).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,6 +57,7 @@ def add_backtrack(tokenizer: PreTrainedTokenizerBase) -> int:
     if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
         new += tokenizer.add_special_tokens({"pad_token": PAD})
     tokenizer.padding_side = "left"
+    tokenizer.init_kwargs["padding_side"] = "left"  # what saving writes
     return new
 
 
@@ -67,11 +69,59 @@ def backtrack_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return found
 
 
-def encode_prompts(tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str]) -> list[list[int]]:
-    """Prompts as token ids, with the beginning-of-sequence token where the tokenizer has one."""
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], step_end: str = "\n"
+) -> list[list[int]]:
+    """Prompts as token ids, with the beginning-of-sequence token where the tokenizer has one.
+
+    The ids are exactly those that `encode_traces` gives to these prompts' part of a trace.
+    """
     begin = _begin(tokenizer)
-    encoded = tokenizer(list(prompts), add_special_tokens=False)["input_ids"] if prompts else []
-    return [begin + ids for ids in encoded]
+    encoded = _encode(tokenizer, list(prompts), step_end)
+    return [begin + ids for ids, _ in encoded]
+
+
+def _encode(
+    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], step_end: str
+) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
+    """Ids and character spans of each text's tokens, none of which reaches past a step's end.
+
+    A vocabulary may have tokens that do, such as a line end with the digits after it. A search that
+    rolls back to a step's end would then give the model ids that it was not trained on, so texts
+    are encoded step by step for such a vocabulary.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:  # a slow tokenizer: it has no spans, and no vocabulary to look into
+        encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+        yield from ((ids, []) for ids in encoded)
+        return
+    # Both are state of a fast tokenizer, which its file or an earlier call can have switched on.
+    backend.no_padding()
+    backend.no_truncation()
+    # Bytes of a byte-level vocabulary are written as letters: a line end as the first of these.
+    ends = (step_end.translate({10: "\u010a", 32: "\u0120"}), step_end)
+    vocabulary = backend.get_vocab(with_added_tokens=False).keys()
+    # Those that a task's from-scratch tokenizer adds are whole pieces of its question.
+    vocabulary -= {token.content for token in tokenizer.added_tokens_decoder.values()}
+    if not any(end in token[: -len(end)] for token in vocabulary for end in ends):
+        # The wrapper's own call takes ten times as long for the same ids and offsets.
+        encodings = backend.encode_batch(list(texts), add_special_tokens=False) if texts else []
+        for encoding in encodings:
+            yield encoding.ids, encoding.offsets
+        return
+    parts = [[part for part in re.split(f"(?<={re.escape(step_end)})", t) if part] for t in texts]
+    flat = [part for split in parts for part in split]
+    encodings = iter(backend.encode_batch(flat, add_special_tokens=False) if flat else [])
+    for split in parts:
+        ids: list[int] = []
+        spans: list[tuple[int, int]] = []
+        at = 0
+        for part in split:
+            encoding = next(encodings)
+            ids += encoding.ids
+            spans += [(at + start, at + end) for start, end in encoding.offsets]
+            at += len(part)
+        yield ids, spans
 
 
 def _begin(tokenizer: PreTrainedTokenizerBase) -> list[int]:
@@ -103,7 +153,10 @@ class TokenizedTraces:
 
 
 def encode_traces(
-    tokenizer: PreTrainedTokenizerBase, traces: pd.DataFrame, max_tokens: int | None = None
+    tokenizer: PreTrainedTokenizerBase,
+    traces: pd.DataFrame,
+    max_tokens: int | None = None,
+    step_end: str = "\n",
 ) -> TokenizedTraces:
     """Ids and loss codes of traces (columns text, mask).
 
@@ -113,22 +166,17 @@ def encode_traces(
     mask's length is not its text's, or a trace has more than `max_tokens` tokens.
     """
     backtrack = backtrack_id(tokenizer)
-    # Both are state of a fast tokenizer, which its file or an earlier call can have switched on.
-    tokenizer.backend_tokenizer.no_padding()
-    tokenizer.backend_tokenizer.no_truncation()
     begin, parts_ids, parts_codes, lengths = _begin(tokenizer), [], [], []
     texts, masks = traces["text"].tolist(), traces["mask"].tolist()
     for start in range(0, len(texts), ENCODE_BATCH):
         batch = texts[start : start + ENCODE_BATCH]
-        # The wrapper's own call takes ten times as long for the same ids and offsets.
-        encodings = tokenizer.backend_tokenizer.encode_batch(batch, add_special_tokens=False)
-        rows = zip(encodings, batch, masks[start : start + ENCODE_BATCH], strict=True)
-        for row, (encoding, text, mask) in enumerate(rows, start):
+        encoded = _encode(tokenizer, batch, step_end)
+        rows = zip(encoded, batch, masks[start : start + ENCODE_BATCH], strict=True)
+        for row, ((ids, spans), text, mask) in enumerate(rows, start):
             if len(mask) != len(text):
                 raise UserError(f"trace {row}: {len(mask)} mask characters for {len(text)} of text")
             # An empty token (a byte of a longer character, say) carries no loss.
-            codes = [int(min(mask[a:b], default="0")) for a, b in encoding.offsets]
-            ids = encoding.ids
+            codes = [int(min(mask[a:b], default="0")) for a, b in spans]
             end = [] if ids[-1] == backtrack else [tokenizer.eos_token_id]
             ids = [*begin, *ids, *end]
             if max_tokens is not None and len(ids) > max_tokens:

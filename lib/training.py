@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -66,6 +66,8 @@ class Recipe:
     save_steps: int = 200
     compile: bool = False
     packing: bool = False  # several examples in a row, with no attention between them
+    #: The audit's switch: padding carries loss, as published. No profile can set it.
+    padding_loss: ClassVar[bool] = False
 
     def inputs(self) -> dict[str, Any]:
         """The recipe as an artifact's inputs.
@@ -81,6 +83,8 @@ class Recipe:
             if getattr(self, key) not in choices:
                 value = getattr(self, key)
                 raise UserError(f"{key} = {value!r}: choose one of {', '.join(choices)}")
+        if self.packing and self.padding_loss:
+            raise UserError("padding_loss = true: not with packing, which leaves little padding")
         least = {"batch_size": 1, "save_steps": 1, "weight_decay": 0, "warmup_steps": 0}
         least |= {"max_grad_norm": 0, "verdict_weight": 0}
         for key, bound in least.items():
@@ -91,12 +95,23 @@ class Recipe:
                 raise UserError(f"{key} = {getattr(self, key)}: must be more than 0")
 
 
+@dataclass(frozen=True)
+class PaddingLossRecipe(Recipe):
+    """A recipe with that switch on; an artifact's inputs must name it themselves."""
+
+    padding_loss: ClassVar[bool] = True
+
+
 def collate(
-    examples: Sequence[dict[str, np.ndarray]], pad_id: int, verdict_weight: float
+    examples: Sequence[dict[str, np.ndarray]],
+    pad_id: int,
+    verdict_weight: float,
+    padding_loss: bool = False,
 ) -> dict[str, Tensor]:
     """Right-padded batch: input_ids, attention_mask int64 [batch, length]; loss_weights float32.
 
-    loss_weights[i, t] weights the loss of *predicting* token t; padding has none.
+    loss_weights[i, t] weights the loss of *predicting* token t; padding has none, unless the
+    audit's switch `padding_loss` gives it that of any other token.
     """
     length = max(len(example["input_ids"]) for example in examples)
     length = -(-length // PAD_MULTIPLE) * PAD_MULTIPLE  # fewer shapes, fewer compilations
@@ -109,6 +124,8 @@ def collate(
         codes[row, :size] = example["loss_codes"]
         mask[row, :size] = 1
     weights = np.array([0.0, 1.0, verdict_weight], dtype=np.float32)[codes]
+    if padding_loss:
+        weights[mask == 0] = 1.0
     return {
         "input_ids": torch.from_numpy(ids),
         "attention_mask": torch.from_numpy(mask),
@@ -125,6 +142,9 @@ def collator(
 ) -> Callable[[Sequence[dict[str, np.ndarray]]], dict[str, Tensor]]:
     """What makes a batch of `batch_size` examples: padded, or packed where the recipe says so."""
     pad_id, weight = tokenizer.pad_token_id, recipe.verdict_weight
+    if recipe.padding_loss:  # the published code pads with the end of sequence
+        eos = tokenizer.eos_token_id
+        return lambda examples: collate(examples, eos, weight, padding_loss=True)
     if not recipe.packing:
         return lambda examples: collate(examples, pad_id, weight)
     shape = packed_shape(traces.lengths(), batch_size, config.hidden_size)

@@ -23,6 +23,7 @@ def experiment(tmp_path_factory):
     """Smoke with the other task, and hardly any of everything."""
     folder = tmp_path_factory.mktemp("adding")
     text = (PROFILES / "smoke.toml").read_text()
+    text = text[: text.index("\n[instruments]")]  # what every run does; the studies are Countdown's
     text = text.replace('"lib.countdown"', '"adding"')
     text = re.sub(r"\[task\.settings\].*?(?=\[data\])", SETTINGS, text, flags=re.DOTALL)
     small = {"hidden_size": 16, "layers": 1, "heads": 2, "batch_size": 4, "trunk_examples": 8,

@@ -167,7 +167,7 @@ def test_no_masked_character_leaks_through_a_straddling_token(begin):
             straddling += len(set(covered)) > 1
             at += len(piece)
         assert at == len(text)
-    assert straddling > 50
+    assert straddling > 30  # within a step: none reaches past its end
 
 
 def test_settings_left_in_a_tokenizer_change_nothing(pairs):

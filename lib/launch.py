@@ -1,0 +1,268 @@
+"""Training with DeepSpeed: several processes on one machine or many, by DeepSpeed's own launcher.
+
+Takes what `lib.training.train` takes, as functions, and a profile's `[deepspeed]` section; leaves
+the same folder. It writes a job (recipe, start checkpoint, tokenized traces) that every process
+reads (lib/trainjob.py), passes progress on while they run, and makes one error of a failure.
+Knows nothing of experiments. Source: the paper's appendix (PyTorch, DeepSpeed ZeRO stage 2).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lib import hardware, store
+from lib.errors import UserError
+from lib.tokenization import TokenizedTraces
+from lib.training import Recipe, finished, last_checkpoint
+
+ROOT = Path(__file__).resolve().parent.parent
+#: What a training process says to this one begins with this; multi-node launchers put a host first.
+MARK = "@trainjob "
+HOST = re.compile(r"(\S+)\s+slots=(\d+)")
+EXIT_CODE = re.compile(r"exits with return code = (-?\d+)")
+LAST_LINES = 15
+PATIENCE_S = 10
+
+
+@dataclass(frozen=True)
+class DeepSpeedSettings:
+    """A profile's `[deepspeed]` section: one setting for one machine or many."""
+
+    devices: int  # processes on each machine: its GPUs, or CPU processes where it has none
+    hostfile: str = ""  # DeepSpeed's list of machines, `name slots=4` a line; "" is this machine
+    config: str = "zero2.json"  # DeepSpeed's own configuration: in profiles/, or a path
+
+    def __post_init__(self) -> None:
+        if self.devices < 1:
+            raise UserError(f"devices = {self.devices}: must be at least 1")
+
+    def processes(self) -> int:
+        """Training processes over all machines; `UserError` names a bad hostfile."""
+        if not self.hostfile:
+            return self.devices
+        try:
+            text = Path(self.hostfile).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise UserError(f"deepspeed.hostfile = {self.hostfile!r}: {error}") from error
+        lines = [line.strip() for line in text.splitlines()]
+        hosts = [line for line in lines if line and not line.startswith("#")]
+        slots = [HOST.fullmatch(line) for line in hosts]
+        if not hosts or None in slots or any(int(found[2]) < self.devices for found in slots):
+            raise UserError(
+                f"deepspeed.hostfile = {self.hostfile!r}: each line must name a machine and its"
+                f" devices, at least {self.devices}, such as `worker-1 slots={self.devices}`"
+            )
+        return self.devices * len(hosts)
+
+    def configuration(self) -> dict[str, Any]:
+        """DeepSpeed's configuration; `UserError` where there is none."""
+        path = Path(self.config)
+        return store.read_json(path if path.is_absolute() else ROOT / "profiles" / path)
+
+
+def check(settings: DeepSpeedSettings, recipe: Recipe) -> None:
+    """Raise `UserError` where the recipe cannot be trained with these settings."""
+    settings.configuration()
+    processes = settings.processes()
+    if recipe.optimizer != "adamw":
+        raise UserError(
+            f"optimizer = {recipe.optimizer!r}: ZeRO deals each matrix out in pieces, and Muon"
+            ' needs it whole; with [deepspeed] use optimizer = "adamw"'
+        )
+    if recipe.batch_size % processes:
+        raise UserError(
+            f"batch_size = {recipe.batch_size}: must be a multiple of the {processes} processes"
+            " of [deepspeed]"
+        )
+
+
+def train(
+    start: Callable[[], tuple],
+    encode: Callable[[Any], TokenizedTraces],
+    recipe: Recipe,
+    folder: Path,
+    seed: int,
+    settings: DeepSpeedSettings,
+    progress: Callable[[int, int, float], None] | None = None,
+    log_steps: int = 5,
+) -> None:
+    """Train as `lib.training.train` does, in several processes, and resume as it does.
+
+    `start()` gives model and tokenizer, `encode(tokenizer)` the traces. Raises `UserError` with
+    the last lines of the process that failed first. An interrupt ends all processes.
+    """
+    check(settings, recipe)
+    if finished(folder):
+        return
+    options = {
+        "recipe": asdict(recipe),
+        "seed": seed,
+        "log_steps": log_steps,
+        "processes": settings.processes(),
+        "deepspeed": settings.configuration(),
+    }
+    job = folder / "job"
+    prepare(job, start, encode, options)
+    last_checkpoint(folder / "checkpoints")  # a broken one goes before any process can read it
+    run(job, settings, progress)
+    shutil.rmtree(job, ignore_errors=True)
+
+
+def prepare(
+    job: Path, start: Callable[[], tuple], encode: Callable[[Any], TokenizedTraces], options: dict
+) -> None:
+    """Write a job's folder, if an interrupted call has not; `job.json` comes last.
+
+    Checkpoints of another number of processes are dropped: each holds its share of the optimizer.
+    """
+    record = job / "job.json"
+    if record.exists():
+        if store.read_json(record) == json.loads(json.dumps(options)):
+            return
+        shutil.rmtree(job.parent / "checkpoints", ignore_errors=True)
+    shutil.rmtree(job, ignore_errors=True)
+    job.mkdir(parents=True)
+    model, tokenizer = start()
+    traces = encode(tokenizer)
+    if not len(traces):
+        raise UserError("training: no traces; raise the profile's example counts")
+    model.save_pretrained(job / "start")
+    tokenizer.save_pretrained(job / "start")
+    np.savez(job / "traces.npz", ids=traces.ids, codes=traces.codes, starts=traces.starts)
+    store.write_atomic(record, json.dumps(options))
+
+
+def command(job: Path, settings: DeepSpeedSettings) -> list[str]:
+    """DeepSpeed's launcher with its arguments."""
+    found = [sys.executable, "-m", "deepspeed.launcher.runner"]
+    found += ["--num_accelerators", str(settings.devices)]
+    if settings.hostfile:
+        found += ["--hostfile", str(Path(settings.hostfile).resolve())]
+    else:
+        found += ["--master_addr", "127.0.0.1", "--master_port", str(free_port())]
+    return [*found, "--no_local_rank", "--module", "lib.trainjob", str(job.resolve())]
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def environment(settings: DeepSpeedSettings) -> dict[str, str]:
+    """The launcher's environment: where `lib` is, and, without GPUs, DeepSpeed on the CPU."""
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    added = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "TOKENIZERS_PARALLELISM": "false"}
+    added["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // settings.devices))
+    if hardware.device() == "cpu":
+        added["DS_ACCELERATOR"] = "cpu"
+        if not settings.hostfile and Path("/sys/class/net/lo").exists():
+            added["GLOO_SOCKET_IFNAME"] = "lo"  # nobody else need reach the processes
+    if not settings.hostfile:
+        added["TRAINJOB_WATCH"] = "1"
+    inherited = dict(os.environ)
+    inherited.pop("LOCAL_RANK", None)
+    # A user's own number of threads holds.
+    return {
+        **inherited,
+        **added,
+        **{k: inherited[k] for k in ("OMP_NUM_THREADS",) if k in inherited},
+    }
+
+
+def run(
+    job: Path,
+    settings: DeepSpeedSettings,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> None:
+    """Launch a job's processes and wait for them; see `train`."""
+    events: list[dict[str, Any]] = []
+    tail: deque[str] = deque(maxlen=LAST_LINES)
+    exit_code = 0
+    for old in job.glob("rank*.log"):
+        old.unlink()
+    with launched(command(job, settings), environment(settings)) as process:
+        for line in process.stdout:
+            text = line.rstrip()
+            if MARK in text:
+                event = json.loads(text.split(MARK, 1)[1])
+                events.append(event)
+                if "step" in event and progress:
+                    progress(event["step"], event["last"], event["loss"])
+            elif text:
+                tail.append(text)
+            if found := EXIT_CODE.search(text):
+                exit_code = int(found[1])
+        status = process.wait()
+    failures = [event for event in events if "error" in event]
+    if status or failures:
+        raise UserError(explain(job, settings, failures, exit_code or status, list(tail)))
+
+
+@contextmanager
+def launched(arguments: list[str], env: dict[str, str]) -> Iterator[subprocess.Popen]:
+    """A process and all its children, none of which outlives the block.
+
+    Its standard input stays open for as long as this process lives: lib/trainjob.py watches it.
+    """
+    process = subprocess.Popen(
+        arguments,
+        cwd=ROOT,
+        env=env,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+    )
+    try:
+        yield process
+    finally:
+        for number, patience in ((signal.SIGTERM, PATIENCE_S), (signal.SIGKILL, None)):
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(patience)
+        process.stdin.close()
+        process.stdout.close()
+
+
+def explain(
+    job: Path,
+    settings: DeepSpeedSettings,
+    failures: list[dict[str, Any]],
+    exit_code: int,
+    tail: list[str],
+) -> str:
+    """What failed, in one message: a process's own error, else the signal that ended it."""
+    silent = set(range(settings.processes())) - {event["rank"] for event in failures}
+    if exit_code < 0 and silent:  # the others only lost their peer
+        name = signal.Signals(-exit_code).name
+        hint = ": too little memory?" if name == "SIGKILL" else ""
+        which = f"process {silent.pop()}" if len(silent) == 1 else "a process"
+        found = f"{which} was ended by {name}{hint}"
+        lines = tail
+    elif failures:
+        first = min(failures, key=lambda event: event["time"])
+        found, lines = f"process {first['rank']}: {first['error']}", first["lines"]
+    else:
+        found, lines = f"the launcher ended with status {exit_code}", tail
+    return "\n  ".join([f"training with DeepSpeed failed: {found}", *lines[-LAST_LINES:]])

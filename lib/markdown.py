@@ -1,0 +1,32 @@
+"""Tables and numbers as Markdown, for the README and the notebooks.
+
+Takes text and result rows; gives Markdown. Knows nothing of what is shown.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import pandas as pd
+
+
+def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table of text cells."""
+    made = [head, ["---"] * len(head), *lines]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in made
+    )
+
+
+def accuracy(row: Mapping) -> str:
+    """An accuracy in %, its interval, and the paper's number where `paper` has one."""
+    text = f"**{100 * row['accuracy']:.1f}**"
+    if not pd.isna(row["low"]):
+        text += f" [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+    return text if pd.isna(row["paper"]) else f"{text} (paper {100 * row['paper']:.1f})"
+
+
+def points(value: float, low: float | None = None, high: float | None = None) -> str:
+    """A difference of accuracy in points, with its interval."""
+    text = f"{100 * value:+.1f}"
+    if low is None or pd.isna(low):
+        return text
+    return f"{text} [{100 * low:+.1f}, {100 * high:+.1f}]"

@@ -1,0 +1,133 @@
+"""Tables 3 and 4: how much D_back for each D_op. One branch a ratio, all of the same size.
+
+Takes an experiment; gives branches of S and tidy rows with a column `ratio` (artifacts `table_3`
+on seen targets, `table_4` on new ones). Source: section 4.5 and Tables 3 and 4 of the paper. A
+search with roll-backs begins with the one without, so that serves both. Knows nothing of figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+
+import pandas as pd
+
+from lib import evaluation
+from lib.analysis import beside_paper
+from lib.experiment import TEST_SPLITS, Experiment
+from lib.headline import headline
+from lib.markdown import accuracy, markdown_table
+from lib.paper import ratio_value
+from lib.results import table
+from lib.selection import SELECTION_RULES
+from lib.store import Artifact
+from lib.tokenization import encode_traces
+from lib.training import PaddingLossRecipe
+from lib.tree import SearchTree
+
+ARTIFACTS = {"seen": "table_3", "new": "table_4"}
+
+
+def ratio_branch(
+    experiment: Experiment, model: str, ratio: float, examples: int, padding_loss: bool = False
+) -> Artifact:
+    """A branch of `examples` examples, `ratio` of D_back for each of D_op.
+
+    `padding_loss` is the audit's switch of `lib.training.Recipe`.
+    """
+    sizes, recipe = experiment.profile.models[model], experiment.profile.training.branch
+    parent = None if sizes.path else experiment.checkpoint(model, "trunk")
+    inputs = {
+        "data": experiment.data.key,
+        "parent": parent.key if parent else (sizes.path, *sizes.size),
+        "start": sizes.trunk_examples,
+        "traces": asdict(experiment.profile.traces) | {"mix": ratio},
+        "examples": examples,
+        "recipe": recipe.inputs(),
+        "seed": experiment.seed,
+    }
+    name = f"models/{model}-ratio{ratio:g}"
+    if padding_loss:
+        recipe = PaddingLossRecipe(**(asdict(recipe) | {"packing": False}))
+        inputs |= {"recipe": recipe.inputs(), "padding_loss": True}
+        name += "-padding_loss"
+    return experiment.train(
+        name,
+        inputs,
+        lambda: experiment.start(model, parent),
+        lambda tokenizer: encode_traces(
+            tokenizer, experiment.mixture(sizes.trunk_examples, examples, ratio)
+        ),
+        recipe,
+    )
+
+
+def first_expansion(tree: SearchTree) -> SearchTree:
+    """The search of b=0 that a deeper one of the same seed began with.
+
+    `visits` and `tokens_sampled` are the whole tree's, where a later level came to a node again.
+    """
+    # A node keeps its id: later levels' nodes come after all of the first.
+    nodes = tuple(node for node in tree.nodes if node.level == 0)
+    found = replace(tree, depth=0, nodes=nodes, expanded=tree.expanded[:1])
+    sampled: set[tuple[int, ...]] = set()
+    for leaf in found.leaves():
+        tokens = tuple(token for node in found.path(leaf.id) for token in node.tokens)
+        sampled |= {tokens[:length] for length in range(1, len(tokens) + 1)}
+    # What samples share the model generated once.
+    return replace(found, tokens_generated=len(sampled))
+
+
+def depth_rows(
+    experiment: Experiment,
+    checkpoint: Artifact,
+    problems: pd.DataFrame,
+    breadth: int,
+    depths: Iterable[int],
+    **columns: object,
+) -> pd.DataFrame:
+    """Rows of a checkpoint's search at each of these depths."""
+    search = experiment.profile.search
+    rule = {search.selection: SELECTION_RULES[search.selection]}
+    deepest, found = max(depths), []
+    for depth in sorted(depths):
+        least = deepest if depth == 0 and search.selection != "vote" else depth
+        made = experiment.search(checkpoint, problems, breadth, least, search.temperature)
+        trees = experiment.read_trees(made)
+        trees = trees if depth == least else [first_expansion(tree) for tree in trees]
+        found.append(evaluation.search_outcomes(trees, problems, experiment.task, rule))
+    return evaluation.search_rows(pd.concat(found), **columns)
+
+
+def ratio_rows(experiment: Experiment, model: str = "S") -> pd.DataFrame:
+    """Tables 3 and 4; an empty table where the profile has no section `[ratios]`."""
+    settings = experiment.profile.ratios
+    if settings is None:
+        return table([])
+    parts = []
+    for ratio in settings.ratios:
+        checkpoint = ratio_branch(experiment, model, ratio, settings.examples)
+        for split in TEST_SPLITS:
+            problems = experiment.problems(split, 0, settings.problems)
+            for breadth in settings.breadths:
+                columns = {"artifact": ARTIFACTS[split], "model": model}
+                rows = depth_rows(
+                    experiment, checkpoint, problems, breadth, settings.depths, **columns
+                )
+                parts.append(rows.assign(ratio=ratio))
+    return table(pd.concat(parts, ignore_index=True))
+
+
+def ratio_table(rows: pd.DataFrame) -> str:
+    """Tables 3 and 4 in Markdown, ours beside the paper's; empty where there are no such rows."""
+    found = headline(rows, ARTIFACTS.values())
+    found = found[found["method"] == "self_backtracking"]
+    if found.empty:
+        return ""
+    found = beside_paper(found.assign(ratio=found["ratio"].map(ratio_value)))
+    ratios, lines = sorted(found["ratio"].unique()), []
+    for (_, split, breadth, depth), cell in found.groupby(["artifact", "split", "N", "b"]):
+        by_ratio = {row["ratio"]: row for row in cell.to_dict("records")}
+        shown = [accuracy(by_ratio[ratio]) if ratio in by_ratio else "" for ratio in ratios]
+        lines.append([split, f"b={depth} N={breadth}", *shown])
+    return markdown_table(["targets", "", *(f"1:{ratio:g}" for ratio in ratios)], lines)

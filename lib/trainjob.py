@@ -1,0 +1,86 @@
+"""One process of a training that lib/launch.py launched: `python -m lib.trainjob <job folder>`.
+
+Takes a job's folder; trains with `lib.training.train` and leaves the checkpoint in the folder
+above. Speaks to the launching process in lines of JSON on standard output: progress, or why it
+failed. Everything else that it prints goes to `rank<n>.log` in the job's folder.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lib import store
+from lib.errors import UserError
+from lib.launch import LAST_LINES, MARK
+from lib.models import load_model, load_tokenizer
+from lib.tokenization import TokenizedTraces
+from lib.training import Recipe, train
+
+
+def work(job: Path, rank: int, say) -> None:
+    """Train this process's share."""
+    options = store.read_json(job / "job.json")
+    with np.load(job / "traces.npz", allow_pickle=False) as arrays:
+        traces = TokenizedTraces(arrays["ids"], arrays["codes"], arrays["starts"])
+    train(
+        load_model(job / "start"),
+        load_tokenizer(job / "start"),
+        traces,
+        Recipe(**options["recipe"]),
+        job.parent,
+        options["seed"],
+        (lambda step, last, loss: say(step=step, last=last, loss=loss)) if rank == 0 else None,
+        options["log_steps"],
+        options["deepspeed"],
+    )
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run and exit; the exit status is 1 where the training failed."""
+    (folder,) = sys.argv[1:] if arguments is None else arguments
+    job, rank = Path(folder), int(os.environ["RANK"])
+    said = os.fdopen(os.dup(1), "w")
+    log = os.open(job / f"rank{rank}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    faulthandler.enable()
+
+    def say(**event) -> None:
+        said.write(f"{MARK}{json.dumps({'rank': rank, 'time': time.time(), **event})}\n")
+        said.flush()
+
+    if os.environ.get("TRAINJOB_WATCH"):
+        threading.Thread(target=end_with_parent, daemon=True).start()
+    try:
+        work(job, rank, say)
+    except BaseException as error:
+        traceback.print_exc()
+        lines = [] if isinstance(error, UserError) else traceback.format_exc().splitlines()
+        message = store.unwritable(error) or str(error).strip() or type(error).__name__
+        kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+        say(error=kind + message.splitlines()[0], lines=lines[-LAST_LINES:])
+        os._exit(1)  # peers may wait for this process, and an orderly exit for them
+    if torch.distributed.is_initialized():  # left to itself it aborts at exit
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+
+
+def end_with_parent() -> None:
+    """Exit when standard input closes: the launching process was killed, and may start anew."""
+    while os.read(0, 1024):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""The case study: the rule on outcomes made by hand, and a row that draws its own figure."""
+
+import json
+
+import matplotlib
+import pandas as pd
+import pytest
+from hand_made_tree import PROBLEM, make_tree
+
+from lib import casestudy, readme
+from lib.casestudy import case_rows, case_view, draw_case, first_case
+from lib.errors import UserError
+from lib.results import dumps, read_results, row, table, write_results
+
+matplotlib.use("Agg")
+ANSWERS = {"SFT greedy": "2*3=6\n6+4=11\nGoal Reached!", "backtracking data greedy": "<backtrack>"}
+
+
+def greedy(*correct):
+    return pd.DataFrame({"problem": range(len(correct)), "correct": correct})
+
+
+def searched(*leaves):
+    """One row a problem: the leaf chosen, and whether it is right; None where none was."""
+    rows = [(i, leaf is not None, leaf) for i, leaf in enumerate(leaves)]
+    return pd.DataFrame(rows, columns=["problem", "correct", "leaf"]).sample(frac=1, random_state=0)
+
+
+TREES = [make_tree()] * 5  # leaf 3 was found at once, leaf 9 after a roll-back
+
+
+def test_the_first_problem_that_only_a_roll_back_solves():
+    chosen = searched(9, 9, 3, None, 9)
+    sft, other = greedy(True, False, False, False, False), greedy(False, True, False, False, False)
+    assert first_case([sft, other], chosen, TREES) == 4
+    assert first_case([sft], chosen, TREES) == 1
+    assert first_case([other], chosen, TREES) == 0
+    assert first_case([sft, other, greedy(*[True] * 5)], chosen, TREES) is None
+    wrong = chosen.assign(correct=False)
+    assert first_case([sft, other], wrong, TREES) is None
+    assert first_case([], chosen.iloc[:0], []) is None
+
+
+@pytest.fixture
+def rows():
+    return case_rows(make_tree(), PROBLEM, ANSWERS, "mean_logprob", model="S", split="seen")
+
+
+def test_a_row_keeps_its_tree_through_results_json(rows, tmp_path):
+    (only,) = rows.to_dict("records")
+    assert only["artifact"] == "figure_7" and only["method"] == "self_backtracking"
+    assert (only["N"], only["b"], only["seed"], only["checker"]) == (4, 1, 0, "strict")
+    write_results(tmp_path / "results.json", {}, rows)
+    _, again = read_results(tmp_path / "results.json")
+    assert dumps({}, again) == dumps({}, rows)
+    view = case_view(json.loads(again["case"].iloc[0]))
+    assert view.data["title"] == (
+        "2, 3, 4 \u2192 10   |   SFT greedy: 2*3=6; 6+4=11   |   backtracking data greedy: no step"
+    )
+    assert [node["text"] for node in view.nodes] == [node.text for node in make_tree().nodes]
+
+
+def test_no_tree_no_row_no_figure(rows):
+    empty = case_rows(None, PROBLEM, {}, "mean_logprob")
+    assert empty.empty and "accuracy" in empty
+    for without in (empty, table([row("table_1", accuracy=0.5)]), rows.assign(case=None)):
+        with pytest.raises(UserError, match="no case study"):
+            draw_case(without)
+
+
+def test_the_readme_s_list_draws_it_the_same_every_time(rows, tmp_path):
+    drawing = next(d for d in readme.DRAWINGS if d.name == "figure_7")
+    assert drawing.has_rows(rows) and not drawing.has_rows(table([row("table_1")]))
+    paths = [readme.draw_all(rows, {}, tmp_path / name) for name in "ab"]
+    assert [path.name for path in paths[0]] == ["figure_7.png", "figure_7.svg"]
+    for one, two in zip(*paths, strict=True):
+        assert one.read_bytes() == two.read_bytes()
+    figure = draw_case(rows)
+    texts = [text.get_text() for text in figure.axes[0].texts]
+    assert "2*3=6" in texts and "\u2717" in texts
+    # The title is as long as the answers are: it must still fit.
+    figure.draw_without_rendering()
+    title = next(text for text in figure.axes[0].texts if "SFT greedy" in text.get_text())
+    box = title.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width, "the title is cut off"
+
+
+def test_the_rule_is_stated():
+    assert "strict checker" in casestudy.RULE and "roll-back" in casestudy.RULE
