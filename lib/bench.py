@@ -8,32 +8,20 @@ the ratios.
 
 from __future__ import annotations
 
-import math
 import sys
 import time
-from collections.abc import Callable, Iterator
-
-import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from collections.abc import Callable
 
 from lib import hardware
 from lib.errors import UserError
-from lib.experiment import make_sampler
-from lib.models import load_model, load_tokenizer
 from lib.problems import Settings, make_problems
 from lib.profiles import ROOT, load_profile
-from lib.sampler import step_end_ids
-from lib.search import search
+from lib.searchbench import bench_search
 from lib.task import Task
-from lib.tokenization import (
-    backtrack_id,
-    encode_prompts,
-)
 from lib.trainbench import bench_training
 
 PAPER_TASK = Settings(4, 99, 10, 100, 9999, 0.1)
 CHECKPOINT = ROOT / "models" / "countdown-s"
-SEARCH_PROBLEMS, PLAIN_PROBLEMS = 256, 4
 
 
 def rate(function: Callable[[], object], count: int) -> float:
@@ -56,87 +44,13 @@ def bench_data(task: Task, problems: int = 200_000) -> list[str]:
     ]
 
 
-@torch.inference_mode()
-def search_plainly(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    prompt: str,
-    breadth: int,
-    depth: int,
-    limit: int,
-) -> int:
-    """One problem with `generate(num_beams=N, do_sample=True)`; returns the expansions made."""
-    backtrack, ends = backtrack_id(tokenizer), set(step_end_ids(tokenizer))
-
-    def expand(state: list[int], count: int) -> list[list[int]]:
-        ids = torch.tensor([state])
-        beams = {"num_beams": count, "num_return_sequences": count} if count > 1 else {}
-        found = model.generate(
-            ids,
-            attention_mask=torch.ones_like(ids),
-            do_sample=True,
-            temperature=0.7,
-            max_new_tokens=limit,
-            eos_token_id=[tokenizer.eos_token_id, backtrack],
-            pad_token_id=tokenizer.pad_token_id,
-            **beams,
-        )
-        return found.tolist()
-
-    state = encode_prompts(tokenizer, [prompt])[0]
-    seen, leaves, expansions = {tuple(state)}, expand(state, breadth), 1
-    few = math.isqrt(breadth)
-    for _ in range(depth):
-        states = []
-        for leaf in leaves:
-            if backtrack not in leaf:
-                continue
-            body = leaf[: leaf.index(backtrack)]
-            stops = [i for i in range(len(body) - 1) if body[i] in ends and i >= len(state) - 1]
-            back = tuple(body[: stops[-1] + 1]) if stops else tuple(state)
-            if back not in seen:
-                seen.add(back)
-                states.append(list(back))
-        leaves = [leaf for back in states[:few] for leaf in expand(back, few)]
-        expansions += len(states[:few])
-    return expansions
-
-
-def bench_search(task: Task) -> Iterator[str]:
-    """Ours against one problem at a time, with the checkpoint that ships."""
-    if not CHECKPOINT.exists():
-        raise UserError(f"{CHECKPOINT}: no checkpoint to search with; run `make reproduce` first")
-    model, tokenizer = load_model(CHECKPOINT), load_tokenizer(CHECKPOINT)
-    limit = task.max_response_tokens
-    sampler = make_sampler(model, tokenizer, task, limit)
-    prompts = task.prompts(task.make_problems({"seen": SEARCH_PROBLEMS}, 1))
-    for breadth in (8, 32):
-        for depth in (0, 1, 2):
-            start = time.perf_counter()
-            trees = search(sampler, tokenizer, prompts, breadth, depth, 0.7, 0)
-            spent = time.perf_counter() - start
-            tokens = sum(tree.tokens_generated for tree in trees)
-            few = prompts[:PLAIN_PROBLEMS]
-            plain = rate(
-                lambda few=few, n=breadth, b=depth: [
-                    search_plainly(model, tokenizer, prompt, n, b, limit) for prompt in few
-                ],
-                len(few),
-            )
-            ours = len(prompts) / spent
-            yield (
-                f"search N={breadth:2} b={depth}     {ours:8.1f} problems/s"
-                f" ({tokens / spent:,.0f} tokens/s), one at a time {plain:.2f}: {ours / plain:.0f}x"
-            )
-
-
 def main() -> int:
     """The command line; returns the exit status."""
     profile = load_profile("cpu")
     task = profile.load_task()
     print(f"{hardware.processor()} ({hardware.describe()['instructions']})", flush=True)
     try:
-        for lines in (bench_data(task), bench_training(task), bench_search(task)):
+        for lines in (bench_data(task), bench_training(task), bench_search(task, CHECKPOINT)):
             for line in lines:
                 print(line, flush=True)
     except UserError as error:

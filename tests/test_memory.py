@@ -1,6 +1,8 @@
 """What a session remembers: the same samples as without, for less work."""
 
+import gc
 import itertools
+import weakref
 
 import numpy as np
 import pytest
@@ -9,6 +11,10 @@ from test_sampler import END, PREFIXES, random_llama, recomputed, sampler
 
 import lib.memory
 from lib.memory import Memory
+from lib.models import build_model
+from lib.sampler import CacheSampler
+from lib.search import iter_search
+from lib.tokenization import build_tokenizer
 
 
 def calls(found, prefixes):
@@ -111,3 +117,26 @@ def test_a_trie_by_hand():
         assert keys.shape == (3, 3, 3, 8)
         assert torch.equal(keys[0, :, 0], own_keys[1]) and torch.equal(keys[2, :, 0], own_keys[0])
         assert torch.equal(values[0, :, 0], own_values[1]) and not keys[1, :, 0].any()
+
+
+def test_a_search_remembers_one_chunk_at_a_time():
+    """Memory is bounded by the chunk, whatever the number of problems."""
+    tokenizer = build_tokenizer([*"abcdeQ", "\n"])
+    model = build_model(tokenizer, 16, 1, 1, 0)
+    ids = (tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<backtrack>"))
+    end = tokenizer.convert_tokens_to_ids("\n")
+    base = CacheSampler(model, *ids, [end], 6, tokenizer.pad_token_id)
+    memories = []
+
+    class Watched(CacheSampler):
+        def session(self):
+            made = CacheSampler.session(self)
+            memories.append(weakref.ref(made.memory))
+            return made
+
+    base.__class__ = Watched
+    alive = []
+    for _ in iter_search(base, tokenizer, ["Q\n", "aQ\n", "Q\nb\n"] * 4, 9, 2, 1.0, 0, 2):
+        gc.collect()
+        alive.append(sum(memory() is not None for memory in memories))
+    assert len(alive) == len(memories) == 6 and max(alive) <= 1

@@ -1,0 +1,178 @@
+"""How fast the search is: beside decoding problem by problem, and as N, b and the problems grow.
+
+Takes a checkpoint's folder; gives lines of rates and ratios, measured alternately in one process.
+The counterpart decodes one problem at a time with `generate(num_beams=N, do_sample=True)`, as the
+published code does. The floor is what the same tokens cost in the model's matrix products alone.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from lib.errors import UserError
+from lib.experiment import make_sampler
+from lib.models import load_model, load_tokenizer
+from lib.sampler import CacheSampler, step_end_ids
+from lib.search import search
+from lib.task import Task
+from lib.tokenization import backtrack_id, encode_prompts
+
+PROBLEMS, PLAIN_PROBLEMS, ROUNDS = 128, 2, 3
+BREADTHS, DEPTHS = (8, 32), (0, 1, 2)
+GROWTH = (64, 256, 1024)  # problems
+FLOOR_ROWS, FLOOR_S = 512, 1.0
+
+
+@torch.inference_mode()
+def search_plainly(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: str,
+    breadth: int,
+    depth: int,
+    limit: int,
+) -> int:
+    """One problem with `generate(num_beams=N, do_sample=True)`; returns the expansions made."""
+    backtrack, ends = backtrack_id(tokenizer), set(step_end_ids(tokenizer))
+
+    def expand(state: list[int], count: int) -> list[list[int]]:
+        ids = torch.tensor([state])
+        beams = {"num_beams": count, "num_return_sequences": count} if count > 1 else {}
+        found = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            do_sample=True,
+            temperature=0.7,
+            max_new_tokens=limit,
+            eos_token_id=[tokenizer.eos_token_id, backtrack],
+            pad_token_id=tokenizer.pad_token_id,
+            **beams,
+        )
+        return found.tolist()
+
+    state = encode_prompts(tokenizer, [prompt])[0]
+    seen, leaves, expansions = {tuple(state)}, expand(state, breadth), 1
+    few = math.isqrt(breadth)
+    for _ in range(depth):
+        states = []
+        for leaf in leaves:
+            if backtrack not in leaf:
+                continue
+            body = leaf[: leaf.index(backtrack)]
+            stops = [i for i in range(len(body) - 1) if body[i] in ends and i >= len(state) - 1]
+            back = tuple(body[: stops[-1] + 1]) if stops else tuple(state)
+            if back not in seen:
+                seen.add(back)
+                states.append(list(back))
+        leaves = [leaf for back in states[:few] for leaf in expand(back, few)]
+        expansions += len(states[:few])
+    return expansions
+
+
+class PeakMemory:
+    """The most memory that this process held within the block, beyond what it held before, MB."""
+
+    def __enter__(self) -> PeakMemory:
+        self.before = self.peak = _resident()
+        self._over = threading.Event()
+        self._watch = threading.Thread(target=self._look, daemon=True)
+        self._watch.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._watch.join()
+        self.megabytes = (self.peak - self.before) / 2**20
+
+    def _look(self) -> None:
+        while not self._over.wait(0.02):
+            self.peak = max(self.peak, _resident())
+
+
+def _resident() -> int:
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:  # a Mac, say
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@torch.inference_mode()
+def products_per_s(model: PreTrainedModel, rows: int = FLOOR_ROWS) -> float:
+    """Tokens a second through the model's matrix products alone, so many rows at once."""
+    linears = [part for part in model.modules() if isinstance(part, torch.nn.Linear)]
+    inputs = {part.in_features: torch.randn(rows, part.in_features) for part in linears}
+    inputs = {size: given.to(model.device) for size, given in inputs.items()}
+    tokens, start = 0, time.perf_counter()
+    while (spent := time.perf_counter() - start) < FLOOR_S:
+        for part in linears:
+            part(inputs[part.in_features])
+        tokens += rows
+    return tokens / spent
+
+
+def tokens_read(sampler: CacheSampler, tokenizer, prompts: list[str], breadth: int, depth: int):
+    """Tokens that the model reads in a search, and the search's trees."""
+    read = 0
+
+    def count(module, arguments, named) -> None:
+        nonlocal read
+        read += named["input_ids"].numel()
+
+    handle = sampler.rules.model.register_forward_pre_hook(count, with_kwargs=True)
+    try:
+        trees = search(sampler, tokenizer, prompts, breadth, depth, 0.7, 0)
+    finally:
+        handle.remove()
+    return read, trees
+
+
+def bench_search(task: Task, checkpoint: Path) -> Iterator[str]:
+    """Ours against one problem at a time, with the checkpoint that ships; then growth."""
+    if not checkpoint.exists():
+        raise UserError(f"{checkpoint}: no checkpoint to search with; run `make reproduce` first")
+    model, tokenizer = load_model(checkpoint), load_tokenizer(checkpoint)
+    limit = task.max_response_tokens
+    sampler = make_sampler(model, tokenizer, task, limit)
+    prompts = task.prompts(task.make_problems({"seen": max(GROWTH)}, 1))
+    search(sampler, tokenizer, prompts[:32], 8, 1, 0.7, 0)  # the first pays for allocations
+    some, products = prompts[:PROBLEMS], products_per_s(model)
+    for breadth in BREADTHS:
+        for depth in DEPTHS:
+            read, trees = tokens_read(sampler, tokenizer, some, breadth, depth)
+            tokens = sum(tree.tokens_generated for tree in trees) / len(trees)
+            ours, plain = [], []
+            for number in range(ROUNDS):
+                start = time.perf_counter()
+                search(sampler, tokenizer, some, breadth, depth, 0.7, 0)
+                between = time.perf_counter()
+                at = number * PLAIN_PROBLEMS
+                for prompt in prompts[at : at + PLAIN_PROBLEMS]:
+                    search_plainly(model, tokenizer, prompt, breadth, depth, limit)
+                ours.append(len(some) / (between - start))
+                plain.append(PLAIN_PROBLEMS / (time.perf_counter() - between))
+            rate, their_rate = statistics.median(ours), statistics.median(plain)
+            yield (
+                f"search N={breadth:2} b={depth}     {rate:8.1f} problems/s"
+                f" ({rate * tokens:,.0f} tokens/s), one at a time {their_rate:.2f}:"
+                f" {rate / their_rate:.0f}x; at most"
+                f" {products / (read / len(some)) / their_rate:.0f}x by matrix products alone"
+            )
+    for count in GROWTH:
+        start = time.perf_counter()
+        with PeakMemory() as memory:
+            search(sampler, tokenizer, prompts[:count], 8, 1, 0.7, 0)
+        spent = time.perf_counter() - start
+        yield (
+            f"search N= 8 b=1     {count / spent:8.1f} problems/s of {count} problems,"
+            f" at most {memory.megabytes:.0f} MB more memory, trees included"
+        )
