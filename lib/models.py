@@ -17,8 +17,12 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging as transformers_logging
 
 from lib.errors import UserError
+
+# A notebook would keep every load's and every save's bar among its outputs.
+transformers_logging.disable_progress_bar()
 
 MAX_POSITIONS = 1024
 
