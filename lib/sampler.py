@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from lib.beams import BeamSample, StochasticBeam
 from lib.errors import UserError
-from lib.expansion import EXPANSIONS, GREEDY_BELOW, BeamSample, Independent, StochasticBeam
+from lib.expansion import EXPANSIONS, GREEDY_BELOW, Independent
 from lib.memory import Memory
 from lib.rollout import Rollouts, Rules, Sample, Samples
 

@@ -1,6 +1,5 @@
 """What a session remembers: the same samples as without, for less work."""
 
-import gc
 import itertools
 import weakref
 
@@ -137,6 +136,5 @@ def test_a_search_remembers_one_chunk_at_a_time():
     base.__class__ = Watched
     alive = []
     for _ in iter_search(base, tokenizer, ["Q\n", "aQ\n", "Q\nb\n"] * 4, 9, 2, 1.0, 0, 2):
-        gc.collect()
         alive.append(sum(memory() is not None for memory in memories))
     assert len(alive) == len(memories) == 6 and max(alive) <= 1

@@ -23,8 +23,10 @@ from test_sampler import (
 )
 from transformers import GenerationConfig
 
+import lib.beams
+from lib.beams import StochasticBeam, conditioned
 from lib.errors import UserError
-from lib.expansion import StochasticBeam, Stops, conditioned
+from lib.expansion import Stops
 
 BEAMS = ("beam_sample", "stochastic_beam")
 
@@ -156,13 +158,14 @@ def test_log_probabilities_are_the_models_own_and_samples_distinct(expansion):
 
 
 @pytest.mark.parametrize("expansion", BEAMS)
-def test_beams_do_not_depend_on_the_batch(expansion):
+def test_beams_do_not_depend_on_the_batch(expansion, monkeypatch):
     model = random_llama()
     together = sampler(model).sample(PREFIXES, [6, 5, 4, 3, 2], 1.0, 9, expansion)
     for i, count in ((0, 6), (1, 5), (2, 4), (4, 2)):
         (alone,) = sampler(model).sample([PREFIXES[i]], [count], 1.0, 9, expansion)
         assert [s.tokens for s in alone] == [s.tokens for s in together[i]]
         assert alone.lost_tokens == together[i].lost_tokens
+    monkeypatch.setattr(lib.beams, "PROBABILITIES_AT_ONCE", 40)  # part by part
     few = sampler(model, max_rows=7).sample(PREFIXES, [6, 5, 4, 3, 2], 1.0, 9, expansion)
     assert [[s.tokens for s in f] for f in few] == [[s.tokens for s in f] for f in together]
 
