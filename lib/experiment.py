@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from lib import decoding, hardware, store, training
+from lib import decoding, hardware, hub, launch, publicsplits, store, training
 from lib.dealing import search_in_processes
 from lib.models import build_model, load_model, load_tokenizer, resize_embeddings
 from lib.pretrained import model_folder
@@ -88,9 +88,17 @@ class Experiment:
     def data(self) -> Artifact:
         """The problems of every split, as parquet."""
         counts = asdict(self.profile.data)
+        public = counts.pop("public")
         inputs = {"task": asdict(self.profile.task), "counts": counts, "seed": self.seed}
+        if public:
+            inputs |= {"public": public, "loss": self.profile.traces.loss}
 
         def make(folder: Path) -> None:
+            if public:
+                read = publicsplits.read_splits(public, self.profile.traces.loss, counts)
+                store.write_parquet(folder / "wrong.parquet", read[1])
+                store.write_parquet(folder / "problems.parquet", read[0])
+                return
             table = self.task.make_problems(
                 {
                     "train": counts["train_problems"],
@@ -135,10 +143,14 @@ class Experiment:
     def mixture(self, start: int, count: int, mix: float) -> pd.DataFrame:
         """D_op and D_back, `mix` of the latter for each of the former, of `count` problems."""
         traces, optimal = self.profile.traces, round(count / (1 + mix))
+        right = self.task.optimal_traces(self.problems("train", start, optimal))
+        if self.profile.data.public:
+            wrong = store.read_parquet(self.data.path / "wrong.parquet")
+            wrong = wrong.iloc[np.arange(count - optimal) % len(wrong)]
+            return pd.concat([right, wrong], ignore_index=True)
         rest = self.problems("train", start + optimal, count - optimal)
         tests = self.table[self.table.split != "train"]
         wrong = self.task.backtracking_traces(rest, self.seed, traces.loss, traces.near_miss, tests)
-        right = self.task.optimal_traces(self.problems("train", start, optimal))
         return pd.concat([right, wrong], ignore_index=True)
 
     def stages(self, model: str) -> tuple[str, ...]:
@@ -163,7 +175,9 @@ class Experiment:
             f"models/{model}-{stage}",
             inputs,
             lambda: self.start(model, parent),
-            lambda tokenizer: encode_traces(tokenizer, self.traces(model, stage)),
+            lambda tokenizer: encode_traces(
+                tokenizer, self.traces(model, stage), sizes.max_tokens or None, self.task.step_end
+            ),
             recipe,
         )
 
@@ -173,6 +187,7 @@ class Experiment:
         if parent is not None:
             return load_model(parent.path), load_tokenizer(parent.path)
         if sizes.path:
+            hub.demand(sizes.path)
             folder = model_folder(sizes.path)
             pretrained, tokenizer = load_model(folder), load_tokenizer(folder)
             add_backtrack(tokenizer)
@@ -194,8 +209,6 @@ class Experiment:
         inputs = {k: recipe.inputs() if v == written else v for k, v in inputs.items()}
 
         def make(folder: Path) -> None:
-            model, tokenizer = start()
-            traces = encode(tokenizer)
             with progress_bar(name, "step") as bar:
 
                 def progress(step: int, last: int, loss: float) -> None:
@@ -203,6 +216,12 @@ class Experiment:
                     bar.update(step - bar.n)
                     bar.set_postfix(loss=f"{loss:.3f}")
 
+                if self.profile.deepspeed is not None:
+                    how = (recipe, folder, self.seed, self.profile.deepspeed)
+                    launch.train(start, encode, *how, progress, bar.set_postfix_str)
+                    return
+                model, tokenizer = start()
+                traces = encode(tokenizer)
                 training.train(model, tokenizer, traces, recipe, folder, self.seed, progress)
 
         return self.run.make(name, inputs, make)

@@ -13,6 +13,14 @@ from huggingface_hub.errors import GatedRepoError, HFValidationError, Repository
 from lib.errors import UserError
 
 ANSWERS_WITHIN_S = 8
+TROUBLES = ("GATED", "NOT FOUND", "THE HUB")
+
+
+def demand(path: str) -> None:
+    """Raise `UserError`, with what to do, where `path` cannot be had: loading retries for long."""
+    found = availability(path)
+    if found.startswith(TROUBLES):
+        raise UserError(f"{path}: {found}")
 
 
 def availability(path: str) -> str:

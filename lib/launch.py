@@ -99,12 +99,14 @@ def train(
     seed: int,
     settings: DeepSpeedSettings,
     progress: Callable[[int, int, float], None] | None = None,
+    news: Callable[[str], object] | None = None,
     log_steps: int = 5,
 ) -> None:
     """Train as `lib.training.train` does, in several processes, and resume as it does.
 
-    `start()` gives model and tokenizer, `encode(tokenizer)` the traces. Raises `UserError` with
-    the last lines of the process that failed first. An interrupt ends all processes.
+    `start()` gives model and tokenizer, `encode(tokenizer)` the traces. `news` is told
+    what happens before the first step. Raises `UserError` with the last lines of the process that
+    failed first. An interrupt ends all processes.
     """
     check(settings, recipe)
     if finished(folder):
@@ -119,7 +121,7 @@ def train(
     job = folder / "job"
     prepare(job, start, encode, options)
     last_checkpoint(folder / "checkpoints")  # a broken one goes before any process can read it
-    run(job, settings, progress)
+    run(job, settings, progress, news)
     shutil.rmtree(job, ignore_errors=True)
 
 
@@ -176,20 +178,15 @@ def environment(settings: DeepSpeedSettings) -> dict[str, str]:
             added["GLOO_SOCKET_IFNAME"] = "lo"  # nobody else need reach the processes
     if not settings.hostfile:
         added["TRAINJOB_WATCH"] = "1"
-    inherited = dict(os.environ)
-    inherited.pop("LOCAL_RANK", None)
-    # A user's own number of threads holds.
-    return {
-        **inherited,
-        **added,
-        **{k: inherited[k] for k in ("OMP_NUM_THREADS",) if k in inherited},
-    }
+    added["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", added["OMP_NUM_THREADS"])
+    return {**os.environ, **added}
 
 
 def run(
     job: Path,
     settings: DeepSpeedSettings,
     progress: Callable[[int, int, float], None] | None = None,
+    news: Callable[[str], object] | None = None,
 ) -> None:
     """Launch a job's processes and wait for them; see `train`."""
     events: list[dict[str, Any]] = []
@@ -205,6 +202,8 @@ def run(
                 events.append(event)
                 if "step" in event and progress:
                     progress(event["step"], event["last"], event["loss"])
+                if "news" in event and news:
+                    news(event["news"])
             elif text:
                 tail.append(text)
             if found := EXIT_CODE.search(text):

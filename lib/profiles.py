@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.errors import UserError
+from lib.launch import DeepSpeedSettings, check
 from lib.models import MAX_POSITIONS, heads_fit
 from lib.selection import SELECTION_RULES
 from lib.studysettings import (
@@ -57,6 +58,7 @@ class DataSettings:
     train_problems: int
     validation_problems: int
     test_problems: int
+    public: str = ""  # a folder or hub name of the public data set, in place of the generator
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class ModelSettings:
     hidden_size: int = 0
     layers: int = 0
     heads: int = 0
+    max_tokens: int = 0  # a longer training example is an error; 0 is no limit
 
     @property
     def size(self) -> tuple[int, int, int]:
@@ -215,6 +218,7 @@ class Profile:
     ratios: RatioSettings | None = None
     audit: AuditSettings | None = None
     expansions: ExpansionSettings | None = None
+    deepspeed: DeepSpeedSettings | None = None
 
     def load_task(self) -> Task:
         """The profile's task, made with its settings."""
@@ -271,7 +275,10 @@ def _check(profile: Profile) -> None:
             raise UserError(f"{key} = {value!r}: must be {right}")
 
     for key, value in asdict(profile.data).items():
-        demand(f"data.{key}", value, value >= 1, "at least 1")
+        demand(f"data.{key}", value, key == "public" or value >= 1, "at least 1")
+    if profile.data.public:
+        module = profile.task.module
+        demand("task.module", module, module == "lib.countdown", "lib.countdown with data.public")
     traces, search, improvement = profile.traces, profile.search, profile.improvement
     demand("traces.loss", traces.loss, traces.loss in LOSSES, " or ".join(LOSSES))
     demand("traces.mix", traces.mix, 0 < traces.mix < math.inf, "more than 0")
@@ -318,6 +325,17 @@ def _check(profile: Profile) -> None:
         demand("baselines.models", list(baselines.models), holds, f"of {known}")
         tested, most = baselines.test_problems, profile.data.test_problems
         demand("baselines.test_problems", tested, tested <= most, f"at most {most}")
+    if profile.deepspeed is not None:
+        recipes = {"training.branch": profile.training.branch}
+        recipes |= {"improvement.recipe": improvement.recipe}
+        if any(not model.path for model in profile.models.values()):
+            recipes["training.trunk"] = profile.training.trunk
+        for key, recipe in recipes.items():
+            try:
+                check(profile.deepspeed, recipe)
+            except UserError as error:
+                where = "" if str(error).startswith(("deepspeed", "/")) else f"{key}."
+                raise UserError(f"{where}{error}") from error
     for key, least in (("rounds", 0), ("problems", 1), ("breadth", 1), ("depth", 0)):
         value = getattr(improvement, key)
         demand(f"improvement.{key}", value, value >= least, f"at least {least}")

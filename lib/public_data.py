@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -73,16 +74,27 @@ def load_table(source: str | Path, split: str) -> pd.DataFrame:
     is_folder = Path(source).is_dir()
     if not is_folder and not HUB_NAME.fullmatch(str(source)):
         raise UserError(f"{source}: no such folder, and not the name of a data set on the hub")
-    try:
+    with reading(source):
         if not is_folder:
             return _rows(datasets.load_dataset(str(source), split=split))
         # The library keeps a copy of what it reads: a folder that is here already needs none.
         with tempfile.TemporaryDirectory() as copy:
             return _rows(datasets.load_dataset(str(source), split=split, cache_dir=copy))
+
+
+@contextmanager
+def reading(source: str | Path) -> Iterator[None]:
+    """Makes one `UserError` of whatever the library raises."""
+    try:
+        yield
     except Exception as error:  # parsers', network's and hub's errors share no base class
         cause = error.__cause__ or error
         reason = (str(cause) or type(cause).__name__).strip().splitlines()[0]
-        what = "cannot be read" if is_folder else "no such folder, and not read from the hub"
+        what = (
+            "cannot be read"
+            if Path(source).is_dir()
+            else "no such folder, and not read from the hub"
+        )
         raise UserError(f"{source}: {what} ({reason})") from error
 
 

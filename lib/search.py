@@ -64,7 +64,7 @@ def iter_search(
     few = max(1, math.isqrt(breadth))
     for chunk in range(-(-len(prompts) // chunk_size)) if chunks is None else chunks:
         here = slice(chunk * chunk_size, (chunk + 1) * chunk_size)
-        trees = [Growth(ids, text_of) for ids in encode_prompts(tokenizer, prompts[here])]
+        trees = [Growth(ids, text_of) for ids in encode_prompts(tokenizer, prompts[here], step_end)]
         expansions = [(tree, 0, breadth) for tree in trees]
         # One session a chunk: its memory is bounded, and so is what its trees depend on.
         session = getattr(sampler, "session", None) if depth else None

@@ -8,6 +8,7 @@ failed. Everything else that it prints goes to `rank<n>.log` in the job's folder
 from __future__ import annotations
 
 import faulthandler
+import fcntl
 import json
 import os
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.utils.cpp_extension import get_default_build_root
 
 from lib import store
 from lib.errors import UserError
@@ -29,6 +31,7 @@ from lib.training import Recipe, train
 
 def work(job: Path, rank: int, say) -> None:
     """Train this process's share."""
+    build_operator(rank, say)
     options = store.read_json(job / "job.json")
     with np.load(job / "traces.npz", allow_pickle=False) as arrays:
         traces = TokenizedTraces(arrays["ids"], arrays["codes"], arrays["starts"])
@@ -43,6 +46,28 @@ def work(job: Path, rank: int, say) -> None:
         options["log_steps"],
         options["deepspeed"],
     )
+
+
+def build_operator(rank: int, say) -> None:
+    """Compile DeepSpeed's shared-memory operator for processors, once on a machine.
+
+    A process that is killed while it compiles leaves torch's lock, for which every later one would
+    wait without end: whoever holds ours may remove it.
+    """
+    if os.environ.get("DS_ACCELERATOR") != "cpu":
+        return
+    from deepspeed.accelerator import get_accelerator
+
+    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or get_default_build_root())
+    root.mkdir(parents=True, exist_ok=True)
+    builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
+    with (root / ".self-backtracking.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in root.glob(f"**/{builder.name}/lock"):
+            left.unlink()
+        if rank == 0 and not any(root.glob(f"**/{builder.name}/*.so")):
+            say(news="compiling DeepSpeed's operator: a minute or two, once")
+        builder.load()
 
 
 def main(arguments: list[str] | None = None) -> None:
