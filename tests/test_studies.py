@@ -138,8 +138,6 @@ def test_sweep_and_its_comparisons(experiment):
 @pytest.mark.slow
 def test_nothing_asked_nothing_done(experiment, tmp_path):
     bare = small(tmp_path)
-    sections = dict.fromkeys(["instruments", "compute", "hypotheses", "sweep"])
-    bare.profile = dataclasses.replace(bare.profile, **sections)
     assert studies.rows(bare).empty and not bare.run.made
     rows = studies.rows(experiment)
     assert dumps({}, rows) == dumps({}, studies.rows(experiment))
