@@ -15,7 +15,7 @@ import os
 import re
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -209,6 +209,9 @@ def plan(profile: Profile, source: str, hardware: str) -> list[str]:
         )
     for name in profile.models:
         lines += ["", *model_lines(profile, name, machine, count)]
+    more = [f.name for f in fields(profile) if f.default is None and getattr(profile, f.name)]
+    if more := [f"[{name}]" for name in more if name != "deepspeed"]:
+        lines += ["", f"NOT COUNTED, though some of them train models too: {', '.join(more)}"]
     if not machine:
         with tempfile.TemporaryDirectory() as folder:
             measured = estimate(Experiment(profile, source, 0, Run(Path(folder))))

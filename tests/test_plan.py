@@ -149,7 +149,10 @@ def test_the_plan_of_the_paper(monkeypatch, capsys):
 def test_every_profile_has_a_plan(monkeypatch):
     monkeypatch.setattr(hub, "HfApi", lambda: Hub(ConnectionError()))
     for name in profile_names():
-        assert len(plan.plan(load_profile(name), name, "a100")) > 5
+        lines = plan.plan(load_profile(name), name, "a100")
+        assert len(lines) > 5
+        # Sections that the plan leaves out are named.
+        assert ("[stream]" in lines[-1]) == (load_profile(name).stream is not None)
 
 
 def test_a_profile_from_scratch_is_timed_here(monkeypatch):
