@@ -84,6 +84,10 @@ def check(settings: DeepSpeedSettings, recipe: Recipe) -> None:
             f"optimizer = {recipe.optimizer!r}: ZeRO deals each matrix out in pieces, and Muon"
             ' needs it whole; with [deepspeed] use optimizer = "adamw"'
         )
+    if recipe.padding_loss:
+        raise UserError(
+            "[audit]: loss on padding is not trained in several processes; leave it out"
+        )
     if recipe.batch_size % processes:
         raise UserError(
             f"batch_size = {recipe.batch_size}: must be a multiple of the {processes} processes"
