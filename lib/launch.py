@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from lib import hardware, store
 from lib.errors import UserError
@@ -93,6 +94,22 @@ def check(settings: DeepSpeedSettings, recipe: Recipe) -> None:
             f"batch_size = {recipe.batch_size}: must be a multiple of the {processes} processes"
             " of [deepspeed]"
         )
+
+
+def describe(settings: DeepSpeedSettings | None) -> pd.DataFrame:
+    """How a profile trains in several processes, as a table; empty where it does not."""
+    if settings is None:
+        return pd.DataFrame(columns=["setting"])
+    zero = settings.configuration().get("zero_optimization", {})
+    found = {
+        "processes": settings.processes(),
+        "processes on a machine": settings.devices,
+        "hostfile": settings.hostfile or "none: this machine alone",
+        "ZeRO stage": zero.get("stage", 0),
+        "on": "GPUs (nccl)" if hardware.device() == "cuda" else "processors (gloo)",
+        "configuration": f"profiles/{settings.config}",
+    }
+    return pd.DataFrame({"setting": found})
 
 
 def train(

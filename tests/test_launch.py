@@ -194,3 +194,9 @@ def test_curves_are_tables(tmp_path):
     (tmp_path / "loss.json").write_text("[]")
     assert list(read_curve(tmp_path).columns) == ["step", "examples", "loss"]
     assert isinstance(read_curve(tmp_path), pd.DataFrame)
+
+
+def test_the_notebooks_table():
+    found = launch.describe(TWO)["setting"]
+    assert found["processes"] == 2 and found["ZeRO stage"] == 2
+    assert launch.describe(None).empty

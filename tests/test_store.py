@@ -1,5 +1,6 @@
 """The store: whole files or none, artifacts made once, interrupted ones resumed."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -169,3 +170,30 @@ def test_one_run_at_a_time(run):
         pass
     with Run(run.folder).lock():
         pass
+
+
+def test_the_real_cause_is_named(run):
+    """Not every OSError means that the folder cannot be written."""
+
+    def fail(error):
+        def make(folder):
+            raise error
+
+        return make
+
+    full = OSError(errno.ENOSPC, "No space left on device", "model.safetensors")
+    cases = {
+        r"cannot be written \(No space left on device: model.safetensors\)": full,
+        r"cannot be written \(No space left on device\)": RuntimeError("I/O error (os error 28)"),
+        r"cannot be written \(is the disk full\?\)": RuntimeError("unexpected pos 64 vs 0"),
+        r"cannot be made \(\[Errno 2\] No such file or directory: 'data'\)": FileNotFoundError(
+            errno.ENOENT, "No such file or directory", "data"
+        ),
+        r"cannot be made \(the hub says no\)": OSError("the hub says no"),
+    }
+    for message, error in cases.items():
+        with pytest.raises(UserError, match=message) as caught:
+            run.make("data", {}, fail(error))
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ZeroDivisionError):  # a mistake of ours keeps its traceback
+        run.make("data", {}, fail(ZeroDivisionError()))

@@ -1,0 +1,53 @@
+"""A training that ends as its first argument says, for tests/test_interruption.py: run by itself.
+
+`python tests/interrupted.py KIND FOLDER`. Kinds: `step` (killed in the middle), `files` (between
+the files of the second checkpoint), `end` (between those of the finished model), `full` (a disk
+that takes no file larger than a few bytes any more, from step 7 on).
+"""
+
+import os
+import resource
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from test_training import RECIPE, TOKENIZER, TRACES, tiny
+
+from lib import training
+from lib.errors import UserError
+from lib.store import Run
+
+INTERRUPTED = replace(RECIPE, optimizer="adamw", epochs=2, schedule="linear")
+
+
+def kill(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def train(folder, progress=None):
+    """The whole run: twenty-four steps, a checkpoint every five."""
+
+    def make(place):
+        training.train(tiny(), TOKENIZER, TRACES, INTERRUPTED, place, 0, progress, log_steps=1)
+
+    return Run(folder).make("model", {"seed": 0}, make)
+
+
+def interrupt(kind, step):
+    if kind == "step" and step == 13:
+        kill()
+    if kind == "files" and step == 7:
+        training.WeightedTrainer._save_optimizer_and_scheduler = kill
+    if kind == "end" and step == 24:
+        training.store.write_atomic = kill
+    if kind == "full" and step == 7:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+
+
+if __name__ == "__main__":
+    kind, folder = sys.argv[1:]
+    try:
+        train(Path(folder), lambda step, *_: interrupt(kind, step))
+    except UserError as error:
+        sys.exit(f"error: {error}")
