@@ -37,6 +37,7 @@ MARK = "@trainjob "
 HOST = re.compile(r"(\S+)\s+slots=(\d+)")
 EXIT_CODE = re.compile(r"exits with return code = (-?\d+)")
 LAST_LINES = 15
+LOST_PEER = ("Connection reset by peer", "Connection closed by peer", "Broken pipe", "DistBackend")
 PATIENCE_S = 10
 
 
@@ -265,6 +266,11 @@ def launched(arguments: list[str], env: dict[str, str]) -> Iterator[subprocess.P
         process.stdout.close()
 
 
+def lost_peer(failure: dict[str, Any]) -> bool:
+    """Whether a process failed only because another one was gone."""
+    return any(sign in failure["error"] for sign in LOST_PEER)
+
+
 def explain(
     job: Path,
     settings: DeepSpeedSettings,
@@ -274,12 +280,11 @@ def explain(
 ) -> str:
     """What failed, in one message: a process's own error, else the signal that ended it."""
     silent = set(range(settings.processes())) - {event["rank"] for event in failures}
-    if exit_code < 0 and silent:  # the others only lost their peer
-        name = signal.Signals(-exit_code).name
-        hint = ": too little memory?" if name == "SIGKILL" else ""
+    if silent and (exit_code < 0 or (failures and all(map(lost_peer, failures)))):
+        # The launcher tells the exit status of whichever process it looks at first.
+        ended = f"by {signal.Signals(-exit_code).name}" if exit_code < 0 else "without an error"
         which = f"process {silent.pop()}" if len(silent) == 1 else "a process"
-        found = f"{which} was ended by {name}{hint}"
-        lines = tail
+        found, lines = f"{which} was ended {ended}: killed, or too little memory?", tail
     elif failures:
         first = min(failures, key=lambda event: event["time"])
         found, lines = f"process {first['rank']}: {first['error']}", first["lines"]
