@@ -63,8 +63,8 @@ lab: $(STAMP) ## JupyterLab on the search-tree explorer, for this machine only
 figures: $(STAMP) ## copy a run's figures and numbers into figures/ and the README (PROFILE)
 	$(RUN) -m lib.readme --profile "$(PROFILE)"
 
-bench: $(STAMP) ## speed of the generator, training and search on this machine
-	$(RUN) -m lib.bench
+bench: $(STAMP) ## speed of the generator, training and search on this machine (ARGS=vllm: that sampler)
+	$(RUN) -m lib.bench $(ARGS)
 
 lint: $(STAMP) ## code style, and no outputs in the committed notebooks
 	$(RUN) -m ruff check .

@@ -1,13 +1,14 @@
 """`make bench`: speeds on this machine, each beside its plain counterpart, measured in one run.
 
-Takes nothing; prints rates and ratios: the problem generator, traces, training (transformers'
-Trainer as it comes against ours, same model and data), and search (one problem at a time with
-`generate(num_beams=N, do_sample=True)` against ours, same checkpoint). Machines are noisy: quote
-the ratios.
+Takes the names of what to measure (all but `vllm` by default); prints rates and ratios: the problem
+generator, traces, training (transformers' Trainer as it comes against ours, same model and data),
+search (one problem at a time with `generate(num_beams=N, do_sample=True)` against ours, same
+checkpoint), and `vllm`: search with vLLM beside ours. Machines are noisy: quote the ratios.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from lib.profiles import ROOT, load_profile
 from lib.searchbench import bench_search
 from lib.task import Task
 from lib.trainbench import bench_training
+from lib.vllmbench import bench_vllm
 
 PAPER_TASK = Settings(4, 99, 10, 100, 9999, 0.1)
 CHECKPOINT = ROOT / "models" / "countdown-s"
@@ -44,14 +46,25 @@ def bench_data(task: Task, problems: int = 200_000) -> list[str]:
     ]
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """The command line; returns the exit status."""
+    parts = {
+        "data": bench_data,
+        "training": bench_training,
+        "search": lambda task: bench_search(task, CHECKPOINT),
+        "vllm": lambda task: bench_vllm(task, CHECKPOINT),
+    }
+    parser = argparse.ArgumentParser(prog="python -m lib.bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(parts))
+    chosen = parser.parse_args(arguments).parts or ["data", "training", "search"]
+    if unknown := set(chosen) - set(parts):
+        parser.error(f"{min(unknown)}: no such part; choose from {', '.join(parts)}")
     profile = load_profile("cpu")
     task = profile.load_task()
     print(f"{hardware.processor()} ({hardware.describe()['instructions']})", flush=True)
     try:
-        for lines in (bench_data(task), bench_training(task), bench_search(task, CHECKPOINT)):
-            for line in lines:
+        for part in chosen:
+            for line in parts[part](task):
                 print(line, flush=True)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -254,6 +254,9 @@ class Experiment:
         expansion: str = "sample",
     ) -> Artifact:
         """Search trees of a checkpoint over problems, as JSON lines (`trees`)."""
+        # Variants need the model's own modules, other expansions its distributions.
+        plain = variant is None and expansion == "sample"
+        with_vllm = self.profile.search.sampler == "vllm" and plain
         other = {} if expansion == "sample" else {"expansion": expansion}
         prompts = self.task.prompts(problems)
         inputs = (
@@ -265,7 +268,8 @@ class Experiment:
                 "temperature": temperature,
                 "seed": self.seed,
             }
-            | ({"variant": asdict(variant)} if variant else self.sampler_inputs())
+            | ({"variant": asdict(variant)} if variant else {})
+            | ({"sampler": "vllm", "dtype": self.vllm.dtype} if with_vllm else {})
             | other
         )
 
@@ -275,25 +279,19 @@ class Experiment:
             settings = (prompts, breadth, depth, temperature, self.seed)
             how = {"step_end": self.task.step_end, "made_of": checkpoint.key} | other
             processes = self.profile.search.processes
-            cached = self.profile.search.sampler == "cache" and variant is None
+            cached = not with_vllm and variant is None
             with progress_bar(label, "problem", len(prompts)) as bar:
                 how["on_progress"] = bar.update
                 if cached and processes > 1 and len(prompts) > CHUNK_SIZE:
                     limit = self.max_new_tokens(load_tokenizer(checkpoint.path))
                     search_in_processes(path, checkpoint.path, limit, processes, *settings, **how)
                     return
-                with self.sampling(checkpoint, variant) as (sampler, tokenizer):
+                with self.sampling(checkpoint, variant, with_vllm) as (sampler, tokenizer):
                     search_to_file(path, sampler, tokenizer, *settings, **how)
 
         suffix = "" if expansion == "sample" else f"-{expansion}"
         name = f"search/{checkpoint.name}-N{breadth}-b{depth}-T{temperature}{suffix}"
         return self.run.make(name, inputs, make)
-
-    def sampler_inputs(self) -> dict:
-        """What a search is made with besides its arguments; empty where transformers samples."""
-        if self.profile.search.sampler == "cache":
-            return {}
-        return {"sampler": self.profile.search.sampler, "dtype": self.vllm.dtype}
 
     @property
     def vllm(self) -> VllmSettings:
@@ -302,11 +300,10 @@ class Experiment:
 
     @contextmanager
     def sampling(
-        self, checkpoint: Artifact, variant: Variant | PublishedSampling | None
+        self, checkpoint: Artifact, variant: Variant | PublishedSampling | None, with_vllm: bool
     ) -> Iterator[tuple]:
-        """The profile's sampler of a checkpoint, with its tokenizer. A variant needs the model's
-        own modules, so transformers samples it."""
-        if self.profile.search.sampler == "vllm" and variant is None:
+        """The sampler of a checkpoint, with its tokenizer."""
+        if with_vllm:
             tokenizer = load_tokenizer(checkpoint.path)
             ends = step_end_ids(tokenizer, self.task.step_end)
             ids = (tokenizer.eos_token_id, backtrack_id(tokenizer), ends)

@@ -32,7 +32,8 @@ import torch
 from transformers import AutoConfig
 
 from lib.errors import UserError
-from lib.rollout import DECIMALS, GREEDY_BELOW, Sample
+from lib.expansion import GREEDY_BELOW
+from lib.rollout import DECIMALS, Sample
 from lib.sampler import checked, entropies
 
 ROOT = Path(__file__).resolve().parent.parent

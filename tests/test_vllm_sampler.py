@@ -11,16 +11,16 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
-from transformers import LlamaConfig
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from lib import vllm_sampler
 from lib.errors import UserError
 from lib.experiment import Experiment, make_sampler
-from lib.models import build_model
 from lib.profiles import load_profile
 from lib.sampler import step_end_ids
 from lib.search import search
 from lib.tokenization import backtrack_id, build_tokenizer
+from lib.variants import Variant
 from lib.vllm_sampler import ENVIRONMENT, VllmSampler, VllmSettings, shared_sampler
 
 EOS, BACKTRACK = 1, 3
@@ -216,12 +216,13 @@ def profile(tmp_path, word: str = "", section: str = ""):
     return load_profile(str(path))
 
 
-def search_inputs(loaded) -> dict:
+def search_inputs(loaded, **how) -> dict:
     """What the key of a search is made of."""
     run = SimpleNamespace(make=lambda name, inputs, make: inputs)
     experiment = Experiment(loaded, "mine", 0, run)
     problems = experiment.task.make_problems({"seen": 3}, 0)
-    return experiment.search(SimpleNamespace(key="k", name="models/S"), problems, 4, 1, 0.7)
+    checkpoint = SimpleNamespace(key="k", name="models/S")
+    return experiment.search(checkpoint, problems, 4, 1, 0.7, **how)
 
 
 def test_only_vllm_changes_what_a_search_is_made_of(tmp_path):
@@ -232,6 +233,9 @@ def test_only_vllm_changes_what_a_search_is_made_of(tmp_path):
     assert with_vllm == plain | {"sampler": "vllm", "dtype": "float32"}
     halved = profile(tmp_path, 'sampler = "vllm"', '\n[vllm]\ndtype = "bfloat16"\nreplicas = 2\n')
     assert search_inputs(halved) == plain | {"sampler": "vllm", "dtype": "bfloat16"}
+    for how in ({"variant": Variant(oversampling=2)}, {"expansion": "stochastic_beam"}):
+        others = [search_inputs(loaded, **how) for loaded in (profile(tmp_path), halved)]
+        assert others[0] == others[1]  # transformers samples these in any case
     with pytest.raises(UserError, match=r"search.sampler = 'vlm': must be cache or vllm"):
         profile(tmp_path, 'sampler = "vlm"')
     with pytest.raises(UserError, match=r"mine.toml: vllm.replicas = 0"):
@@ -255,9 +259,13 @@ PREFIXES = [(4, 6, 5, 8), (5, 6, 4, 7, 5, 8) * 12, (4,), (5, 6, 4, 7, 5, 8) * 12
 def llama(tmp_path_factory):
     """A small random model far from uniform, and its vLLM sampler."""
     folder = tmp_path_factory.mktemp("llama")
-    model = build_model(TOKENIZER, 64, 2, 2, 0).eval()
+    torch.manual_seed(2)
+    sizes = dict(hidden_size=64, intermediate_size=96, num_hidden_layers=2)
+    heads = dict(num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=128)
+    config = LlamaConfig(vocab_size=len(TOKENIZER), **sizes, **heads, tie_word_embeddings=False)
+    model = LlamaForCausalLM(config).eval()
     with torch.no_grad():
-        model.lm_head.weight.mul_(12)
+        model.lm_head.weight.mul_(6)
     model.save_pretrained(folder)
     TOKENIZER.save_pretrained(folder)
     ends = step_end_ids(TOKENIZER)
