@@ -11,6 +11,7 @@ import faulthandler
 import fcntl
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -65,7 +66,10 @@ def build_operator(rank: int, say) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for left in root.glob(f"**/{builder.name}/lock"):
             left.unlink()
-        if rank == 0 and not any(root.glob(f"**/{builder.name}/*.so")):
+        is_built = any(root.glob(f"**/{builder.name}/*.so"))
+        if not is_built and not shutil.which(os.environ.get("CXX", "c++")):
+            raise UserError("DeepSpeed without a GPU needs a C++ compiler: install g++")
+        if rank == 0 and not is_built:
             say(news="compiling DeepSpeed's operator: a minute or two, once")
         builder.load()
 
