@@ -14,6 +14,8 @@ import sys
 from contextlib import suppress
 from typing import Any
 
+STEP_TOKENS = 4096  # computed at once: prompts, and one token of each sample that goes on
+
 
 def start(settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """vLLM's engine, and what it is."""
@@ -30,6 +32,9 @@ def start(settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         max_model_len=settings["context"],
         max_num_seqs=settings["sequences"],
         enable_prefix_caching=True,
+        # A prompt split between two steps would move its random stream on, and fails on the CPU.
+        enable_chunked_prefill=False,
+        max_num_batched_tokens=max(STEP_TOKENS, settings["context"]),
         block_size=32 if on_cpu else None,  # the CPU's default shares no prefix under 128 tokens
         kv_cache_memory_bytes=int(cache_gb * 2**30) or None,
         enforce_eager=on_cpu,  # compiling takes longer than a search

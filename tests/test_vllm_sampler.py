@@ -322,6 +322,19 @@ class TestRealVllm:
         assert drawn([PREFIXES[1]], [5], 1.0, 9) == [together[1]]
         assert drawn(PREFIXES, [6, 5, 4, 3, 2], 1.0, 8) != together
 
+    def test_more_prompts_than_one_step_computes(self, llama):
+        model, sampler = llama
+        generator = np.random.default_rng(0)
+        prefixes = [tuple(row) for row in generator.integers(4, 9, (90, 100)).tolist()]
+        result = sampler.sample(prefixes, [2] * 90, 1.0, 0)
+        for index in (0, 40, 41, 89):
+            for s in result[index]:
+                logprobs, _ = recomputed(model, prefixes[index], s.tokens)
+                np.testing.assert_allclose(s.logprobs, logprobs, atol=1e-4)
+        few = sampler.sample(prefixes[39:43], [2] * 4, 1.0, 0)
+        drawn = [[(s.tokens, s.count) for s in found] for found in result[39:43]]
+        assert drawn == [[(s.tokens, s.count) for s in found] for found in few]
+
     @pytest.mark.parametrize("temperature", [1.0, 0.6])
     def test_frequencies_are_those_of_the_model(self, llama, temperature, monkeypatch):
         """Chi-square of all continuations of up to 3 tokens, those of vLLM and ours alike."""
