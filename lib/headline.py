@@ -46,4 +46,6 @@ def _pooled(cell: pd.DataFrame) -> pd.Series:
         first["accuracy"], first["problems"] = right / problems, problems
         first["low"], first["high"] = wilson_interval(right, problems)
         first["tokens_per_problem"] = cell["tokens_per_problem"].mean()
+        for name in {"only_strict", "only_published"} & set(cell):
+            first[name] = cell[name].sum(skipna=False)
     return first

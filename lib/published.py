@@ -2,23 +2,17 @@
 
 Takes a `CacheSampler`; gives a `Sampler` that differs from it in these points alone. Off unless an
 audit asks for it (lib/audit.py). Knows nothing of trees, text or tasks. Beam sampling is that of
-transformers' own `generate`.
+lib/beams.py, which does what transformers' `generate` does.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
-import numpy as np
-import torch
-from transformers import GenerationConfig
-
-from lib.rollout import DECIMALS, Rules
 from lib.sampler import CacheSampler, Sample, Sampler
-
-ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
@@ -36,7 +30,7 @@ class PublishedSampling:
 def published_sampler(switches: PublishedSampling, sampler: CacheSampler) -> Sampler:
     """The sampler with these switches on."""
     if switches.beams:
-        return BeamSampler(sampler.rules, switches.total_tokens)
+        return BeamSampler(sampler, switches.total_tokens)
     return CutSampler(sampler, switches.total_tokens) if switches.total_tokens else sampler
 
 
@@ -95,15 +89,13 @@ def merged(samples: Sequence[Sample]) -> list[Sample]:
 class BeamSampler:
     """`generate(num_beams=N, do_sample=True)`: a prefix's N samples are the N beams at its end.
 
-    They are not independent: beams draw tokens without replacement, and are kept by the
-    log-probability of what they have. Prefixes of one length go through the model together.
+    They are not independent (lib/beams.py). A cut ends the beams, as `generate`'s own would:
+    prefixes with as much room go through the model together.
     """
 
-    rules: Rules
+    sampler: CacheSampler
     total_tokens: int = 0
-    rows_at_once: int = ROWS_AT_ONCE
 
-    @torch.inference_mode()
     def sample(
         self,
         prefixes: Sequence[Sequence[int]],
@@ -111,73 +103,21 @@ class BeamSampler:
         temperature: float,
         seed: int,
     ) -> list[list[Sample]]:
-        """See `Sampler`; a prefix that leaves no room has no samples."""
-        alike: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for i, (prefix, count) in enumerate(zip(prefixes, counts, strict=True)):
-            if count and not 0 < self.total_tokens <= len(prefix):
-                alike[len(prefix), count].append(i)
+        """See `Sampler`; a prefix that is as long already has no samples."""
+        most = self.sampler.rules.max_new_tokens
+        alike: dict[int, list[int]] = defaultdict(list)
+        for i, prefix in enumerate(prefixes):
+            alike[min(most, self.total_tokens - len(prefix)) if self.total_tokens else most].append(
+                i
+            )
         found: list[list[Sample]] = [[] for _ in prefixes]
-        devices = [] if self._device.type == "cpu" else [self._device]
-        with torch.random.fork_rng(devices=devices, device_type=self._device.type):
-            for (length, count), members in sorted(alike.items()):
-                step = max(1, self.rows_at_once // count)
-                for start in range(0, len(members), step):
-                    batch = members[start : start + step]
-                    stream = np.random.SeedSequence([seed, length, count, start])
-                    torch.manual_seed(int(stream.generate_state(1, np.uint64)[0] >> np.uint64(1)))
-                    ids = torch.tensor([list(prefixes[i]) for i in batch], device=self._device)
-                    for i, samples in zip(batch, self._batch(ids, count, temperature), strict=True):
-                        found[i] = samples
+        for room, members in sorted(alike.items()):
+            if room < 1:
+                continue
+            limited = copy(self.sampler)
+            limited.rules = replace(self.sampler.rules, max_new_tokens=room)
+            some = [prefixes[i] for i in members], [counts[i] for i in members]
+            made = limited.sample(*some, temperature, seed, expansion="beam_sample")
+            for i, samples in zip(members, made, strict=True):
+                found[i] = samples
         return found
-
-    @property
-    def _device(self) -> torch.device:
-        return next(self.rules.model.parameters()).device
-
-    def _batch(self, ids: torch.Tensor, count: int, temperature: float) -> list[list[Sample]]:
-        """ids: [batch, length] -> each row's samples."""
-        rules, length = self.rules, ids.shape[1]
-        room = rules.max_new_tokens
-        if self.total_tokens:
-            room = min(room, self.total_tokens - length)
-        config = GenerationConfig(
-            do_sample=True,
-            num_beams=count,
-            num_return_sequences=count,
-            temperature=temperature,
-            max_new_tokens=room,
-            eos_token_id=[rules.eos_id, rules.backtrack_id],
-            pad_token_id=rules.pad_id,
-        )
-        sequences = rules.model.generate(
-            ids, attention_mask=torch.ones_like(ids), generation_config=config
-        )
-        # Its own scores are sums of beams that may be gone. Padding is on the right, so that it
-        # cannot reach what stands before it.
-        new = sequences[:, length:]
-        logits = rules.model(sequences, use_cache=False, logits_to_keep=new.shape[1] + 1).logits
-        logprobs = torch.log_softmax(logits.float(), -1)
-        chosen = logprobs[:, :-1].gather(2, new[:, :, None])[:, :, 0].double().cpu().numpy()
-        doubt = logprobs[:, :, rules.backtrack_id].exp().double().cpu().numpy()
-        each = [
-            self._sample(*row) for row in zip(new.cpu().numpy(), chosen.round(DECIMALS),
-                                              doubt.round(DECIMALS), strict=True)
-        ]  # fmt: skip
-        return [merged(each[at : at + count]) for at in range(0, len(each), count)]
-
-    def _sample(self, tokens: np.ndarray, logprobs: np.ndarray, doubt: np.ndarray) -> Sample:
-        rules = self.rules
-        ends = np.flatnonzero((tokens == rules.eos_id) | (tokens == rules.backtrack_id))
-        length = int(ends[0]) + 1 if len(ends) else len(tokens)
-        last = tokens[length - 1]
-        stop = {rules.eos_id: "goal", rules.backtrack_id: "backtrack"}.get(int(last), "limit")
-        step_ends = np.flatnonzero(np.isin(tokens[:length], rules.step_end_ids))
-        return Sample(
-            tokens=tuple(tokens[:length].tolist()),
-            logprobs=tuple(logprobs[:length].tolist()),
-            step_ends=tuple(step_ends.tolist()),
-            p_backtrack=tuple(doubt[step_ends + 1].tolist()),
-            stop=stop,
-            count=1,
-            p_backtrack_start=float(doubt[0]),
-        )

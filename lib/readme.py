@@ -17,7 +17,19 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lib import casestudy, causeplots, computeplots, expansionplots, plots, rewardplots, targets
+from lib import (
+    auditplots,
+    auditreport,
+    casestudy,
+    causeplots,
+    computeplots,
+    expansionplots,
+    leniency,
+    plots,
+    ratios,
+    rewardplots,
+    targets,
+)
 from lib.analysis import NOT_TESTED, RULE, beside_paper, claims_table, headline
 from lib.drawing import METHODS, save_figure
 from lib.errors import UserError
@@ -41,6 +53,7 @@ class Drawing:
     artifacts: tuple[str, ...]
     methods: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    checkers: tuple[str, ...] = ()
 
     def has_rows(self, rows: pd.DataFrame) -> bool:
         if not set(self.columns) <= set(rows.columns):
@@ -48,7 +61,7 @@ class Drawing:
         found = rows[rows["artifact"].isin(self.artifacts)].dropna(subset=list(self.columns))
         if self.methods:
             found = found[found["method"].isin(self.methods)]
-        return not found.empty
+        return not found.empty and set(self.checkers) <= set(found["checker"])
 
 
 SEARCH = ("self_backtracking",)
@@ -129,6 +142,22 @@ DRAWINGS = (
         ("table_3", "table_4"),
         SEARCH,
         ("ratio", "N", "b"),
+    ),
+    Drawing(
+        "audit",
+        auditplots.audit,
+        "The audit: what each point in which the published code differs costs or gains, alone and "
+        "together, on the same problems. Grey: the loss that its users report.",
+        ("audit",),
+        columns=("switch", "difference"),
+    ),
+    Drawing(
+        "checkers",
+        auditplots.checkers,
+        "Each method by the strict checker and by the published one, and the difference in points.",
+        ("table_1", "table_2"),
+        tuple(METHODS),
+        checkers=("strict", "published"),
     ),
     Drawing(
         "figure_13",
@@ -243,6 +272,13 @@ def render(manifest: Mapping, rows: pd.DataFrame) -> str:
             headlines,
         ]
     parts += ["### The paper's claims", _claims(rows), f"The rule: {RULE}"]
+    if audited := auditreport.audit_table(rows):
+        parts += ["### Why users of the published code get less", auditreport.audit_text(rows)]
+        parts += [f"Points of accuracy gained or lost by each switch:\n\n{audited}"]
+    if by_ratio := ratios.ratio_table(rows):
+        parts += ["### D_op : D_back (Tables 3 and 4)", by_ratio]
+    if both := leniency.leniency_table(rows):
+        parts += ["### Both checkers", leniency.leniency_text(rows), both]
     figures = [drawing for drawing in DRAWINGS if drawing.has_rows(rows)]
     if figures:
         parts.append("### Figures")

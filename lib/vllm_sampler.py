@@ -39,6 +39,7 @@ from lib.sampler import checked, entropies
 ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv-vllm"
 DTYPES = ("float32", "bfloat16", "float16")
+EXECUTORS = ("", "ray")
 LOWEST_TEMPERATURE = 0.01  # vLLM takes it for anything lower that is not 0
 PATIENCE_S = 10
 
@@ -49,8 +50,8 @@ class VllmSettings:
 
     dtype: str = "float32"
     replicas: int = 1  # copies of the model, each in a process of its own, that share the prefixes
-    tensor_parallel: int = 1  # GPUs (on the CPU processes) that share each layer of a replica
-    pipeline_parallel: int = 1  # and its layers among them
+    tensor_parallel: int = 1  # GPUs (without one: processes) that share each layer of a replica
+    executor: str = ""  # "ray": they may be on several machines, those of a Ray cluster
     sequences: int = 256  # samples that a replica advances together
     context: int = 2048  # tokens of a prefix and its sample, at most
     cache_gb: float = 0.0  # a replica's keys and values; 0: what a GPU has left, 1 on the CPU
@@ -58,16 +59,13 @@ class VllmSettings:
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES:
             raise UserError(f"dtype = {self.dtype!r}: must be one of {', '.join(DTYPES)}")
-        for key in ("replicas", "tensor_parallel", "pipeline_parallel", "sequences", "context"):
+        for key in ("replicas", "tensor_parallel", "sequences", "context"):
             if getattr(self, key) < 1:
                 raise UserError(f"{key} = {getattr(self, key)}: must be at least 1")
+        if self.executor not in EXECUTORS:
+            raise UserError(f'executor = {self.executor!r}: must be "ray", or empty')
         if not 0 <= self.cache_gb < math.inf:
             raise UserError(f"cache_gb = {self.cache_gb}: must be 0 or more")
-
-    @property
-    def devices(self) -> int:
-        """GPUs of one replica."""
-        return self.tensor_parallel * self.pipeline_parallel
 
 
 def python() -> Path:
@@ -249,14 +247,14 @@ def environment(settings: VllmSettings, index: int) -> dict[str, str]:
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # the worker is a process already
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # other work on these cores keeps its share
     }
-    if settings.replicas > 1 and torch.cuda.is_available():
+    if settings.replicas > 1 and not settings.executor and torch.cuda.is_available():
         shown = os.environ.get("CUDA_VISIBLE_DEVICES")
         gpus = shown.split(",") if shown else [str(i) for i in range(torch.cuda.device_count())]
-        wanted = settings.replicas * settings.devices
+        wanted = settings.replicas * settings.tensor_parallel
         if len(gpus) < wanted:
             raise UserError(f"[vllm] asks for {wanted} GPUs; this machine has {len(gpus)}")
-        first = index * settings.devices
-        added["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[first : first + settings.devices])
+        first = index * settings.tensor_parallel
+        added["CUDA_VISIBLE_DEVICES"] = ",".join(gpus[first : first + settings.tensor_parallel])
     return {**os.environ, **added}
 
 

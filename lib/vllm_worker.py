@@ -39,7 +39,7 @@ def start(settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         kv_cache_memory_bytes=int(cache_gb * 2**30) or None,
         enforce_eager=on_cpu,  # compiling takes longer than a search
         tensor_parallel_size=settings["tensor_parallel"],
-        pipeline_parallel_size=settings["pipeline_parallel"],
+        distributed_executor_backend=settings["executor"] or None,
         disable_log_stats=True,
         seed=0,
     )

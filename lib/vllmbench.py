@@ -16,7 +16,7 @@ from lib.experiment import make_sampler
 from lib.models import load_model, load_tokenizer, parameter_count
 from lib.search import search
 from lib.task import Task
-from lib.vllm_sampler import VllmSampler, VllmSettings
+from lib.vllm_sampler import VllmSampler
 
 PROBLEMS, ROUNDS = 64, 3
 SHAPES = ((8, 0), (8, 1), (32, 0), (32, 1))  # N, b
@@ -36,7 +36,6 @@ def bench_vllm(task: Task, checkpoint: Path, problems: int = PROBLEMS) -> Iterat
         rules.backtrack_id,
         rules.step_end_ids,
         rules.max_new_tokens,
-        VllmSettings(sequences=1024),
     )
     try:
         spent = time.perf_counter() - start
