@@ -22,7 +22,6 @@ from lib.experiment import Experiment
 from lib.profiles import ROOT, Profile, load_profile
 from lib.selection import SELECTION_RULES
 from lib.store import Artifact, Run
-from lib.tokenization import encode_traces
 from lib.training import Recipe
 
 SEEDS = (0, 1, 2)
@@ -148,14 +147,13 @@ def trained(experiment: Experiment, from_zero: bool) -> Artifact:
         "parent": sizes.size,
         "traces": asdict(experiment.profile.traces),
         "examples": total,
-        "recipe": asdict(recipe),
         "seed": experiment.seed,
     }
     return experiment.train(
         "models/S-zero",
         inputs,
         lambda: experiment.start("S", None),
-        lambda tokenizer: encode_traces(tokenizer, alone.traces("S", "backtracking")),
+        lambda: alone.traces("S", "backtracking"),
         recipe,
     )
 

@@ -20,6 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
+from transformers import PreTrainedTokenizerBase
 
 from lib import decoding, hardware, hub, launch, publicsplits, store, training
 from lib.dealing import search_in_processes
@@ -168,17 +169,15 @@ class Experiment:
             "parent": parent.key if parent else (sizes.path, *sizes.size),
             "traces": asdict(self.profile.traces) if stage == "backtracking" else None,
             "examples": sizes.trunk_examples if stage == "trunk" else sizes.branch_examples,
-            "recipe": asdict(recipe),
             "seed": self.seed,
         }
         return self.train(
             f"models/{model}-{stage}",
             inputs,
             lambda: self.start(model, parent),
-            lambda tokenizer: encode_traces(
-                tokenizer, self.traces(model, stage), sizes.max_tokens or None, self.task.step_end
-            ),
+            lambda: self.traces(model, stage),
             recipe,
+            sizes.max_tokens,
         )
 
     def start(self, model: str, parent: Artifact | None) -> tuple:
@@ -201,12 +200,19 @@ class Experiment:
         name: str,
         inputs: dict,
         start: Callable[[], tuple],
-        encode: Callable[..., TokenizedTraces],
+        traces: Callable[[], pd.DataFrame],
         recipe: training.Recipe,
+        max_tokens: int = 0,
     ) -> Artifact:
-        """A checkpoint: `start()` gives model and tokenizer, `encode(tokenizer)` the traces."""
-        written = asdict(recipe)
-        inputs = {k: recipe.inputs() if v == written else v for k, v in inputs.items()}
+        """A checkpoint: `start()` gives model and tokenizer, `traces()` what it learns.
+
+        The recipe is an input of its own. A trace of more than `max_tokens` tokens is an error; 0
+        is no limit.
+        """
+        inputs = inputs | {"recipe": recipe.inputs()}
+
+        def encode(tokenizer: PreTrainedTokenizerBase) -> TokenizedTraces:
+            return encode_traces(tokenizer, traces(), max_tokens or None, self.task.step_end)
 
         def make(folder: Path) -> None:
             with progress_bar(name, "step") as bar:
@@ -221,8 +227,9 @@ class Experiment:
                     launch.train(start, encode, *how, progress, bar.set_postfix_str)
                     return
                 model, tokenizer = start()
-                traces = encode(tokenizer)
-                training.train(model, tokenizer, traces, recipe, folder, self.seed, progress)
+                training.train(
+                    model, tokenizer, encode(tokenizer), recipe, folder, self.seed, progress
+                )
 
         return self.run.make(name, inputs, make)
 

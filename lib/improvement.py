@@ -9,7 +9,6 @@ solutions from the problem generator, so that search is not credited with what m
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +18,6 @@ from lib.experiment import Experiment
 from lib.selection import paths
 from lib.store import Artifact
 from lib.task import Task
-from lib.tokenization import encode_traces
 from lib.tree import SearchTree
 
 
@@ -119,14 +117,13 @@ def improve(
     inputs = {
         "parent": checkpoint.key,
         "experience": store.digest(traces["text"].tolist()),
-        "recipe": asdict(recipe),
         "seed": experiment.seed,
     }
     return experiment.train(
         f"models/{stage}",
         inputs,
         lambda: experiment.load(checkpoint),
-        lambda tokenizer: encode_traces(tokenizer, traces),
+        lambda: traces,
         recipe,
     )
 

@@ -74,14 +74,13 @@ def stream_checkpoint(experiment: Experiment, model: str) -> Artifact:
         "parent": trunk.key if trunk else pretrained,
         "examples": settings.examples,
         "max_tokens": settings.max_tokens,
-        "recipe": asdict(settings.recipe),
         "seed": experiment.seed,
     }
     return experiment.train(
         f"models/{model}-stream",
         inputs,
         lambda: experiment.start(model, trunk),
-        lambda tokenizer: encode_traces(tokenizer, stream_traces(experiment, model)),
+        lambda: stream_traces(experiment, model),
         settings.recipe,
     )
 

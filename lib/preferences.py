@@ -11,7 +11,6 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import datasets
@@ -158,7 +157,7 @@ def preferred(experiment: Experiment, model: str, method: str) -> Artifact:
         "search": made.key,
         "pairs": (settings.pairs, PAIRS_PER_PROBLEM),
         "beta": settings.beta,
-        "recipe": asdict(recipe),
+        "recipe": recipe.inputs(),
         "seed": experiment.seed,
     }
 

@@ -21,7 +21,6 @@ from lib.paper import ratio_value
 from lib.results import table
 from lib.selection import SELECTION_RULES
 from lib.store import Artifact
-from lib.tokenization import encode_traces
 from lib.training import PaddingLossRecipe
 from lib.tree import SearchTree
 
@@ -43,22 +42,20 @@ def ratio_branch(
         "start": sizes.trunk_examples,
         "traces": asdict(experiment.profile.traces) | {"mix": ratio},
         "examples": examples,
-        "recipe": recipe.inputs(),
         "seed": experiment.seed,
     }
     name = f"models/{model}-ratio{ratio:g}"
     if padding_loss:
         recipe = PaddingLossRecipe(**(asdict(recipe) | {"packing": False}))
-        inputs |= {"recipe": recipe.inputs(), "padding_loss": True}
+        inputs |= {"padding_loss": True}
         name += "-padding_loss"
     return experiment.train(
         name,
         inputs,
         lambda: experiment.start(model, parent),
-        lambda tokenizer: encode_traces(
-            tokenizer, experiment.mixture(sizes.trunk_examples, examples, ratio)
-        ),
+        lambda: experiment.mixture(sizes.trunk_examples, examples, ratio),
         recipe,
+        sizes.max_tokens,
     )
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -157,7 +156,7 @@ def reward_model(experiment: Experiment, model: str) -> Artifact:
         "parent": parent.key,
         "search": made.key,
         "paths": settings.reward_paths,
-        "recipe": asdict(settings.reward),
+        "recipe": settings.reward.inputs(),
         "seed": experiment.seed,
     }
 

@@ -88,14 +88,13 @@ def trained(small: Experiment, model: str, cell: tuple[int, int, float]) -> Arti
         "parent": trunk.key,
         "traces": asdict(small.profile.traces),
         "examples": examples,
-        "recipe": asdict(recipe),
         "seed": small.seed,
     }
     return small.train(
         f"models/{model}-{examples}x{epochs}-rate{rate}",
         inputs,
         lambda: small.start(model, trunk),
-        lambda tokenizer: encode_traces(tokenizer, small.traces(model, "backtracking")),
+        lambda: small.traces(model, "backtracking"),
         recipe,
     )
 

@@ -1,7 +1,7 @@
 """Packed batches: every example once and whole, and the padded batch's losses and gradients."""
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -142,13 +142,14 @@ def test_static_shapes_compile_once(tmp_path):
 def test_packing_off_leaves_artifact_keys_as_they_were(tmp_path, monkeypatch):
     """The key of the cpu profile's trunk, as recorded before packing was a recipe's key."""
     monkeypatch.setattr(training, "train", lambda *_, **__: None)
+    monkeypatch.setattr("lib.experiment.encode_traces", lambda *_: [])
     experiment = Experiment(load_profile("cpu"), "cpu", 0, Run(tmp_path))
     recipe = replace(experiment.profile.training.trunk, packing=False)
     keys = []
     for each in (recipe, replace(recipe, packing=True)):
         inputs = {"data": "0152fa1a47f4", "parent": ("", 224, 4, 7), "traces": None}
-        inputs |= {"examples": 38400, "recipe": asdict(each), "seed": 0}
-        made = experiment.train("models/S-trunk", inputs, lambda: (None, None), lambda _: [], each)
+        inputs |= {"examples": 38400, "seed": 0}
+        made = experiment.train("models/S-trunk", inputs, lambda: (None, None), list, each)
         keys.append(made.key)
         record = store.read_json(made.path / "made.json")
         assert ("packing" in json.dumps(record)) == each.packing
