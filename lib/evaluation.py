@@ -209,14 +209,15 @@ def search_rows(
 def response_outcomes(
     responses: Sequence[str | None], problems: pd.DataFrame, task: object
 ) -> pd.DataFrame:
-    """One row a problem: both verdicts on its one response (None: the method gave none)."""
+    """One row a problem: both verdicts on its one response (missing: the method gave none)."""
     if len(responses) != len(problems):
         raise UserError(
             f"{len(responses)} responses for {len(problems)} problems: give one for each"
         )
     records = []
     for number, problem in enumerate(problems.itertuples(index=False)):
-        response = responses[number] or ""
+        response = responses[number]
+        response = "" if pd.isna(response) else response  # parquet gives back NaN for None
         verdict = task.check(problem, response)
         records.append(
             {

@@ -189,8 +189,7 @@ def guided_rows(experiment: Experiment, model: str, problems: pd.DataFrame) -> p
     parts = []
     for budget, searches in found.groupby("N"):
         rows = evaluation.evaluate_responses(
-            # A search that found nothing has none: missing values of parquet are no None.
-            searches["response"].where(searches["response"].notna(), "").tolist(),
+            searches["response"].tolist(),
             problems,
             experiment.task,
             artifact="table_2",

@@ -178,6 +178,10 @@ def test_evaluate_responses():
     assert keyed.loc[("seen", "strict"), "tokens_per_problem"] == 2
     with pytest.raises(UserError, match="1 responses for 4 problems"):
         evaluate_responses(["7"], PROBLEMS, EchoTask())
+    # What parquet gives back for None.
+    missing = [float("nan") if text is None else text for text in RESPONSES]
+    again = evaluate_responses(missing, PROBLEMS, EchoTask(), tokens=[1, 2, 3, 4], model="S")
+    assert again.equals(rows)
 
 
 def test_error_types():
