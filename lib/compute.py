@@ -18,11 +18,11 @@ import pandas as pd
 from lib import evaluation, measurements, store
 from lib.experiment import TEST_SPLITS, Experiment
 from lib.results import table
-from lib.samples import sample_order, tokens_after
+from lib.samples import sample_order
 from lib.selection import SELECTION_RULES, paths
 from lib.selection import Path as TreePath
 from lib.store import Artifact
-from lib.tree import SearchTree
+from lib.tree import SearchTree, tokens_after
 
 #: method -> which stage is sampled, and the rule that chooses (None: the profile's).
 SAMPLED = {

@@ -8,15 +8,11 @@ b. A comparison that the paper does not make. Knows nothing of figures.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pandas as pd
 
-from lib import evaluation, measurements, store
+from lib import evaluation, measurements
 from lib.experiment import TEST_SPLITS, Experiment
 from lib.results import table
-from lib.selection import SELECTION_RULES
-from lib.tree import at_depth
 
 ARTIFACT = "expansions"
 
@@ -42,23 +38,7 @@ def expansion_outcomes(
     made = experiment.search(
         checkpoint, problems, breadth, max(depths), search.temperature, expansion=expansion
     )
-    inputs = {"search": made.key, "depths": list(depths)}
-
-    def make(folder: Path) -> None:
-        trees = experiment.read_trees(made)
-        found = [
-            evaluation.search_outcomes(
-                [at_depth(tree, depth) for tree in trees],
-                problems,
-                experiment.task,
-                SELECTION_RULES,
-            )
-            for depth in depths
-        ]
-        store.write_parquet(folder / "outcomes.parquet", pd.concat(found, ignore_index=True))
-
-    artifact = experiment.run.make(f"outcomes/{made.name}-depths", inputs, make)
-    return store.read_parquet(artifact.path / "outcomes.parquet")
+    return measurements.outcomes_at_depths(experiment, made, problems, depths)
 
 
 def expansion_rows(experiment: Experiment, model: str) -> pd.DataFrame:

@@ -6,6 +6,7 @@ of the paper, makes what it needs, and can be called in any order: nothing is ma
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +16,7 @@ from lib.claims import claims_rows
 from lib.experiment import TEST_SPLITS, Experiment
 from lib.results import table
 from lib.selection import SELECTION_RULES
+from lib.tree import at_depth
 
 CURVE_POINTS = 150
 
@@ -46,6 +48,29 @@ def search_outcomes(
         store.write_parquet(folder / "outcomes.parquet", rows)
 
     artifact = experiment.run.make(f"outcomes/{made.name}", {"search": made.key}, make)
+    return store.read_parquet(artifact.path / "outcomes.parquet")
+
+
+def outcomes_at_depths(
+    experiment: Experiment, made: store.Artifact, problems: pd.DataFrame, depths: Sequence[int]
+) -> pd.DataFrame:
+    """The outcomes of a search at several depths, from its own trees (`lib.tree.at_depth`)."""
+    inputs = {"search": made.key, "depths": list(depths)}
+
+    def make(folder: Path) -> None:
+        trees = experiment.read_trees(made)
+        found = [
+            evaluation.search_outcomes(
+                [at_depth(tree, depth) for tree in trees],
+                problems,
+                experiment.task,
+                SELECTION_RULES,
+            )
+            for depth in depths
+        ]
+        store.write_parquet(folder / "outcomes.parquet", pd.concat(found, ignore_index=True))
+
+    artifact = experiment.run.make(f"outcomes/{made.name}-depths", inputs, make)
     return store.read_parquet(artifact.path / "outcomes.parquet")
 
 

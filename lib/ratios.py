@@ -7,22 +7,20 @@ search with roll-backs begins with the one without, so that serves both. Knows n
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, replace
+from collections.abc import Collection
+from dataclasses import asdict
 
 import pandas as pd
 
-from lib import evaluation
+from lib import evaluation, measurements
 from lib.analysis import beside_paper
 from lib.experiment import TEST_SPLITS, Experiment
 from lib.headline import headline
 from lib.markdown import accuracy, markdown_table
 from lib.paper import ratio_value
 from lib.results import table
-from lib.selection import SELECTION_RULES
 from lib.store import Artifact
 from lib.training import PaddingLossRecipe
-from lib.tree import SearchTree
 
 ARTIFACTS = {"seen": "table_3", "new": "table_4"}
 
@@ -59,41 +57,25 @@ def ratio_branch(
     )
 
 
-def first_expansion(tree: SearchTree) -> SearchTree:
-    """The search of b=0 that a deeper one of the same seed began with.
-
-    `visits` and `tokens_sampled` are the whole tree's, where a later level came to a node again.
-    """
-    # A node keeps its id: later levels' nodes come after all of the first.
-    nodes = tuple(node for node in tree.nodes if node.level == 0)
-    found = replace(tree, depth=0, nodes=nodes, expanded=tree.expanded[:1])
-    sampled: set[tuple[int, ...]] = set()
-    for leaf in found.leaves():
-        tokens = tuple(token for node in found.path(leaf.id) for token in node.tokens)
-        sampled |= {tokens[:length] for length in range(1, len(tokens) + 1)}
-    # What samples share the model generated once.
-    return replace(found, tokens_generated=len(sampled))
-
-
 def depth_rows(
     experiment: Experiment,
     checkpoint: Artifact,
     problems: pd.DataFrame,
     breadth: int,
-    depths: Iterable[int],
+    depths: Collection[int],
     **columns: object,
 ) -> pd.DataFrame:
     """Rows of a checkpoint's search at each of these depths."""
     search = experiment.profile.search
-    rule = {search.selection: SELECTION_RULES[search.selection]}
-    deepest, found = max(depths), []
-    for depth in sorted(depths):
-        least = deepest if depth == 0 and search.selection != "vote" else depth
-        made = experiment.search(checkpoint, problems, breadth, least, search.temperature)
-        trees = experiment.read_trees(made)
-        trees = trees if depth == least else [first_expansion(tree) for tree in trees]
-        found.append(evaluation.search_outcomes(trees, problems, experiment.task, rule))
-    return evaluation.search_rows(pd.concat(found), **columns)
+    # The deepest search serves b = 0 too, but for a rule that counts visits.
+    begun = [0] if 0 in depths and search.selection != "vote" else []
+    found = []
+    for depth in sorted(set(depths) - set(begun)) or begun:
+        made = experiment.search(checkpoint, problems, breadth, depth, search.temperature)
+        shown = sorted({*begun, depth}) if depth == max(depths) else [depth]
+        found.append(measurements.outcomes_at_depths(experiment, made, problems, shown))
+    outcomes = pd.concat(found, ignore_index=True)
+    return evaluation.search_rows(outcomes[outcomes["selection"] == search.selection], **columns)
 
 
 def ratio_rows(experiment: Experiment, model: str = "S") -> pd.DataFrame:

@@ -30,7 +30,7 @@ from lib.evaluation import checker_rows, roc_auc
 from lib.experiment import TEST_SPLITS, Experiment
 from lib.models import load_tokenizer
 from lib.results import table
-from lib.samples import finished_paths, sample_order, tokens_after, training_samples
+from lib.samples import finished_paths, sample_order, training_samples
 from lib.store import Artifact
 from lib.task import Task
 from lib.tokenization import encode_prompts
@@ -42,7 +42,7 @@ from lib.training import (
     optimizers,
     training_arguments,
 )
-from lib.tree import SearchTree
+from lib.tree import SearchTree, tokens_after
 
 HELD_OUT = 10  # one problem in ten tells how well the reward model knows paths it never saw
 SCORING_BATCH = 256

@@ -17,15 +17,10 @@ from lib.evaluation import score_paths
 from lib.experiment import Experiment
 from lib.store import Artifact
 from lib.task import Task
-from lib.tree import SearchTree
+from lib.tree import SearchTree, path_tokens
 
 PATH_COLUMNS = ["problem", "leaf", "visits", "response", "tokens", "mean_logprob"]
 PATH_COLUMNS += ["correct", "correct_published"]
-
-
-def path_tokens(tree: SearchTree, leaf: int) -> list[int]:
-    """The token ids that were sampled on the way to a leaf, its terminal token included."""
-    return [token for node in tree.path(leaf) for token in node.tokens]
 
 
 def finished_paths(trees: Sequence[SearchTree], problems: pd.DataFrame, task: Task) -> pd.DataFrame:
@@ -58,18 +53,6 @@ def sample_order(tree: SearchTree, seed: int) -> list[int]:
         )
     generator = np.random.default_rng([seed, tree.problem_id])
     return [int(leaf) for leaf in generator.permutation(samples)]
-
-
-def tokens_after(tree: SearchTree, order: Sequence[int]) -> list[int]:
-    """Tokens generated for the first 1, 2, ... samples; what samples share counts once."""
-    known: dict[tuple[int, int], int] = {}
-    counts = []
-    for leaf in order:
-        at = 0
-        for token in path_tokens(tree, leaf):
-            at = known.setdefault((at, token), len(known) + 1)
-        counts.append(len(known))
-    return counts
 
 
 def unused_problems(experiment: Experiment, model: str, count: int) -> pd.DataFrame:

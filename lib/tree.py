@@ -5,7 +5,7 @@ its tokens were made, nor of what a right answer is.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -107,7 +107,10 @@ def at_depth(tree: SearchTree, depth: int) -> SearchTree:
     Levels draw from random streams of their own, so the first ones are the same whatever follows.
     What cannot be told apart are the visits of a node that later samples met again.
     """
-    if not depth <= tree.depth or len(tree.tokens_by_level) <= depth:
+    if depth == tree.depth:
+        return tree
+    known = bool(tree.tokens_by_level) or depth == 0  # the first level's nodes tell its tokens
+    if not 0 <= depth <= tree.depth or not known:
         raise UserError(f"search tree of problem {tree.problem_id}: no depth {depth} in it")
     place = {}
     for node in tree.nodes:
@@ -117,16 +120,35 @@ def at_depth(tree: SearchTree, depth: int) -> SearchTree:
         replace(tree.nodes[i], id=at, parent=place.get(tree.nodes[i].parent))
         for i, at in place.items()
     )
-    sampled = sum(node.visits * len(node.tokens) for node in nodes)
-    return replace(
+    by_level = tree.tokens_by_level[: depth + 1]
+    found = replace(
         tree,
         depth=depth,
         nodes=nodes,
         expanded=tuple((place[i], level) for i, level in tree.expanded if level <= depth),
-        tokens_generated=sum(tree.tokens_by_level[: depth + 1]),
-        tokens_by_level=tree.tokens_by_level[: depth + 1],
-        tokens_sampled=sampled,
+        tokens_generated=sum(by_level),
+        tokens_by_level=by_level,
+        tokens_sampled=sum(node.visits * len(node.tokens) for node in nodes),
     )
+    leaves = [leaf.id for leaf in found.leaves()]
+    return found if by_level else replace(found, tokens_generated=tokens_after(found, leaves)[-1])
+
+
+def path_tokens(tree: SearchTree, leaf: int) -> list[int]:
+    """The token ids that were sampled on the way to a leaf, its terminal token included."""
+    return [token for node in tree.path(leaf) for token in node.tokens]
+
+
+def tokens_after(tree: SearchTree, order: Sequence[int]) -> list[int]:
+    """Tokens generated for the first 1, 2, ... samples; what samples share counts once."""
+    known: dict[tuple[int, int], int] = {}
+    counts = []
+    for leaf in order:
+        at = 0
+        for token in path_tokens(tree, leaf):
+            at = known.setdefault((at, token), len(known) + 1)
+        counts.append(len(known))
+    return counts
 
 
 def write_trees(path: Path | str, trees: Iterable[SearchTree]) -> None:

@@ -8,8 +8,9 @@ from test_measurements import small
 
 from lib import ratios
 from lib.plots import accuracy_against_ratio
-from lib.ratios import first_expansion, ratio_branch, ratio_rows
+from lib.ratios import ratio_branch, ratio_rows
 from lib.studysettings import RatioSettings
+from lib.tree import at_depth
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def test_a_deeper_search_begins_with_the_one_without_roll_backs(experiment):
     ]
     assert sum(len(tree.nodes) for tree in found[1]) > sum(len(tree.nodes) for tree in found[0])
     for plain, deep in zip(*found, strict=True):
-        first = first_expansion(deep)
+        first = at_depth(deep, 0)
         assert (first.depth, first.expanded) == (0, plain.expanded)
         assert first.tokens_generated == plain.tokens_generated
         assert [dataclasses.replace(n, visits=0, p_backtrack=None) for n in first.nodes] == [

@@ -9,9 +9,10 @@ from sampled_trees import PROBLEMS, TASK, TREE, tree
 from lib.errors import UserError
 from lib.experiment import make_sampler
 from lib.models import build_model
-from lib.samples import finished_paths, path_tokens, sample_order, tokens_after, unused_problems
+from lib.samples import finished_paths, sample_order, unused_problems
 from lib.search import search
 from lib.tokenization import build_tokenizer
+from lib.tree import path_tokens, tokens_after
 
 
 def test_finished_paths_have_verdicts_and_the_sampled_ids():
