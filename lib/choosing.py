@@ -110,7 +110,7 @@ def selection_rows(experiment: Experiment, model: str) -> pd.DataFrame:
     rows = []
     for depth in search.depths:
         for split in TEST_SPLITS:
-            problems = measurements.test_problems(experiment, model, split)
+            problems = experiment.test_problems(model, split)
             setting = (breadth, depth, search.temperature)
             found = _measured(experiment, checkpoint, problems, setting)
             rows += rule_rows(*found, split=split, b=depth)

@@ -102,7 +102,7 @@ def trees_of(
     in_table &= temperature == search.temperature or (
         model == "S" and breadth == middle and temperature in search.temperatures
     )
-    problems = measurements.test_problems(experiment, model, split)
+    problems = experiment.test_problems(model, split)
     problems = problems if in_table else problems.iloc[:count]
     made = experiment.search(experiment.checkpoint(model, stage), problems, *setting)
     return made, problems
@@ -169,7 +169,7 @@ def _searched_rows(experiment: Experiment, model: str, setting: tuple) -> list[d
 
 def _beam_rows(experiment: Experiment, model: str, beams: int) -> list[dict]:
     count, search = experiment.profile.compute.problems, experiment.profile.search
-    problems = measurements.test_problems(experiment, model)
+    problems = experiment.test_problems(model)
     if beams not in (1, search.beams):  # those are in Table 1, on all the problems
         problems = problems.groupby("split", sort=False).head(count).reset_index(drop=True)
     checkpoint = experiment.checkpoint(model, "sft")

@@ -28,10 +28,9 @@ from pathlib import Path
 from lib import hardware
 from lib.errors import UserError
 from lib.models import load_model, load_tokenizer
-from lib.sampler import CacheSampler, step_end_ids
+from lib.sampler import make_sampler
 from lib.search import CHUNK_SIZE, head, iter_search
 from lib.store import read_json, write_atomic
-from lib.tokenization import backtrack_id
 
 ROOT = Path(__file__).resolve().parent.parent
 LAST_LINES = 12
@@ -171,10 +170,8 @@ def work(folder: Path, rank: int, processes: int, device: str) -> None:
     if not mine:
         return
     tokenizer = load_tokenizer(job.checkpoint)
-    ends = step_end_ids(tokenizer, job.step_end)
-    ids = (tokenizer.eos_token_id, backtrack_id(tokenizer), ends)
     model = load_model(job.checkpoint).to(device)
-    sampler = CacheSampler(model, *ids, job.limit, tokenizer.pad_token_id)
+    sampler = make_sampler(model, tokenizer, job.step_end, job.limit)
     found = iter_search(
         sampler,
         tokenizer,

@@ -17,7 +17,7 @@ from transformers.utils import logging as progress
 from lib.countdown import Problem
 from lib.errors import UserError
 from lib.models import load_model, load_tokenizer
-from lib.sampler import CacheSampler, step_end_ids
+from lib.sampler import make_sampler
 from lib.search import search
 from lib.tokenization import backtrack_id, encode_prompts
 from lib.tree import SearchTree
@@ -46,14 +46,7 @@ class Engine:
         self._check_tokenizer()
         self._stop = threading.Event()
         self.model.register_forward_pre_hook(self._raise_if_stopped)
-        self.sampler = CacheSampler(
-            self.model,
-            eos_id=self.tokenizer.eos_token_id,
-            backtrack_id=self.backtrack_id,
-            step_end_ids=step_end_ids(self.tokenizer),
-            max_new_tokens=MAX_NEW_TOKENS,
-            pad_id=self.tokenizer.pad_token_id,
-        )
+        self.sampler = make_sampler(self.model, self.tokenizer, "\n", MAX_NEW_TOKENS)
 
     def search(
         self,

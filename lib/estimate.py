@@ -10,10 +10,11 @@ import time
 import torch
 
 from lib import hardware
-from lib.experiment import Experiment, make_sampler
+from lib.experiment import Experiment
 from lib.models import build_model, parameter_count
 from lib.optimizers import MuonAdamW
 from lib.profiles import ModelSettings
+from lib.sampler import make_sampler
 from lib.tokenization import build_tokenizer, encode_prompts, encode_traces
 from lib.training import collate, weighted_loss
 
@@ -53,7 +54,7 @@ def speeds(experiment: Experiment, sizes: ModelSettings) -> tuple[int, float, fl
     examples_per_s = WARM_UP_STEPS * recipe.batch_size / (time.monotonic() - start)
     torch.manual_seed(0)
     model = build_model(tokenizer, *sizes.size, 0)
-    sampler = make_sampler(model.to(hardware.device()), tokenizer, experiment.task, 16)
+    sampler = make_sampler(model.to(hardware.device()), tokenizer, experiment.task.step_end, 16)
     prompts = experiment.task.prompts(experiment.problems("train", 0, WARM_UP_PROBLEMS))
     prefixes = encode_prompts(tokenizer, prompts)
     start = time.monotonic()

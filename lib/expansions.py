@@ -22,7 +22,7 @@ def expansion_outcomes(
 ) -> pd.DataFrame:
     """One row a problem, depth and selection rule."""
     settings, search = experiment.profile.expansions, experiment.profile.search
-    problems = measurements.test_problems(experiment, model, split).iloc[: settings.problems]
+    problems = experiment.test_problems(model, split).iloc[: settings.problems]
     if expansion == "sample":
         parts = []
         for depth in depths:

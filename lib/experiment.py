@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
@@ -28,7 +27,7 @@ from lib.models import build_model, load_model, load_tokenizer, resize_embedding
 from lib.pretrained import model_folder
 from lib.profiles import MODEL_VARIABLE, ROOT, Profile, load_profile, with_model
 from lib.published import PublishedSampling
-from lib.sampler import CacheSampler, step_end_ids
+from lib.sampler import make_sampler, stop_ids
 from lib.search import CHUNK_SIZE, search_to_file
 from lib.store import Artifact, Run
 from lib.task import Task
@@ -124,6 +123,12 @@ class Experiment:
         count = len(table) if count is None else count
         rows = np.arange(start, start + count) % len(table)
         return table.iloc[rows].reset_index(drop=True)
+
+    def test_problems(self, model: str, *splits: str) -> pd.DataFrame:
+        """The problems of test splits (both, if none is named) that a model is measured on."""
+        count = self.profile.models[model].test_problems
+        parts = [self.problems(split, 0, count) for split in splits or TEST_SPLITS]
+        return pd.concat(parts, ignore_index=True)
 
     # Traces and checkpoints ----------------------------------------------------------------------
 
@@ -312,13 +317,12 @@ class Experiment:
         """The sampler of a checkpoint, with its tokenizer."""
         if with_vllm:
             tokenizer = load_tokenizer(checkpoint.path)
-            ends = step_end_ids(tokenizer, self.task.step_end)
-            ids = (tokenizer.eos_token_id, backtrack_id(tokenizer), ends)
-            limit = self.max_new_tokens(tokenizer)
+            ids, limit = stop_ids(tokenizer, self.task.step_end), self.max_new_tokens(tokenizer)
             yield shared_sampler(checkpoint.path, *ids, limit, self.vllm), tokenizer
             return
         model, tokenizer = self.load(checkpoint)
-        sampler = make_sampler(model, tokenizer, self.task, self.max_new_tokens(tokenizer))
+        limit = self.max_new_tokens(tokenizer)
+        sampler = make_sampler(model, tokenizer, self.task.step_end, limit)
         with applied(variant, model, backtrack_id(tokenizer), sampler) as varied:
             yield varied, tokenizer
 
@@ -358,15 +362,3 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return ""
     return done.stdout.strip()
-
-
-def make_sampler(model: torch.nn.Module, tokenizer, task: Task, limit: int) -> CacheSampler:
-    """A checkpoint's sampler, by the task's step end."""
-    return CacheSampler(
-        model,
-        tokenizer.eos_token_id,
-        backtrack_id(tokenizer),
-        step_end_ids(tokenizer, task.step_end),
-        limit,
-        tokenizer.pad_token_id,
-    )

@@ -50,7 +50,7 @@ def search_for(
     if split == "validation":
         problems = experiment.problems(split, 0, settings.validation_problems)
     else:
-        problems = measurements.test_problems(experiment, model, split)
+        problems = experiment.test_problems(model, split)
         in_table = settings.breadth in search.breadths and settings.depth in search.depths
         if variant or temperature != search.temperature or not in_table:
             problems = problems.iloc[: settings.problems]

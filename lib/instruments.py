@@ -35,7 +35,7 @@ def searched(
 ) -> tuple[store.Artifact, pd.DataFrame]:
     """The search of the tables at the largest N: its artifact and its problems."""
     search = experiment.profile.search
-    problems = measurements.test_problems(experiment, model, split)
+    problems = experiment.test_problems(model, split)
     checkpoint = experiment.checkpoint(model, "backtracking")
     breadth = max(search.breadths)
     return experiment.search(checkpoint, problems, breadth, depth, search.temperature), problems

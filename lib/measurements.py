@@ -32,7 +32,7 @@ def outcomes(
     """The backtracking model's search over a split: one row a problem and selection rule."""
     checkpoint = experiment.checkpoint(model, "backtracking")
     temperature = experiment.profile.search.temperature if temperature is None else temperature
-    problems = test_problems(experiment, model, split)
+    problems = experiment.test_problems(model, split)
     made = experiment.search(checkpoint, problems, breadth, depth, temperature)
     return search_outcomes(experiment, made, problems)
 
@@ -74,15 +74,6 @@ def outcomes_at_depths(
     return store.read_parquet(artifact.path / "outcomes.parquet")
 
 
-def test_problems(experiment: Experiment, model: str, *splits: str) -> pd.DataFrame:
-    """The problems of test splits that a model is measured on."""
-    count = experiment.profile.models[model].test_problems
-    return pd.concat(
-        [experiment.problems(split, 0, count) for split in splits or TEST_SPLITS],
-        ignore_index=True,
-    )
-
-
 def search_rows(
     experiment: Experiment,
     model: str,
@@ -105,7 +96,7 @@ def search_rows(
 
 def decoding_outcomes(experiment: Experiment, model: str, stage: str, beams: int) -> pd.DataFrame:
     """Greedy (one beam) or beam search on both test splits: one row a problem."""
-    problems = test_problems(experiment, model)
+    problems = experiment.test_problems(model)
     decoded = experiment.decode(experiment.checkpoint(model, stage), problems, beams)
     rows = evaluation.response_outcomes(decoded["text"], problems, experiment.task)
     return rows.assign(tokens=decoded["tokens"].to_numpy() * beams)
@@ -188,7 +179,7 @@ def figure_6(experiment: Experiment, model: str) -> pd.DataFrame:
 
 def figure_3(experiment: Experiment, model: str) -> pd.DataFrame:
     """Greedy accuracy after each round of self-improvement, and of its control."""
-    problems = test_problems(experiment, model)
+    problems = experiment.test_problems(model)
     rows = []
     for control, method in ((False, "self_improved_greedy"), (True, "control_greedy")):
         for number in range(experiment.profile.improvement.rounds + 1):
@@ -213,7 +204,7 @@ def table_2(experiment: Experiment, model: str) -> pd.DataFrame:
 
     Only where the profile has one of the sections `[dfs]` and `[stream]`.
     """
-    others = othersearches.rows(experiment, model, test_problems(experiment, model))
+    others = othersearches.rows(experiment, model, experiment.test_problems(model))
     if others.empty:
         return others
     search = experiment.profile.search
@@ -229,7 +220,7 @@ def figure_7(experiment: Experiment, model: str) -> pd.DataFrame:
     if experiment.profile.task.module != "lib.countdown" or 1 not in search.depths:
         return table([])
     breadth = search.breadths[(len(search.breadths) - 1) // 2]
-    problems = test_problems(experiment, model, "seen")
+    problems = experiment.test_problems(model, "seen")
     greedy = {
         name: decoding_outcomes(experiment, model, stage, 1).query("split == 'seen'")
         for stage, name in (("sft", "SFT greedy"), ("backtracking", "backtracking data greedy"))

@@ -14,9 +14,10 @@ from pathlib import Path
 import pandas as pd
 
 from lib import evaluation, store, streams
-from lib.experiment import Experiment, make_sampler, progress_bar
+from lib.experiment import Experiment, progress_bar
 from lib.guided import guided_search, step_sampler
 from lib.results import table
+from lib.sampler import make_sampler
 from lib.store import Artifact
 from lib.tokenization import encode_prompts, encode_traces
 
@@ -94,7 +95,7 @@ def streamed(experiment: Experiment, model: str, problems: pd.DataFrame) -> pd.D
 
     def make(folder: Path) -> None:
         network, tokenizer = experiment.load(checkpoint)
-        sampler = make_sampler(network, tokenizer, experiment.task, limit)
+        sampler = make_sampler(network, tokenizer, experiment.task.step_end, limit)
         prefixes = encode_prompts(tokenizer, prompts, experiment.task.step_end)
         rows = []
         with progress_bar("Stream of Search", "problem", len(prompts)) as bar:

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PrinterCallback, Trainer, set_seed
 from lib import store
 from lib.errors import UserError
 from lib.evaluation import evaluate_responses
-from lib.experiment import TEST_SPLITS, Experiment
+from lib.experiment import Experiment
 from lib.models import load_model, load_tokenizer
 from lib.results import table
 from lib.samples import finished_paths, training_samples
@@ -211,10 +211,7 @@ def preference_rows(experiment: Experiment, model: str) -> pd.DataFrame:
     settings = experiment.profile.baselines
     if settings is None or model not in settings.models:
         return table([])
-    count = experiment.profile.models[model].test_problems
-    problems = pd.concat(
-        [experiment.problems(split, 0, count) for split in TEST_SPLITS], ignore_index=True
-    )
+    problems = experiment.test_problems(model)
     rows = []
     for method in METHODS:
         decoded = experiment.decode(preferred(experiment, model, method), problems)

@@ -20,8 +20,17 @@ from lib.errors import UserError
 from lib.expansion import EXPANSIONS, GREEDY_BELOW, Independent
 from lib.memory import Memory
 from lib.rollout import Rollouts, Rules, Sample, Samples
+from lib.tokenization import backtrack_id
 
-__all__ = ["CacheSampler", "Sample", "Sampler", "Samples", "step_end_ids"]
+__all__ = [
+    "CacheSampler",
+    "Sample",
+    "Sampler",
+    "Samples",
+    "make_sampler",
+    "step_end_ids",
+    "stop_ids",
+]
 
 
 class Sampler(Protocol):
@@ -182,6 +191,18 @@ def entropies(prefixes: Sequence[tuple[int, ...]], seed: int) -> list[list[int]]
         found.append([seed, int.from_bytes(digest, "little"), seen[prefix]])
         seen[prefix] += 1
     return found
+
+
+def make_sampler(
+    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, step_end: str, limit: int
+) -> CacheSampler:
+    """A checkpoint's sampler; its samples have at most `limit` tokens."""
+    return CacheSampler(model, *stop_ids(tokenizer, step_end), limit, tokenizer.pad_token_id)
+
+
+def stop_ids(tokenizer: PreTrainedTokenizerBase, step_end: str) -> tuple[int, int, tuple[int, ...]]:
+    """What every sampler must know of a vocabulary: end of sequence, `<backtrack>`, step ends."""
+    return tokenizer.eos_token_id, backtrack_id(tokenizer), step_end_ids(tokenizer, step_end)
 
 
 def step_end_ids(tokenizer: PreTrainedTokenizerBase, step_end: str = "\n") -> tuple[int, ...]:

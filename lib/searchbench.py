@@ -19,9 +19,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lib.errors import UserError
-from lib.experiment import make_sampler
 from lib.models import load_model, load_tokenizer
-from lib.sampler import CacheSampler, step_end_ids
+from lib.sampler import CacheSampler, make_sampler, step_end_ids
 from lib.search import search
 from lib.task import Task
 from lib.tokenization import backtrack_id, encode_prompts
@@ -142,7 +141,7 @@ def bench_search(task: Task, checkpoint: Path) -> Iterator[str]:
         raise UserError(f"{checkpoint}: no checkpoint to search with; run `make reproduce` first")
     model, tokenizer = load_model(checkpoint), load_tokenizer(checkpoint)
     limit = task.max_response_tokens
-    sampler = make_sampler(model, tokenizer, task, limit)
+    sampler = make_sampler(model, tokenizer, task.step_end, limit)
     prompts = task.prompts(task.make_problems({"seen": max(GROWTH)}, 1))
     search(sampler, tokenizer, prompts[:32], 8, 1, 0.7, 0)  # the first pays for allocations
     some = prompts[:PROBLEMS]

@@ -26,7 +26,7 @@ def by_target(experiment: Experiment, model: str) -> pd.DataFrame:
     plain = measurements.decoding_outcomes(experiment, model, "sft", 1)
     rows = []
     for split in TEST_SPLITS:
-        problems = measurements.test_problems(experiment, model, split)
+        problems = experiment.test_problems(model, split)
         found = measurements.outcomes(experiment, model, split, breadth, depth)
         found = found[found["selection"] == search.selection]["correct"]
         settings = {"N": breadth, "b": depth, "selection": search.selection}

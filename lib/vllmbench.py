@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lib.errors import UserError
-from lib.experiment import make_sampler
 from lib.models import load_model, load_tokenizer, parameter_count
+from lib.sampler import make_sampler
 from lib.search import search
 from lib.task import Task
 from lib.vllm_sampler import VllmSampler
@@ -27,7 +27,7 @@ def bench_vllm(task: Task, checkpoint: Path, problems: int = PROBLEMS) -> Iterat
     if not checkpoint.exists():
         raise UserError(f"{checkpoint}: no checkpoint to search with; run `make reproduce` first")
     model, tokenizer = load_model(checkpoint), load_tokenizer(checkpoint)
-    ours = make_sampler(model, tokenizer, task, task.max_response_tokens)
+    ours = make_sampler(model, tokenizer, task.step_end, task.max_response_tokens)
     rules = ours.rules
     start = time.perf_counter()
     theirs = VllmSampler(

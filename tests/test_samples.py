@@ -7,8 +7,8 @@ import pytest
 from sampled_trees import PROBLEMS, TASK, TREE, tree
 
 from lib.errors import UserError
-from lib.experiment import make_sampler
 from lib.models import build_model
+from lib.sampler import make_sampler
 from lib.samples import finished_paths, sample_order, unused_problems
 from lib.search import search
 from lib.tokenization import build_tokenizer
@@ -55,7 +55,7 @@ def test_tokens_of_all_samples_are_what_the_search_generated():
     tokenizer = build_tokenizer(TASK.pieces)
     model = build_model(tokenizer, 16, 1, 2, seed=1).eval()
     table = TASK.make_problems({"seen": 6}, 0)
-    sampler = make_sampler(model, tokenizer, TASK, 12)
+    sampler = make_sampler(model, tokenizer, TASK.step_end, 12)
     for found in search(sampler, tokenizer, TASK.prompts(table), 16, 0, 0.7, 3):
         order = sample_order(found, 0)
         assert tokens_after(found, order)[-1] == found.tokens_generated

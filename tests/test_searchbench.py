@@ -5,9 +5,9 @@ import pytest
 
 from lib import searchbench
 from lib.errors import UserError
-from lib.experiment import make_sampler
 from lib.models import build_model
 from lib.profiles import load_profile
+from lib.sampler import make_sampler
 from lib.searchbench import PeakMemory, bench_search, products_per_s, search_plainly, tokens_read
 from lib.tokenization import build_tokenizer
 
@@ -24,7 +24,9 @@ def test_plain_search_expands_the_question_and_at_most_a_few_states():
 
 def test_tokens_read_are_the_prompts_and_what_goes_on():
     model = build_model(TOKENIZER, 16, 1, 1, 0)
-    read, trees = tokens_read(make_sampler(model, TOKENIZER, TASK, 5), TOKENIZER, PROMPTS, 6, 0)
+    read, trees = tokens_read(
+        make_sampler(model, TOKENIZER, TASK.step_end, 5), TOKENIZER, PROMPTS, 6, 0
+    )
     longest = max(len(ids) for ids in TOKENIZER(PROMPTS)["input_ids"])
     inner = set()
     for tree in trees:
@@ -32,7 +34,9 @@ def test_tokens_read_are_the_prompts_and_what_goes_on():
             path = sum((node.tokens for node in tree.path(leaf.id)), ())
             inner |= {(tree.problem_id, path[:i]) for i in range(1, len(path))}
     assert read == 3 * longest + len(inner)
-    again, _ = tokens_read(make_sampler(model, TOKENIZER, TASK, 5), TOKENIZER, PROMPTS, 6, 0)
+    again, _ = tokens_read(
+        make_sampler(model, TOKENIZER, TASK.step_end, 5), TOKENIZER, PROMPTS, 6, 0
+    )
     assert again == read  # the hook is gone
 
 

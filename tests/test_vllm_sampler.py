@@ -15,9 +15,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from lib import vllm_sampler
 from lib.errors import UserError
-from lib.experiment import Experiment, make_sampler
+from lib.experiment import Experiment
 from lib.profiles import load_profile
-from lib.sampler import step_end_ids
+from lib.sampler import make_sampler, step_end_ids
 from lib.search import search
 from lib.tokenization import backtrack_id, build_tokenizer
 from lib.variants import Variant
@@ -344,7 +344,7 @@ class TestRealVllm:
         exact = exact_probabilities(model, prefix, temperature)
         assert sum(exact.values()) == pytest.approx(1, abs=1e-5)
         task = SimpleNamespace(step_end="\n")
-        for which in (sampler, make_sampler(model, TOKENIZER, task, 3)):
+        for which in (sampler, make_sampler(model, TOKENIZER, task.step_end, 3)):
             (found,) = which.sample([prefix], [count], temperature, seed=1)
             drawn = {s.tokens: s.count for s in found}
             assert drawn.keys() <= exact.keys()
