@@ -15,24 +15,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lib import hardware
 from lib.errors import UserError
 from lib.models import load_model, load_tokenizer
+from lib.processes import ROOT, end_group, free_port, python_environment
 from lib.sampler import make_sampler
 from lib.search import CHUNK_SIZE, head, iter_search
 from lib.store import read_json, write_atomic
 
-ROOT = Path(__file__).resolve().parent.parent
 LAST_LINES = 12
 
 
@@ -122,18 +119,15 @@ def search_in_processes(
 
 def _launch(folder: Path, processes: int, threads: int, tell: Callable[[], None]) -> None:
     threads = threads or max(1, (os.cpu_count() or 1) // processes)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     cpu = hardware.device() == "cpu"
     command = [sys.executable, "-m", "accelerate.commands.launch"]
     command += ["--num_processes", str(processes), "--num_machines", "1"]
-    command += ["--num_cpu_threads_per_process", str(threads), "--main_process_port", str(port)]
+    command += ["--num_cpu_threads_per_process", str(threads)]
+    command += ["--main_process_port", str(free_port())]
     command += ["--mixed_precision", "no", "--dynamo_backend", "no"]
     command += ["--cpu"] if cpu else ["--multi_gpu"] if processes > 1 else []
     command += ["--module", "lib.dealing", str(folder.resolve())]
-    env = dict(os.environ) | {"OMP_NUM_THREADS": str(threads), "TOKENIZERS_PARALLELISM": "false"}
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), env.get("PYTHONPATH", "")]))
+    env = python_environment() | {"OMP_NUM_THREADS": str(threads)}
     # Left by an outer launcher, these would be taken for this one's.
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         env.pop(name, None)
@@ -150,9 +144,7 @@ def _launch(folder: Path, processes: int, threads: int, tell: Callable[[], None]
                 tell()
         finally:
             # The launcher's processes are its group; none of them outlives this one.
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            end_group(process, 0, signals=())
     if process.returncode:
         errors = sorted(folder.glob("error-*.txt"))
         found = errors[0].read_text(encoding="utf-8") if errors else ""

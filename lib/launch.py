@@ -13,12 +13,11 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,10 @@ import pandas as pd
 
 from lib import hardware, store
 from lib.errors import UserError
+from lib.processes import ROOT, end_group, free_port, python_environment
 from lib.tokenization import TokenizedTraces
 from lib.training import Recipe, finished, last_checkpoint
 
-ROOT = Path(__file__).resolve().parent.parent
 #: What a training process says to this one begins with this; multi-node launchers put a host first.
 MARK = "@trainjob "
 HOST = re.compile(r"(\S+)\s+slots=(\d+)")
@@ -182,26 +181,18 @@ def command(job: Path, settings: DeepSpeedSettings) -> list[str]:
     return [*found, "--no_local_rank", "--module", "lib.trainjob", str(job.resolve())]
 
 
-def free_port() -> int:
-    """A port of this machine that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 def environment(settings: DeepSpeedSettings) -> dict[str, str]:
     """The launcher's environment: where `lib` is, and, without GPUs, DeepSpeed on the CPU."""
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    added = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "TOKENIZERS_PARALLELISM": "false"}
-    added["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // settings.devices))
+    threads = str(max(1, (os.cpu_count() or 1) // settings.devices))
+    # A user's own number of threads holds.
+    added = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
     if hardware.device() == "cpu":
         added["DS_ACCELERATOR"] = "cpu"
         if not settings.hostfile and Path("/sys/class/net/lo").exists():
             added["GLOO_SOCKET_IFNAME"] = "lo"  # nobody else need reach the processes
     if not settings.hostfile:
         added["TRAINJOB_WATCH"] = "1"
-    added["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", added["OMP_NUM_THREADS"])
-    return {**os.environ, **added}
+    return python_environment() | added
 
 
 def run(
@@ -257,11 +248,7 @@ def launched(arguments: list[str], env: dict[str, str]) -> Iterator[subprocess.P
     try:
         yield process
     finally:
-        for number, patience in ((signal.SIGTERM, PATIENCE_S), (signal.SIGKILL, None)):
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(patience)
+        end_group(process, PATIENCE_S)
         process.stdin.close()
         process.stdout.close()
 

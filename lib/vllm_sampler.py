@@ -33,10 +33,10 @@ from transformers import AutoConfig
 
 from lib.errors import UserError
 from lib.expansion import GREEDY_BELOW
+from lib.processes import ROOT, end_group
 from lib.rollout import DECIMALS, Sample
 from lib.sampler import checked, entropies
 
-ROOT = Path(__file__).resolve().parent.parent
 ENVIRONMENT = ROOT / ".venv-vllm"
 DTYPES = ("float32", "bfloat16", "float16")
 EXECUTORS = ("", "ray")
@@ -225,12 +225,7 @@ class _Worker:
 
     def end(self) -> None:
         """Wait until it has ended, which frees what its own children share; or else make it."""
-        for number in (None, signal.SIGTERM, signal.SIGKILL):
-            if number is not None:
-                with suppress(ProcessLookupError):
-                    os.killpg(self.process.pid, number)
-            with suppress(subprocess.TimeoutExpired):
-                self.process.wait(PATIENCE_S)
+        end_group(self.process, PATIENCE_S, signals=(None, signal.SIGTERM))
         self.process.stdout.close()
         if not self.failed:
             self.log.unlink(missing_ok=True)

@@ -1,0 +1,45 @@
+"""Child processes of this repository's own: what their environment needs, a port, how they end.
+
+Takes commands' parts; knows nothing of what a process does.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def python_environment() -> dict[str, str]:
+    """This process's environment, with `lib` where a child finds it."""
+    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
+    added = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "TOKENIZERS_PARALLELISM": "false"}
+    return {**os.environ, **added}
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def end_group(
+    process: subprocess.Popen, patience_s: float, signals: Iterable[int | None] = (signal.SIGTERM,)
+) -> None:
+    """End a process that leads a session, and all its children: politely, at last by force.
+
+    After each of `signals` (None is no signal) it has `patience_s` seconds to end.
+    """
+    for number in (*signals, signal.SIGKILL):
+        if number is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(None if number == signal.SIGKILL else patience_s)
