@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib import evaluation, results
-from lib.errors import UserError
+from lib.errors import UserError, exit_status
 from lib.experiment import Experiment
 from lib.profiles import ROOT, Profile, load_profile
 from lib.selection import SELECTION_RULES
@@ -248,7 +248,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many seeds")
     options = parser.parse_args(arguments)
-    try:
+
+    def work() -> None:
         profile = load_profile(options.profile)
         if profile.models["S"].path:
             raise UserError(f"PROFILE={options.profile}: ablations train from scratch")
@@ -262,13 +263,8 @@ def main(arguments: list[str] | None = None) -> int:
             output = runs / "results.json"
         print(summary(ablate(profile, options.profile, seeds, runs, output)).to_string())
         print(f"written to {output.relative_to(ROOT)}")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped; what was made is kept, and the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+
+    return exit_status(work)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from lib import hardware
-from lib.errors import UserError
+from lib.errors import exit_status
 from lib.problems import Settings, make_problems
 from lib.profiles import ROOT, load_profile
 from lib.searchbench import bench_search
@@ -62,14 +62,13 @@ def main(arguments: list[str] | None = None) -> int:
     profile = load_profile("cpu")
     task = profile.load_task()
     print(f"{hardware.processor()} ({hardware.describe()['instructions']})", flush=True)
-    try:
+
+    def work() -> None:
         for part in chosen:
             for line in parts[part](task):
                 print(line, flush=True)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    return exit_status(work)
 
 
 if __name__ == "__main__":

@@ -112,5 +112,7 @@ def estimate(experiment: Experiment) -> str:
         for stage, seconds in stages(experiment, name, examples_per_s, tokens_per_s).items():
             lines.append(f"     {stage:22} {format_duration(seconds):>12}")
             total += seconds
+    if more := [f"[{name}]" for name in experiment.profile.studies() if name != "baselines"]:
+        lines.append(f"  NOT COUNTED, though some of them train models too: {', '.join(more)}")
     lines.append(f"  together about {format_duration(total)}")
     return "\n".join(lines)

@@ -15,13 +15,13 @@ import os
 import re
 import sys
 import tempfile
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lib.errors import UserError
+from lib.errors import exit_status
 from lib.estimate import TOKENS_PER_SAMPLE, estimate, format_duration
 from lib.experiment import Experiment
 from lib.hub import availability
@@ -195,7 +195,7 @@ def search_lines(
 def plan(profile: Profile, source: str, hardware: str) -> list[str]:
     """The whole plan as lines."""
     lines = [f"plan of {profile.name}: {profile.description}"]
-    settings = getattr(profile, "deepspeed", None)
+    settings = profile.deepspeed
     count = settings.processes() if settings else 1
     pretrained = any(sizes.path for sizes in profile.models.values())
     machine = None
@@ -209,8 +209,7 @@ def plan(profile: Profile, source: str, hardware: str) -> list[str]:
         )
     for name in profile.models:
         lines += ["", *model_lines(profile, name, machine, count)]
-    more = [f.name for f in fields(profile) if f.default is None and getattr(profile, f.name)]
-    if more := [f"[{name}]" for name in more if name != "deepspeed"]:
+    if more := [f"[{name}]" for name in profile.studies()]:
         lines += ["", f"NOT COUNTED, though some of them train models too: {', '.join(more)}"]
     if not machine:
         with tempfile.TemporaryDirectory() as folder:
@@ -226,14 +225,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--model", default="", help="the pretrained model: a folder or hub name")
     parser.add_argument("--hardware", default="", help="such as h100 or a100x4")
     options = parser.parse_args(arguments)
-    try:
+
+    def work() -> None:
         model = options.model or os.environ.get(MODEL_VARIABLE, "")
         profile = with_model(load_profile(options.profile), model)
         print("\n".join(plan(profile, options.profile, options.hardware)))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    return exit_status(work)
 
 
 if __name__ == "__main__":

@@ -220,6 +220,11 @@ class Profile:
     expansions: ExpansionSettings | None = None
     deepspeed: DeepSpeedSettings | None = None
 
+    def studies(self) -> list[str]:
+        """The optional sections asked for, but for those that say how to run."""
+        optional = [field.name for field in fields(self) if field.default is None]
+        return [n for n in optional if getattr(self, n) and n not in ("deepspeed", "vllm")]
+
     def load_task(self) -> Task:
         """The profile's task, made with its settings."""
         return load_task(self.task.module, self.task.settings)

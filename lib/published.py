@@ -107,9 +107,8 @@ class BeamSampler:
         most = self.sampler.rules.max_new_tokens
         alike: dict[int, list[int]] = defaultdict(list)
         for i, prefix in enumerate(prefixes):
-            alike[min(most, self.total_tokens - len(prefix)) if self.total_tokens else most].append(
-                i
-            )
+            room = self.total_tokens - len(prefix) if self.total_tokens else most
+            alike[min(most, room)].append(i)
         found: list[list[Sample]] = [[] for _ in prefixes]
         for room, members in sorted(alike.items()):
             if room < 1:

@@ -21,7 +21,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from lib import store, vllm_sampler
-from lib.errors import UserError
+from lib.errors import UserError, exit_status
 from lib.estimate import estimate, format_duration
 from lib.experiment import Experiment, open_experiment
 from lib.profiles import MODEL_VARIABLE, ROOT
@@ -120,17 +120,13 @@ def main(arguments: list[str] | None = None) -> int:
     if options.model:
         os.environ[MODEL_VARIABLE] = options.model  # the notebooks' kernels inherit it
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a warning of the kernel's
-    try:
+
+    def work() -> None:
         experiment = open_experiment(options.profile, options.seed)
         with experiment.run.lock():
             reproduce(experiment)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nstopped; what was made is kept, and the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+
+    return exit_status(work)
 
 
 if __name__ == "__main__":
