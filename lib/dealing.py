@@ -27,7 +27,7 @@ from lib.errors import UserError
 from lib.models import load_model, load_tokenizer
 from lib.processes import ROOT, end_group, free_port, python_environment
 from lib.sampler import make_sampler
-from lib.search import CHUNK_SIZE, head, iter_search
+from lib.search import CHUNK_SIZE, head, is_written, iter_search, search_settings
 from lib.store import read_json, write_atomic
 
 LAST_LINES = 12
@@ -79,17 +79,14 @@ def search_in_processes(
             " must be at least 1 process, 0 threads (the cores shared out), 1 problem a chunk"
         )
     path = Path(path)
-    settings = dict(breadth=breadth, depth=depth, temperature=temperature, seed=seed)
-    settings |= {} if expansion == "sample" else {"expansion": expansion}
+    settings = search_settings(breadth, depth, temperature, seed, expansion)
     first_line = head(prompts, None, settings, chunk_size, made_of)
     where = str(Path(checkpoint).resolve())
     job = Job(where, limit, tuple(prompts), settings, chunk_size, step_end, first_line)
     on_progress = on_progress or (lambda done: None)
-    if path.exists():
-        with open(path, encoding="utf-8") as file:
-            if file.readline() == first_line:
-                on_progress(len(prompts))
-                return path
+    if is_written(path, first_line):
+        on_progress(len(prompts))
+        return path
     folder = path.with_name(path.name + ".parts")
     if not (folder / "job.json").exists() or _read_job(folder) != job:
         shutil.rmtree(folder, ignore_errors=True)

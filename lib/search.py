@@ -143,16 +143,13 @@ def search_to_file(
     """
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
-    settings = dict(breadth=breadth, depth=depth, temperature=temperature, seed=seed)
-    settings |= {} if expansion == "sample" else {"expansion": expansion}
+    settings = search_settings(breadth, depth, temperature, seed, expansion)
     first_line = head(prompts, problem_ids, settings, chunk_size, made_of)
     on_progress = on_progress or (lambda done: None)
 
-    if path.exists():
-        with open(path, encoding="utf-8") as file:
-            if file.readline() == first_line:
-                on_progress(len(prompts))
-                return path
+    if is_written(path, first_line):
+        on_progress(len(prompts))
+        return path
     path.parent.mkdir(parents=True, exist_ok=True)
     done, size = _whole_chunks(partial, first_line, len(prompts), chunk_size)
     on_progress(min(done * chunk_size, len(prompts)))
@@ -177,6 +174,22 @@ def search_to_file(
         os.fsync(file.fileno())
     os.replace(partial, path)
     return path
+
+
+def search_settings(
+    breadth: int, depth: int, temperature: float, seed: int, expansion: str
+) -> dict[str, object]:
+    """A search's settings by name; the usual expansion is not told."""
+    settings = dict(breadth=breadth, depth=depth, temperature=temperature, seed=seed)
+    return settings if expansion == "sample" else settings | {"expansion": expansion}
+
+
+def is_written(path: Path, first_line: str) -> bool:
+    """Whether a file of trees is there, made of the same."""
+    if not path.exists():
+        return False
+    with open(path, encoding="utf-8") as file:
+        return file.readline() == first_line
 
 
 def head(
