@@ -162,14 +162,19 @@ def curve(axes: Axes, line: pd.DataFrame, x: str, colour: object, **style: objec
 
 
 def legend(figure: Figure, handles: list, columns: int = 4) -> None:
+    """A legend in as many columns as fit, up to `columns`."""
     # Below the panels, so that it can cover nothing.
-    figure.legend(
-        handles=handles,
-        loc="outside lower center",
-        ncols=min(columns, len(handles)),
-        frameon=False,
-        handlelength=2.6,
-    )
+    for count in range(min(columns, len(handles)), 0, -1):
+        made = figure.legend(
+            handles=handles,
+            loc="outside lower center",
+            ncols=count,
+            frameon=False,
+            handlelength=2.6,
+        )
+        if count == 1 or made.get_window_extent().width <= figure.bbox.width:
+            return
+        made.remove()
 
 
 def handle(label: str, colour: object, **style: object) -> Line2D:

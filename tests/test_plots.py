@@ -4,6 +4,7 @@ import matplotlib
 import pytest
 
 from lib import plots
+from lib.drawing import handle, legend, panels
 from lib.errors import UserError
 from lib.evaluation import wilson_interval
 from lib.results import row, table
@@ -105,3 +106,12 @@ def test_saved_figure_repeats_and_says_what_made_it(tmp_path):
         assert one.read_bytes() == other.read_bytes()
         assert b"profile smoke, seed 1, commit abc1234, data feed" in one.read_bytes()
     assert b"<dc:date>" not in first[1].read_bytes()
+
+
+def test_a_legend_of_many_long_names_stays_within_the_figure():
+    figure, _ = panels(1, 2)
+    legend(figure, [handle(f"a method with a long name, {i}", "black") for i in range(13)])
+    figure.draw_without_rendering()
+    [made] = figure.legends
+    box = made.get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= figure.bbox.width and len(made.texts) == 13
