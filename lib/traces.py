@@ -22,17 +22,14 @@ import numpy as np
 import pandas as pd
 
 from lib import countdown, problems
-from lib.countdown import GOAL, OPERATORS, Problem, combine, pairs, reachable_many
+from lib.countdown import GOAL, OPERATORS, Problem, combine
 from lib.errors import UserError
 from lib.lookahead import judge_steps
+from lib.mistakes import ERROR_KINDS, MAX_TRIES, erroneous_steps, take
 from lib.task import BACKTRACK, Verdict
 
 LOSSES = ("paper", "honest")
-ERROR_KINDS = ("exploration", "computation", "rule_violation")
-# At the last step a wrong result is sometimes the target itself: the lie that selection must see.
-FORCED_ONTO_TARGET = 0.2
 NEAR_MISS_RANGE = 5
-MAX_TRIES = 12
 
 
 def parse_solutions(solutions: pd.Series, steps: int) -> np.ndarray:
@@ -50,109 +47,6 @@ def parse_solutions(solutions: pd.Series, steps: int) -> np.ndarray:
     letters = joined.translate(str.maketrans("+-*/", "0123", "0123456789=\n")).encode()
     operators = np.frombuffer(letters, dtype=np.uint8).astype(np.int64) - ord("0")
     return np.insert(numbers, 1, operators.reshape(len(texts), steps), axis=2)
-
-
-def take(left: np.ndarray, step: np.ndarray) -> np.ndarray:
-    """The states after a legal step. left: int64 [n, m]; step: int64 [n, 4] -> int64 [n, m - 1]."""
-    for operand in (step[:, 0], step[:, 2]):
-        keep = np.ones(left.shape, dtype=bool)
-        keep[np.arange(len(left)), (left == operand[:, None]).argmax(1)] = False
-        left = left[keep].reshape(len(left), left.shape[1] - 1)
-    return np.concatenate([left, step[:, 3:]], 1)
-
-
-def random_steps(
-    left: np.ndarray, max_result: int, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """A random legal step of each state. left: int64 [n, m].
-
-    Returns steps int64 [n, 4] and the states after them, int64 [n, m - 1].
-    """
-    orders = np.array([(i, j, *rest) for i, j, rest in pairs(left.shape[1])])
-    order = orders[generator.integers(0, len(orders), len(left))]
-    left = np.take_along_axis(left, order, 1)
-    results, legal = combine(left[:, 0], left[:, 1])
-    legal &= results <= max_result
-    legal[:, 1] = True  # a difference is always in range
-    op = np.where(legal, generator.random(legal.shape), -1.0).argmax(1)
-    result = np.take_along_axis(results, op[:, None], 1)
-    steps = np.stack([left[:, :2].max(1), op, left[:, :2].min(1), result[:, 0]], 1)
-    return steps, np.concatenate([left[:, 2:], result], 1)
-
-
-def exploration_errors(
-    left: np.ndarray, target: np.ndarray, max_result: int, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Legal steps after which the target is out of reach; steps [n, 4] and which were found [n]."""
-    steps = np.zeros((len(left), 4), dtype=np.int64)
-    missing = np.arange(len(left))
-    for _ in range(MAX_TRIES):
-        if not len(missing):
-            break
-        tried, states = random_steps(left[missing], max_result, generator)
-        lost = ~reachable_many(states, target[missing])
-        steps[missing[lost]] = tried[lost]
-        missing = missing[~lost]
-    found = np.ones(len(left), dtype=bool)
-    found[missing] = False
-    return steps, found
-
-
-def computation_errors(
-    left: np.ndarray,
-    target: np.ndarray,
-    solution: np.ndarray,
-    max_result: int,
-    generator: np.random.Generator,
-) -> np.ndarray:
-    """Steps of available numbers with a wrong result; half of them the solution's own choice."""
-    steps, _ = random_steps(left, max_result, generator)
-    own = generator.random(len(left)) < 0.5
-    steps[own] = solution[own]
-    true = steps[:, 3].copy()
-    near = generator.integers(1, 11, len(left)) * generator.choice([-1, 1], len(left))
-    wrong = np.abs(true + np.where(generator.random(len(left)) < 0.2, near * 10, near))
-    if left.shape[1] == 2:
-        forced = generator.random(len(left)) < FORCED_ONTO_TARGET
-        wrong = np.where(forced, target, wrong)
-    wrong = np.where((wrong > max_result) | (wrong == true), np.maximum(true - 1, 0), wrong)
-    steps[:, 3] = np.where(wrong == true, true + 1, wrong)
-    return steps
-
-
-def rule_violations(
-    left: np.ndarray,
-    numbers: np.ndarray,
-    target: np.ndarray,
-    settings: problems.Settings,
-    generator: np.random.Generator,
-) -> np.ndarray:
-    """Steps computed right with an operand that is not there: used, doubled, the target or made up.
-
-    left: int64 [n, m]; numbers: int64 [n, k], the given ones.
-    """
-    count = len(left)
-    rows = np.arange(count)
-    order = generator.random(left.shape).argsort(1)
-    kept = left[rows, order[:, 0]]
-    used = numbers[rows, generator.integers(0, numbers.shape[1], count)]
-    made_up = generator.integers(1, settings.max_number + 1, count)
-    foreign = np.stack([used, kept, target, made_up], 1)
-    foreign = foreign[rows, generator.choice(4, count, p=[0.4, 0.2, 0.1, 0.3])]
-    for attempt in range(MAX_TRIES):
-        # An operand may stand twice only if it is there twice.
-        available = (left == foreign[:, None]).sum(1) - (foreign == kept) > 0
-        if not available.any():
-            break
-        foreign[available] = generator.integers(1, 2 * settings.max_number, available.sum())
-        if attempt == MAX_TRIES - 1:  # tiny numbers can all be there; one above the largest is not
-            foreign[available] = left[available].max(1) + 1
-    results, legal = combine(kept, foreign)
-    legal &= results <= settings.max_result
-    legal[:, 1] = True
-    op = np.where(legal, generator.random(legal.shape), -1.0).argmax(1)
-    high, low = np.maximum(kept, foreign), np.minimum(kept, foreign)
-    return np.stack([high, op, low, results[rows, op]], 1)
 
 
 def optimal_traces(table: pd.DataFrame) -> pd.DataFrame:
@@ -214,6 +108,7 @@ def backtracking_traces(
     count, width = len(table), settings.numbers - 1
     numbers = np.array(table.numbers.tolist(), dtype=np.int64).reshape(count, settings.numbers)
     target = table.target.to_numpy(dtype=np.int64, copy=True)
+    held_out = [] if tests is None else np.setdiff1d(tests.target, target)
     solution = parse_solutions(table.solution, width)
     depth = generator.integers(0, width, count)
     kinds = np.array([*ERROR_KINDS, "near_miss"])
@@ -227,23 +122,19 @@ def backtracking_traces(
     error = solution[np.arange(count), depth]
     left = numbers
     for level in range(width):
-        for name in ERROR_KINDS:
-            rows = np.flatnonzero((depth == level) & (kind == name))
-            state = left[rows]
-            if name == "exploration":
-                error[rows], found = exploration_errors(
-                    state, target[rows], settings.max_result, generator
-                )
-                # Where every try could still be solved, a wrong result takes its place.
-                kind[rows[~found]] = "computation"
-            elif name == "computation":
-                error[rows] = computation_errors(
-                    state, target[rows], solution[rows, level], settings.max_result, generator
-                )
-            else:
-                error[rows] = rule_violations(
-                    state, numbers[rows], target[rows], settings, generator
-                )
+        rows = np.flatnonzero((depth == level) & (kind != "near_miss"))
+        for _ in range(MAX_TRIES):
+            state = (left[rows], numbers[rows], target[rows], solution[rows, level])
+            error[rows], kind[rows] = erroneous_steps(kind[rows], *state, settings, generator)
+            if level < width - 1:
+                break
+            # A held-out target that ends wrong paths alone is learned to be wrong.
+            rows = rows[np.isin(error[rows, 3], held_out)]
+        else:
+            results, _ = combine(error[rows, 0], error[rows, 2])
+            true = results[np.arange(len(rows)), error[rows, 1]]
+            error[rows, 3] = np.where(true == target[rows], 0, target[rows])
+            kind[rows] = "computation"
         left = take(left, solution[:, level])
     return _backtracking_frame(table, goal, depth, kind, error, loss)
 

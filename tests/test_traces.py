@@ -236,3 +236,26 @@ def test_no_trace_asks_a_test_problem_or_a_held_out_target():
     assert asked(backtracking_traces(train, settings, 0, "honest", 1.0)) & keys(
         tests.numbers, tests.target
     )
+
+
+@pytest.mark.parametrize("held_out", [0.2, 0.9])
+def test_a_held_out_target_is_not_learned_to_be_wrong(held_out):
+    """Wrong paths must not be the only ones to end on it: nothing in training may tell it apart."""
+    settings = problems.Settings(3, 20, 10, 40, 99, held_out)
+    table = problems.make_problems(settings, {"train": 600, "new": 600}, 0)
+    train, tests = (table[table.split == split] for split in ("train", "new"))
+    held = set(problems.held_out_targets(settings, 0).tolist())
+
+    def last_results(traces):
+        paths = [read(text)[2] for text in traces.text]
+        return {steps[-1][3] for steps in paths if len(steps) == 2}
+
+    traces = backtracking_traces(train, settings, 0, "honest", 0.2, tests)
+    assert not last_results(traces) & held
+    for text, kind in zip(traces.text, traces.kind, strict=True):
+        left, _, (*prefix, error), _ = read(text)
+        assert all(take(left, step) for step in prefix)
+        assert take(left, error) == (kind != "rule_violation")
+        assert holds(error) == (kind != "computation")
+    # What the exclusion is for.
+    assert last_results(backtracking_traces(train, settings, 0, "honest", 0.2)) & held
