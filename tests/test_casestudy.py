@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from hand_made_tree import PROBLEM, make_tree
 
-from lib import casestudy, readme
+from lib import casestudy, gallery
 from lib.casestudy import case_rows, case_view, draw_case, first_case
 from lib.errors import UserError
 from lib.results import dumps, read_results, row, table, write_results
@@ -69,9 +69,9 @@ def test_no_tree_no_row_no_figure(rows):
 
 
 def test_the_readme_s_list_draws_it_the_same_every_time(rows, tmp_path):
-    drawing = next(d for d in readme.DRAWINGS if d.name == "figure_7")
+    drawing = next(d for d in gallery.DRAWINGS if d.name == "figure_7")
     assert drawing.has_rows(rows) and not drawing.has_rows(table([row("table_1")]))
-    paths = [readme.draw_all(rows, {}, tmp_path / name) for name in "ab"]
+    paths = [gallery.draw_all(rows, {}, tmp_path / name) for name in "ab"]
     assert [path.name for path in paths[0]] == ["figure_7.png", "figure_7.svg"]
     for one, two in zip(*paths, strict=True):
         assert one.read_bytes() == two.read_bytes()

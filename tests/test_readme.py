@@ -4,8 +4,10 @@ import pytest
 
 from lib.errors import UserError
 from lib.evaluation import wilson_interval
-from lib.readme import BEGIN, DRAWINGS, END, draw_all, main, render, updated
+from lib.gallery import DRAWINGS, draw_all
+from lib.readme import BEGIN, END, main, updated
 from lib.results import row, table, write_results
+from lib.section import render
 
 MANIFEST = {
     "profile": "smoke",
