@@ -27,6 +27,7 @@ from lib.studysettings import (
     ExpansionSettings,
     HypothesisSettings,
     InstrumentSettings,
+    MiningSettings,
     RatioSettings,
     SweepSettings,
 )
@@ -218,6 +219,7 @@ class Profile:
     ratios: RatioSettings | None = None
     audit: AuditSettings | None = None
     expansions: ExpansionSettings | None = None
+    mining: MiningSettings | None = None
     deepspeed: DeepSpeedSettings | None = None
 
     def studies(self) -> list[str]:

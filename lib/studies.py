@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lib import choosing, compute, expansions, hypotheses, instruments, sweep, verdicts
+from lib import choosing, compute, expansions, hypotheses, instruments, mined, sweep, verdicts
 from lib.experiment import Experiment
 from lib.results import table
 
@@ -19,7 +19,7 @@ EACH_MODEL = (
     compute.compute_rows,
     expansions.expansion_rows,
 )
-WHOLE = (hypotheses.hypothesis_rows, sweep.sweep_rows)
+WHOLE = (mined.mining_rows, hypotheses.hypothesis_rows, sweep.sweep_rows)
 
 
 def rows(experiment: Experiment) -> pd.DataFrame:

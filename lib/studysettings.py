@@ -12,6 +12,7 @@ from typing import Any
 
 from lib.errors import UserError
 from lib.expansion import EXPANSIONS
+from lib.training import Recipe
 
 
 def _least(settings: object, bound: float, *names: str) -> None:
@@ -155,6 +156,25 @@ class AuditSettings:
         _least(self, 2, "examples")
         if not 0 < self.hard_cut <= 1:
             raise UserError(f"hard_cut = {self.hard_cut}: must be more than 0 and at most 1")
+
+
+@dataclass(frozen=True)
+class MiningSettings:
+    """D_back from the model's own wrong paths, against as many examples more of the usual kind."""
+
+    problems: int  # training problems searched
+    breadth: int
+    temperature: float
+    examples: int  # of each of the two branches, from the backtracking checkpoint on
+    share: float  # of these that are mined; the rest are D_op and D_back of fresh problems
+    test_problems: int  # of each test split: the first so many
+    recipe: Recipe
+
+    def __post_init__(self) -> None:
+        _least(self, 1, "problems", "breadth", "examples", "test_problems")
+        _each("temperature", [self.temperature], 0, above=True)
+        if not 0 < self.share <= 1:
+            raise UserError(f"share = {self.share}: must be more than 0 and at most 1")
 
 
 @dataclass(frozen=True)

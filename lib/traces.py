@@ -221,3 +221,11 @@ class CountdownTask:
     def judge_steps(self, problem: Any, steps: Sequence[str]) -> str | None:
         """Why the last step loses the target, or None (`lib.lookahead`); optional in a task."""
         return judge_steps(problem, steps)
+
+    def complete(self, problem: Any, steps: Sequence[str]) -> list[str]:
+        """Steps from a state, in reach of the target, to the target; optional in a task."""
+        given = Problem.of(problem)
+        rest = countdown.solve(countdown.remaining(given.numbers, steps), given.target)
+        if rest is None:
+            raise ValueError(f"the target {given.target} is out of reach after {list(steps)}")
+        return rest

@@ -1,0 +1,77 @@
+"""Mined traces, on a hand-made tree: what each state teaches, character by character."""
+
+import pandas as pd
+import pytest
+
+from lib.mining import mined_traces
+from lib.problems import Settings
+from lib.traces import CountdownTask
+from lib.tree import Node, SearchTree
+
+TASK = CountdownTask(Settings(3, 25, 10, 75, 99, 0.1))
+PROMPT = "###Question: numbers [8, 3, 5]->target 19\n###Response:\n"
+PROBLEMS = pd.DataFrame({"numbers": [[8, 3, 5]], "target": [19]})
+
+
+def tree(*nodes):
+    """Nodes as (parent, kind, text)."""
+    made = [Node(0, None, "root", 0, "", (), (), None, len(nodes))]
+    for number, (parent, kind, text) in enumerate(nodes, 1):
+        made.append(Node(number, parent, kind, 0, text, (1,), (-0.1,), None, 1))
+    return SearchTree(0, PROMPT, 8, 0, 1.0, 0, tuple(made), ((0, 0),), 8, 8)
+
+
+def mined(*nodes, loss="honest"):
+    return mined_traces([tree(*nodes)], PROBLEMS, TASK, loss).to_dict("records")
+
+
+@pytest.mark.parametrize("loss, outcome", [("honest", "1"), ("paper", "0")])
+def test_the_first_step_that_loses_the_target(loss, outcome):
+    # 8+3=11 and 5 left: 16, 6, 55. What follows teaches nothing more.
+    found = mined((0, "step", "8+3=11"), (1, "step", "11+5=16"), (2, "goal", ""), loss=loss)
+    mask = "0" * len(PROMPT) + "0000" + 3 * outcome + "2" * len("<backtrack>")
+    text = PROMPT + "8+3=11\n<backtrack>"
+    assert found == [{"text": text, "mask": mask, "kind": "exploration"}]
+
+
+def test_a_wrong_result_after_a_right_step():
+    found = mined((0, "step", "8*3=24"), (1, "step", "24-5=18"), (2, "backtrack", "<backtrack>"))
+    mask = "0" * len(PROMPT) + "1" * 7 + "0" * 8 + "2" * 11
+    assert found == [
+        {"text": PROMPT + "8*3=24\n24-5=18\n<backtrack>", "mask": mask, "kind": "computation"}
+    ]
+
+
+def test_a_false_alarm_shows_the_way_on():
+    found = mined((0, "step", "8*3=24"), (1, "backtrack", "<backtrack>"))
+    mask = "0" * len(PROMPT) + "1" * 15 + "2" * len("Goal Reached!")
+    assert found == [
+        {"text": PROMPT + "8*3=24\n24-5=19\nGoal Reached!", "mask": mask, "kind": "false_alarm"}
+    ]
+
+
+def test_a_solution_that_was_found():
+    right = [(0, "step", "8*3=24"), (1, "step", "24-5=19"), (2, "goal", "Goal Reached!")]
+    [trace] = mined(*right)
+    assert trace["text"] == PROMPT + "8*3=24\n24-5=19\nGoal Reached!"
+    assert trace["kind"] == "self"
+    # At the end, too: nothing is left to do but to say so.
+    alarmed = mined(*right, (2, "backtrack", "<backtrack>"))
+    assert [trace["text"] for trace in alarmed] == [trace["text"]]
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [(0, "step", "8 plus 3")],
+        [(0, "step", "8*3=24"), (1, "limit", "24-")],
+        [(0, "step", "8*3=24"), (1, "goal", "")],  # ended too early: no step is wrong
+    ],
+)
+def test_what_teaches_nothing(nodes):
+    assert mined(*nodes) == []
+
+
+def test_a_text_stands_once():
+    twice = mined((0, "step", "8+3=11"), (0, "step", "8+3=11"))
+    assert len(twice) == 1
