@@ -148,7 +148,8 @@ def _launch(folder: Path, processes: int, threads: int, tell: Callable[[], None]
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
         raise UserError(
             f"a search process failed ({found or f'status {process.returncode}'});"
-            f" {folder / 'log.txt'} says more" + ("" if found else ":\n  " + "\n  ".join(lines))
+            f" {folder / 'log.txt'} says more{'' if found else ':'}",
+            *([] if found else lines),
         )
 
 

@@ -4,9 +4,26 @@ command ends on it."""
 import sys
 from collections.abc import Callable
 
+MOST_SHOWN = 2_000
+
 
 class UserError(Exception):
-    """A mistake in what was given; one line says what, where, and what would be right."""
+    """A mistake in what was given; one line says what, where, and what would be right.
+
+    Texts of unknown origin stand in it, so what is not printable (line ends, terminal codes) is
+    shown by its escape, and the middle of a very long line is left out. `more` are further lines.
+    """
+
+    def __init__(self, message: object = "", *more: object) -> None:
+        super().__init__("\n  ".join(printable(str(line)) for line in (message, *more)))
+
+
+def printable(text: str) -> str:
+    """The text on one line of at most about `MOST_SHOWN` characters, safe on a terminal."""
+    if len(text) > MOST_SHOWN:
+        half = MOST_SHOWN // 2
+        text = f"{text[:half]} … {text[-half:]}"
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def exit_status(work: Callable[[], object]) -> int:

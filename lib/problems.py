@@ -20,6 +20,7 @@ from lib.errors import UserError
 # Test sets first: whatever the training set's size, the test problems stay the same.
 SPLITS = ("new", "seen", "validation", "train")
 BATCH = 200_000
+MAX_RESULT = 1_000_000  # a place in memory for each
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Settings:
         demand("target_low", self.target_low >= 1, "at least 1")
         demand("target_high", self.target_high >= self.target_low, "at least target_low")
         demand("max_result", self.max_result >= self.target_high, "at least target_high")
+        demand("max_result", self.max_result <= MAX_RESULT, f"at most {MAX_RESULT}")
         demand("held_out", 0 < self.held_out < 1, "between 0 and 1, both excluded")
         held = round(self.held_out * (self.target_high - self.target_low + 1))
         demand(

@@ -40,6 +40,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PROFILES = ROOT / "profiles"
 MODEL_NAMES = ("S", "L")
 SAMPLERS = ("cache", "vllm")
+MOST_BYTES = 32_768
+LARGEST = 2**53  # an integer that is also exact as a float
 #: The environment variable in which `make reproduce` hands MODEL to the notebooks.
 MODEL_VARIABLE = "SELF_BACKTRACKING_MODEL"
 
@@ -244,12 +246,16 @@ def load_profile(name: str) -> Profile:
         choices = ", ".join(profile_names())
         raise UserError(f"PROFILE={name}: no such profile; choose one of {choices}")
     try:
+        # Its reader takes time that grows with the square of a key's length.
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise UserError(f"{path}: {size} bytes; a profile has at most {MOST_BYTES}")
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not a TOML file ({error})") from error
     try:
         if "name" in table:
             raise UserError("name: no such key; a profile is called after its file")
+        _demand_small(table, "")
         profile = _build(Profile, {"name": path.stem, **table}, "")
         _check(profile)
         profile.load_task()
@@ -346,6 +352,18 @@ def _check(profile: Profile) -> None:
     for key, least in (("rounds", 0), ("problems", 1), ("breadth", 1), ("depth", 0)):
         value = getattr(improvement, key)
         demand(f"improvement.{key}", value, value >= least, f"at least {least}")
+
+
+def _demand_small(value: Any, key: str) -> None:
+    """Refuse huge integers first: neither a float nor a message can hold one."""
+    if isinstance(value, Mapping):
+        for name, item in value.items():
+            _demand_small(item, f"{key}.{name}" if key else name)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _demand_small(item, f"{key}[{index}]")
+    elif isinstance(value, int) and abs(value) > LARGEST:
+        raise UserError(f"{key}: must be from {-LARGEST} to {LARGEST}")
 
 
 def _build(cls: type, table: Any, where: str) -> Any:

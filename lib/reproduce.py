@@ -60,9 +60,11 @@ def run_notebook(experiment: Experiment, name: str) -> float:
             config=config,
         )
     except PapermillExecutionError as error:
+        first, *more = error.evalue.splitlines() or [""]
         raise UserError(
-            f"notebooks/{name}.ipynb, cell {error.cell_index}: {error.ename}: {error.evalue}\n"
-            f"  what was made is kept; the same command goes on from there (see {output})"
+            f"notebooks/{name}.ipynb, cell {error.cell_index}: {error.ename}: {first}",
+            *more,
+            f"what was made is kept; the same command goes on from there (see {output})",
         ) from error
     executed = nbformat.read(output, as_version=4)
     keep_last_progress(executed)

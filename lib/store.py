@@ -76,7 +76,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{path}: cannot be read as JSON ({error}); delete it and run again"
         ) from error
@@ -131,6 +131,12 @@ class Run:
 
     folder: Path
     made: dict[str, Artifact] = field(default_factory=dict)
+    makes: bool = True  # False: an artifact that is not there is a `UserError`
+
+    def place(self, name: str, inputs: Mapping[str, Any]) -> tuple[Path, str]:
+        """Where the artifact `name` for these inputs lies once it is made, and its key."""
+        key = digest({"name": name, **inputs})
+        return self.folder / f"{name}-{key}", key
 
     def make(
         self, name: str, inputs: Mapping[str, Any], function: Callable[[Path], None]
@@ -140,10 +146,11 @@ class Run:
         `function` fills the folder and may find there what an interrupted call of it left. An
         artifact of the same name made from other inputs is left where it is.
         """
-        key = digest({"name": name, **inputs})
-        final = self.folder / f"{name}-{key}"
+        final, key = self.place(name, inputs)
         partial = final.with_name(final.name + ".partial")
         if not (final / MADE).exists():
+            if not self.makes:
+                raise UserError(f"{final}: not made yet")
             spent_file = partial / ".spent"
             try:
                 if final.exists() and not partial.exists():  # its record was deleted

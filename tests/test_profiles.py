@@ -6,7 +6,7 @@ from copy import deepcopy
 
 import pytest
 
-from lib.errors import UserError
+from lib.errors import UserError, printable
 from lib.profiles import PROFILES, load_profile, profile_names
 
 SMOKE = tomllib.loads((PROFILES / "smoke.toml").read_text())
@@ -60,10 +60,11 @@ def test_a_file_of_ones_own(load):
 
 
 def test_unknown_profiles_are_answered_with_the_known():
-    for name in ("cup", "", "cup.toml", "../profiles/cup", "a" * 300, "nul\0"):
+    for name in ("cup", "", "cup.toml", "../profiles/cup", "a" * 300, "nul\0", "a\nb"):
         with pytest.raises(UserError) as error:
             load_profile(name)
-        assert str(error.value).startswith(f"PROFILE={name}: no such profile; choose one of cpu")
+        shown = f"PROFILE={printable(name)}: no such profile; choose one of cpu"
+        assert str(error.value).startswith(shown)
         assert "smoke" in str(error.value) and "\n" not in str(error.value)
 
 
@@ -159,6 +160,10 @@ def test_mistakes_are_named(load, key):
         ("task.module", "lib.store", "no task there"),
         ("task.settings.held_out", 0.999, "leaves at least one target on either side"),
         ("task.settings.held_out", 1.5, "between 0 and 1"),
+        ("task.settings.max_result", 10**12, "at most 1000000"),
+        ("task.settings.target_high", 10**400, "from -9007199254740992 to 9007199254740992"),
+        ("traces.mix", 10**400, "from -9007199254740992 to 9007199254740992"),
+        ("search.breadths", [2, 10**30], "from -9007199254740992 to 9007199254740992"),
     ],
 )
 def test_more_mistakes(load, key, value, right):
@@ -167,10 +172,15 @@ def test_more_mistakes(load, key, value, right):
     assert "\n" not in str(error.value) and key in str(error.value)
 
 
-@pytest.mark.parametrize("data", [b"[task", b"a = 1\na = 2", b"\xff\xfe", b"\0", b""])
+BROKEN = [b"[task", b"a = 1\na = 2", b"\xff\xfe", b"\0", b"", b"a = " + b"[" * 5_000]
+BROKEN += [b"a = " + b"{b = " * 3_000, b"a." * 100_000 + b"b = 1", b"a = " + b"9" * 10_000]
+BROKEN += [b'"a\\nb" = 1', b'"\\u001b[2J" = 1', b"seed = 0x" + b"f" * 20_000]
+
+
+@pytest.mark.parametrize("data", BROKEN, ids=range(len(BROKEN)))
 def test_files_that_are_no_profile(tmp_path, data):
     file = tmp_path / "mine.toml"
     file.write_bytes(data)
     with pytest.raises(UserError, match=r"mine\.toml: ") as error:
         load_profile(str(file))
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 2_500

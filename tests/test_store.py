@@ -62,7 +62,14 @@ def test_broken_files_are_named(tmp_path):
             read(tmp_path / "none")
     write_parquet(tmp_path / "table.parquet", pd.DataFrame({"a": range(100)}))
     whole = (tmp_path / "table.parquet").read_bytes()
-    for data in (b"", b"PAR1", whole[:-20], whole[:20] + b"x" * 50 + whole[70:-1], b"{"):
+    for data in (
+        b"",
+        b"PAR1",
+        whole[:-20],
+        whole[:20] + b"x" * 50 + whole[70:-1],
+        b"{",
+        b"[" * 90_000,
+    ):
         (tmp_path / "broken").write_bytes(data)
         for read in (read_json, read_parquet):
             with pytest.raises(UserError, match=r"broken: .*delete it and run again") as error:
