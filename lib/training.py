@@ -156,7 +156,8 @@ def weighted_loss(logits: Tensor, input_ids: Tensor, loss_weights: Tensor) -> Te
     losses = cross_entropy(
         logits[:, :-1].float().flatten(0, 1), input_ids[:, 1:].flatten(), reduction="none"
     )
-    return losses @ loss_weights[:, 1:].flatten()
+    # Autocast would make a dot product's sum bfloat16.
+    return (losses * loss_weights[:, 1:].flatten()).sum()
 
 
 class EvenSampler(Sampler):

@@ -197,3 +197,14 @@ def test_pad_multiple_keeps_shapes_few():
         collate([TRACES[i]], 0, 1.0)["input_ids"].shape[1] % training.PAD_MULTIPLE
         for i in range(len(TRACES))
     } == {0}
+
+
+def test_a_loss_keeps_its_precision_under_autocast():
+    """Sums of a whole batch: bfloat16 would round them to three digits."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(64, 40, 7, generator=generator)
+    ids = torch.randint(0, 7, (64, 40), generator=generator)
+    weights = torch.ones(64, 40)
+    expected = weighted_loss(logits, ids, weights)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert weighted_loss(logits, ids, weights) == expected
