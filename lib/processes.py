@@ -43,3 +43,10 @@ def end_group(
                 os.killpg(process.pid, number)
         with suppress(subprocess.TimeoutExpired):
             process.wait(None if number == signal.SIGKILL else patience_s)
+
+
+def end_with_parent() -> None:
+    """Exit when standard input closes: the launching process was killed, and may start anew."""
+    while os.read(0, 1024):
+        pass
+    os._exit(1)

@@ -26,6 +26,7 @@ from lib import store
 from lib.errors import UserError
 from lib.launch import LAST_LINES, MARK
 from lib.models import load_model, load_tokenizer
+from lib.processes import end_with_parent
 from lib.tokenization import TokenizedTraces
 from lib.training import Recipe, train
 
@@ -102,13 +103,6 @@ def main(arguments: list[str] | None = None) -> None:
     if torch.distributed.is_initialized():  # left to itself it aborts at exit
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
-
-
-def end_with_parent() -> None:
-    """Exit when standard input closes: the launching process was killed, and may start anew."""
-    while os.read(0, 1024):
-        pass
-    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
-"""A training that ends as its first argument says, for tests/test_interruption.py: run by itself.
+"""Trainings that end as their names say, for tests/test_interruption.py: run by itself.
 
-`python tests/interrupted.py KIND FOLDER`. Kinds: `step` (killed in the middle), `files` (between
-the files of the second checkpoint), `end` (between those of the finished model), `full` (a disk
-that takes no file larger than a few bytes any more, from step 7 on).
+`python tests/interrupted.py FOLDER KIND...` trains into `FOLDER/KIND`, each kind in a process of
+its own, and prints their exit statuses as JSON. Kinds: `step` (killed in the middle), `files`
+(between the files of the second checkpoint), `end` (between those of the finished model), `full` (a
+disk that takes no file larger than a few bytes any more, from step 7 on).
 """
 
+import json
 import os
 import resource
 import signal
@@ -45,9 +47,19 @@ def interrupt(kind, step):
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
 
 
-if __name__ == "__main__":
-    kind, folder = sys.argv[1:]
+def run(kind, folder):
+    """The exit status of one kind. A fork: the imports take longer than all the training."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     try:
-        train(Path(folder), lambda step, *_: interrupt(kind, step))
+        train(folder / kind, lambda step, *_: interrupt(kind, step))
     except UserError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        os._exit(1)
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    folder, *kinds = sys.argv[1:]
+    print(json.dumps({kind: run(kind, Path(folder)) for kind in kinds}))

@@ -115,7 +115,7 @@ def test_a_failure_is_told(tmp_path):
 
 
 @pytest.mark.slow
-def test_one_two_and_three_processes_tree_for_tree(checkpoint, tmp_path):
+def test_one_and_three_processes_tree_for_tree(checkpoint, tmp_path):
     # With another number of threads the last digits differ.
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -123,7 +123,7 @@ def test_one_two_and_three_processes_tree_for_tree(checkpoint, tmp_path):
         expected = list(read_trees(alone(checkpoint, tmp_path / "alone.jsonl")))
     finally:
         torch.set_num_threads(before)
-    for processes in (1, 2, 3):
+    for processes in (1, 3):  # accelerate launches one in its own way, and any others alike
         path = tmp_path / f"{processes}.jsonl"
         search_in_processes(path, checkpoint, LIMIT, processes, PROMPTS, **SETTINGS, threads=1)
         assert list(read_trees(path)) == expected

@@ -185,7 +185,7 @@ def test_nothing_outlives_an_interrupt():
 
 
 def test_processes_end_with_the_one_that_launched_them():
-    script = "import lib.trainjob as t; print('up', flush=True); t.end_with_parent()"
+    script = "import lib.processes as p; print('up', flush=True); p.end_with_parent()"
     child = subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
