@@ -7,6 +7,9 @@ ARGS ?=
 MODEL ?=
 HARDWARE ?=
 
+# Without bytecode every start of Python compiles all of torch and transformers: seconds each time.
+unexport PYTHONDONTWRITEBYTECODE
+
 # An active conda environment made from environment.yml takes the place of .venv.
 VENV := $(if $(filter self-backtracking,$(CONDA_DEFAULT_ENV)),$(CONDA_PREFIX),.venv)
 RUN := $(VENV)/bin/python
