@@ -23,9 +23,9 @@ from lib.clustered import clustered_share
 from lib.experiment import TEST_SPLITS, Experiment
 from lib.losses import loss_traces, mean_loss
 from lib.models import parameter_count
-from lib.profiles import DataSettings, ModelSettings, TaskSettings, TrainingSettings
 from lib.results import table
 from lib.selection import SELECTION_RULES
+from lib.settings import DataSettings, ModelSettings, TaskSettings, TrainingSettings
 from lib.steps import COMPUTATION, FORMAT, RULE, can_judge, state_table
 from lib.store import Artifact, Run
 from lib.tokenization import encode_traces
