@@ -9,7 +9,7 @@ models. The tree is in the row itself, so that results.json alone gives the figu
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -32,7 +32,7 @@ RULE = (
 
 
 def first_case(
-    greedy: Sequence[pd.DataFrame], searched: pd.DataFrame, trees: Sequence[SearchTree]
+    greedy: Sequence[pd.DataFrame], searched: pd.DataFrame, trees: Iterable[SearchTree]
 ) -> int | None:
     """The position of the case that `RULE` names, or None where there is none.
 
@@ -43,9 +43,10 @@ def first_case(
     for outcomes in greedy:
         failed &= set(outcomes.loc[~outcomes["correct"], "problem"])
     solved = searched[searched["correct"] & searched["problem"].isin(failed)]
-    for problem, leaf in solved.sort_values("problem")[["problem", "leaf"]].itertuples(index=False):
-        if trees[problem].nodes[int(leaf)].level > 0:
-            return int(problem)
+    leaves = dict(zip(solved["problem"], solved["leaf"], strict=True))
+    for problem, tree in enumerate(trees):
+        if problem in leaves and tree.nodes[int(leaves[problem])].level > 0:
+            return problem
     return None
 
 

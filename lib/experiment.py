@@ -38,7 +38,7 @@ from lib.tokenization import (
     build_tokenizer,
     encode_traces,
 )
-from lib.tree import SearchTree, read_trees
+from lib.tree import TreeFile
 from lib.variants import Variant, applied
 from lib.vllm_sampler import VllmSettings, shared_sampler
 
@@ -326,9 +326,9 @@ class Experiment:
         with applied(variant, model, backtrack_id(tokenizer), sampler) as varied:
             yield varied, tokenizer
 
-    def read_trees(self, search: Artifact) -> list[SearchTree]:
+    def read_trees(self, search: Artifact) -> TreeFile:
         """The trees of a `search(...)`, in the order of its problems."""
-        return list(read_trees(search.path / "trees.jsonl"))
+        return TreeFile(search.path / "trees.jsonl")
 
     def decode(self, checkpoint: Artifact, problems: pd.DataFrame, beams: int = 1) -> pd.DataFrame:
         """Greedy (one beam) or beam-search responses: columns text, tokens (a count), logprob."""

@@ -134,7 +134,8 @@ def judged_paths(experiment: Experiment, model: str, judge: str, split: str) -> 
     def make(folder: Path) -> None:
         trees = experiment.read_trees(made)[: settings.problems]
         found = path_table(trees, problems, experiment.task)
-        prompts = [trees[i].prompt for i in found["problem"]]
+        asked = [tree.prompt for tree in trees]
+        prompts = [asked[i] for i in found["problem"]]
         loaded = experiment.load(checkpoint)
         found["judged"] = response_logprobs(*loaded, prompts, found["text"].tolist())
         store.write_parquet(folder / "paths.parquet", found)

@@ -18,7 +18,7 @@ from lib.clustered import clustered_share
 from lib.experiment import TEST_SPLITS, Experiment
 from lib.results import row, table
 from lib.steps import COMPUTATION, FORMAT, RULE, can_judge, state_table
-from lib.tree import SearchTree
+from lib.tree import SearchTree, TreeFile
 
 #: What can become of a problem, the last being success; `lost at step k` stands between them.
 GAVE_UP, NOT_CHOSEN, SOLVED = "solution found, not finished", "found, not chosen", "solved"
@@ -41,7 +41,7 @@ def searched(
     return experiment.search(checkpoint, problems, breadth, depth, search.temperature), problems
 
 
-def first_trees(experiment: Experiment, made: store.Artifact) -> list[SearchTree]:
+def first_trees(experiment: Experiment, made: store.Artifact) -> TreeFile:
     """The trees that are taken apart: the first `instruments.problems`."""
     return experiment.read_trees(made)[: experiment.profile.instruments.problems]
 

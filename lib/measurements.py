@@ -61,7 +61,7 @@ def outcomes_at_depths(
         trees = experiment.read_trees(made)
         found = [
             evaluation.search_outcomes(
-                [at_depth(tree, depth) for tree in trees],
+                (at_depth(tree, depth) for tree in trees),
                 problems,
                 experiment.task,
                 SELECTION_RULES,

@@ -7,12 +7,15 @@ its tokens were made, nor of what a right answer is.
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from lib.errors import UserError
 from lib.store import write_atomic
 
 SCHEMA = 1
+HEAD = b'{"search":'  # a file's first line says what was searched
+KINDS = ("root", "step", "goal", "backtrack", "limit")
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,13 @@ class SearchTree:
             Node(id=i, **dict(zip(columns, values, strict=True)))
             for i, values in enumerate(zip(*columns.values(), strict=True))
         )
+        for node in nodes:
+            # A walk to the root must end, and every text must be one.
+            placed = node.parent is None if node.id == 0 else type(node.parent) is int
+            if not placed or (node.id and not 0 <= node.parent < node.id):
+                raise UserError(f"node {node.id}: its parent is {node.parent!r}")
+            if not isinstance(node.text, str) or node.kind not in KINDS:
+                raise UserError(f"node {node.id}: not one of {', '.join(KINDS)} with a text")
         expanded = tuple(map(tuple, record.pop("expanded")))
         if "tokens_by_level" in record:
             record["tokens_by_level"] = tuple(record["tokens_by_level"])
@@ -157,15 +167,47 @@ def write_trees(path: Path | str, trees: Iterable[SearchTree]) -> None:
 
 
 def read_trees(path: Path | str) -> Iterator[SearchTree]:
-    """The trees of a JSON-lines file, one at a time."""
-    with open(path, encoding="utf-8") as file:
+    """The trees of a JSON-lines file, one at a time; `UserError` names what is not one."""
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file")
+    with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
-            if number == 1 and line.startswith('{"search":'):
+            if number == 1 and line.startswith(HEAD):
                 continue
             try:
-                yield SearchTree.from_json(line)
-            except (ValueError, TypeError, KeyError, UserError) as error:
+                yield SearchTree.from_json(line.decode("utf-8"))
+            except (ValueError, TypeError, KeyError, RecursionError, UserError) as error:
                 raise UserError(f"{path}, line {number}: not a search tree ({error})") from error
+
+
+@dataclass(frozen=True)
+class TreeFile:
+    """The first `count` trees of a JSON-lines file (all, if None), read anew at each pass.
+
+    A hundred thousand trees do not fit into memory at once; one does.
+    """
+
+    path: Path
+    count: int | None = None
+
+    def __iter__(self) -> Iterator[SearchTree]:
+        return islice(read_trees(self.path), self.count)
+
+    def __len__(self) -> int:
+        with open(self.path, "rb") as file:
+            lines = sum(not line.startswith(HEAD) for line in file)
+        return lines if self.count is None else min(lines, self.count)
+
+    def __getitem__(self, place: int | slice) -> "SearchTree | TreeFile":
+        """Tree `place` (from 0), or with `[:count]` the first of them."""
+        if isinstance(place, int):
+            for tree in islice(self, place, None):
+                return tree
+            raise IndexError(f"{self.path}: no tree {place}")
+        stop = place.stop
+        if (place.start, place.step) != (None, None) or not isinstance(stop, int) or stop < 0:
+            raise ValueError(f"trees are cut as [:count], not {place}")
+        return replace(self, count=stop if self.count is None else min(stop, self.count))
 
 
 def outline(tree: SearchTree) -> str:

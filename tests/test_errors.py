@@ -1,4 +1,4 @@
-"""What a user reads when something was wrong: one line, safe on a terminal, of a readable length."""
+"""What a user reads when something was wrong: one line, safe on a terminal, not too long."""
 
 import json
 import subprocess

@@ -12,7 +12,7 @@ from lib.errors import UserError
 from lib.sampler import CacheSampler, Sample
 from lib.search import iter_search, search, search_to_file
 from lib.tokenization import build_tokenizer, encode_prompts
-from lib.tree import SearchTree, read_trees, write_trees
+from lib.tree import SearchTree, TreeFile, read_trees, write_trees
 
 TOKENIZER = build_tokenizer([*"abcdeQ", "\n"])
 PAD, EOS, BACKTRACK = (
@@ -342,6 +342,48 @@ def test_a_broken_line_is_named(tmp_path, line):
     (tmp_path / "trees.jsonl").write_text(good + "\n" + line + "\n")
     with pytest.raises(UserError, match=r"trees\.jsonl, line 2"):
         list(read_trees(tmp_path / "trees.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("parent", 1), ("parent", 2), ("parent", -1), ("parent", None), ("parent", "0"),
+     ("parent", True), ("text", None), ("text", 5), ("kind", "leaf"), ("kind", [])],
+)  # fmt: skip
+def test_trees_that_cannot_be_walked_are_refused(tmp_path, column, value):
+    """A node that is its own ancestor would never be left."""
+    made = search(chain_sampler(), TOKENIZER, [QUESTION], 4, 1, 1.0, 1)[0]
+    record = json.loads(made.to_json())
+    record["nodes"][column][1] = value
+    (tmp_path / "trees.jsonl").write_text(json.dumps(record))
+    with pytest.raises(UserError, match=r"trees\.jsonl, line 1: not a search tree \(node 1"):
+        list(read_trees(tmp_path / "trees.jsonl"))
+
+
+@pytest.mark.parametrize("line", [b"\xff", b"[" * 200_000, b"\0", b'{"schema": 1' + b"0" * 5_000])
+def test_bytes_that_are_no_tree_are_named(tmp_path, line):
+    (tmp_path / "trees.jsonl").write_bytes(line + b"\n")
+    with pytest.raises(UserError, match=r"trees\.jsonl, line 1"):
+        list(read_trees(tmp_path / "trees.jsonl"))
+    with pytest.raises(UserError, match="none: no such file"):
+        list(read_trees(tmp_path / "none"))
+
+
+def test_a_file_of_trees_is_read_anew_each_time(tmp_path):
+    trees = search(chain_sampler(), TOKENIZER, [QUESTION] * 3, 4, 1, 1.0, 1)
+    write_trees(tmp_path / "trees.jsonl", trees)
+    text = (tmp_path / "trees.jsonl").read_text()
+    (tmp_path / "trees.jsonl").write_text('{"search":{}}\n' + text)
+    found = TreeFile(tmp_path / "trees.jsonl")
+    assert list(found) == list(found) == trees and len(found) == 3
+    assert found[0] == trees[0] and found[2] == trees[2]
+    assert list(found[:2]) == trees[:2] and len(found[:2]) == 2 == len(found[:2][:9])
+    assert list(found[:0]) == [] and len(found[:9]) == 3
+    for place in (3, -1):
+        with pytest.raises((IndexError, ValueError)):
+            found[place]
+    for cut in (slice(1, 2), slice(None, None, 2), slice(None, -1), slice(None)):
+        with pytest.raises(ValueError, match=r"cut as \[:count\]"):
+            found[cut]
 
 
 SETTINGS = dict(breadth=4, depth=1, temperature=1.0, seed=3, chunk_size=2)
