@@ -27,6 +27,10 @@ import pandas as pd
 from lib.errors import UserError
 
 MADE = "made.json"
+TEMPORARY = ".tmp"
+#: How long to wait for another process that makes the same artifact. The notebook of a run that was
+#: killed lives on for a second.
+PATIENCE_S = 20.0
 #: Errors that mean the disk or folder, not what was written.
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 UNWRITABLE += (errno.EIO, errno.ENOTDIR)
@@ -36,7 +40,7 @@ TORCH_WRITING = ("file write failed", "unexpected pos", "iostream error")
 def write_atomic(path: Path, data: str | bytes) -> None:
     """Write a whole file or nothing: a reader never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, temporary = tempfile.mkstemp(TEMPORARY, f".{path.name}.", path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
@@ -48,6 +52,37 @@ def write_atomic(path: Path, data: str | bytes) -> None:
         with suppress(OSError):
             os.unlink(temporary)
         raise
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what killed processes were writing (`write_atomic`) anywhere in a folder."""
+    for left in folder.rglob(f".*{TEMPORARY}"):
+        left.unlink(missing_ok=True)
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes; `UserError` where one keeps it for too long.
+
+    The lock is the folder's own and the system's: a killed process leaves none, and no file.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > end:
+                    what = folder.name.removesuffix(".partial")
+                    raise UserError(f"{what}: another process is making it; wait for it") from error
+                time.sleep(0.1)
+            except OSError:  # some network file systems lock no folder
+                break
+        yield
+    finally:
+        os.close(handle)
 
 
 def unwritable(error: BaseException) -> str | None:
@@ -144,34 +179,26 @@ class Run:
         """The artifact `name` for these inputs, made by `function(folder)` if it is not there.
 
         `function` fills the folder and may find there what an interrupted call of it left. An
-        artifact of the same name made from other inputs is left where it is.
+        artifact of the same name made from other inputs is left where it is. Where another process
+        makes it, its artifact is waited for; `UserError` where that takes long.
         """
         final, key = self.place(name, inputs)
         partial = final.with_name(final.name + ".partial")
         if not (final / MADE).exists():
             if not self.makes:
                 raise UserError(f"{final}: not made yet")
-            spent_file = partial / ".spent"
             try:
-                if final.exists() and not partial.exists():  # its record was deleted
-                    os.replace(final, partial)
+                if final.exists() and not (partial.exists() or (final / MADE).exists()):
+                    os.replace(final, partial)  # its record was deleted
                 partial.mkdir(parents=True, exist_ok=True)
-                spent = float(spent_file.read_text()) if spent_file.exists() else 0.0
-                start = time.monotonic()
-                try:
-                    function(partial)
-                except BaseException:
-                    with suppress(OSError):
-                        write_atomic(spent_file, str(spent + time.monotonic() - start))
-                    raise
-                spent_file.unlink(missing_ok=True)
-                record = {
-                    "name": name,
-                    "inputs": inputs,
-                    "duration_s": round(spent + time.monotonic() - start, 1),
-                }
-                write_atomic(partial / MADE, json.dumps(record, indent=1, default=str))
-                os.replace(partial, final)
+                with held(partial):
+                    if not (final / MADE).exists():
+                        record = {"name": name, "inputs": inputs}
+                        record["duration_s"] = round(self._fill(partial, function), 1)
+                        write_atomic(partial / MADE, json.dumps(record, indent=1, default=str))
+                        os.replace(partial, final)
+                if partial.exists():  # another process had just finished it
+                    partial.rmdir()
             except Exception as error:
                 if not isinstance(error, UserError) and (reason := unwritable(error)):
                     raise UserError(f"{final}: cannot be written ({reason})") from error
@@ -188,17 +215,37 @@ class Run:
         self.made[name] = artifact
         return artifact
 
+    @staticmethod
+    def _fill(partial: Path, function: Callable[[Path], None]) -> float:
+        """Call `function(partial)` -> the seconds that it and interrupted calls before it took."""
+        spent_file, spent = partial / ".spent", 0.0
+        with suppress(OSError, ValueError):
+            spent = float(spent_file.read_text())
+        start = time.monotonic()
+        try:
+            function(partial)
+        except BaseException:
+            with suppress(OSError):
+                write_atomic(spent_file, str(spent + time.monotonic() - start))
+            raise
+        spent_file.unlink(missing_ok=True)
+        remove_temporary(partial)
+        return spent + time.monotonic() - start
+
     def durations(self) -> dict[str, float]:
         """Seconds that the finished artifacts took to make, by the folder that they lie in."""
         spent: dict[str, float] = {}
         for path in sorted(self.folder.glob(f"**/{MADE}")):
             stage = path.relative_to(self.folder).parts[0].split("-")[0]
-            spent[stage] = round(spent.get(stage, 0.0) + read_json(path)["duration_s"], 1)
+            # A record that no artifact of this run has may be an older version's, or broken.
+            with suppress(UserError, KeyError, TypeError, ValueError):
+                seconds = float(read_json(path)["duration_s"])
+                spent[stage] = round(spent.get(stage, 0.0) + seconds, 1)
         return spent
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run folder; `UserError` where another process does."""
+        """Hold the run folder, and tidy it up; `UserError` where another process holds it."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             file = (self.folder / ".lock").open("w")
@@ -213,4 +260,5 @@ class Run:
                 raise UserError(
                     f"{self.folder}: another run is at work here; wait for it"
                 ) from error
+            remove_temporary(self.folder)
             yield

@@ -2,12 +2,16 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from lib import store
 from lib.errors import UserError
+from lib.processes import python_environment
 from lib.store import (
     MADE,
     Run,
@@ -204,3 +208,151 @@ def test_the_real_cause_is_named(run):
         assert "\n" not in str(caught.value)
     with pytest.raises(ZeroDivisionError):  # a mistake of ours keeps its traceback
         run.make("data", {}, fail(ZeroDivisionError()))
+
+
+# Kills, disks and other processes
+
+HOLDING = """
+import sys, time
+from pathlib import Path
+from lib.store import Run, write_atomic
+
+def make(folder):
+    write_atomic(folder / "begun", "")
+    (folder / ".file.12345678.tmp").write_text("half")
+    print("up", flush=True)
+    time.sleep(float(sys.argv[2]))
+
+run = Run(Path(sys.argv[1]))
+with run.lock():
+    run.make("data", {}, make)
+"""
+
+
+@pytest.fixture
+def holding(run):
+    """A process that holds the run, and makes its artifact for so many seconds."""
+    started = []
+
+    def start(seconds):
+        command = [sys.executable, "-c", HOLDING, str(run.folder), str(seconds)]
+        env = python_environment()
+        started.append(subprocess.Popen(command, env=env, stdout=subprocess.PIPE))
+        assert started[-1].stdout.readline() == b"up\n"
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_killed_process_leaves_no_lock_and_no_temporary_file(run, holding, monkeypatch):
+    process = holding(99)
+    monkeypatch.setattr(store, "PATIENCE_S", 0.0)
+    with pytest.raises(UserError, match=r"another run is at work here; wait for it$"), run.lock():
+        pass
+    refused = r"^data-\w+: another process is making it; wait for it$"
+    with pytest.raises(UserError, match=refused):  # a notebook opened by hand, say
+        run.make("data", {}, lambda folder: pytest.fail("made twice at once"))
+    process.kill()
+    process.wait()
+    write_atomic(run.folder / "figures" / "a.png", "whole")
+    (run.folder / "figures" / ".a.png.12345678.tmp").write_text("half")
+    with run.lock():
+        made = run.make("data", {}, lambda folder: None)
+    assert {path.name for path in made.path.iterdir()} == {"begun", MADE}
+    assert [path.name for path in (run.folder / "figures").iterdir()] == ["a.png"]
+
+
+def test_what_another_process_makes_is_waited_for(run, holding):
+    holding(0.5)
+    made = run.make("data", {}, lambda folder: pytest.fail("made twice"))
+    assert {path.name for path in made.path.iterdir()} == {"begun", MADE}
+    assert sorted(path.name for path in run.folder.iterdir()) == [".lock", made.path.name]
+
+
+def test_a_temporary_file_of_an_interrupted_make_goes(run):
+    def make(folder):
+        (folder / ".file.12345678.tmp").write_text("half")
+
+    assert [path.name for path in run.make("data", {}, make).path.iterdir()] == [MADE]
+
+
+def test_a_folder_of_an_older_version(run):
+    """Records and times that say something else, and an artifact made of other inputs."""
+    for name, text in (("old-1", "[]"), ("old-2", "{"), ("old-3", '{"seconds": 3}'), ("old-4", "")):
+        write_atomic(run.folder / name / MADE, text)
+    (run.folder / f"data-{digest({'name': 'data'})}.partial").mkdir()
+    (run.folder / f"data-{digest({'name': 'data'})}.partial" / ".spent").write_text("a while")
+    made, calls = count_calls(run, {}, "data")
+    assert len(calls) == 1 and made.duration_s < 10
+    assert run.durations() == {"data": made.duration_s}
+
+
+def test_files_of_the_future(run):
+    """The clock was set back: nothing goes by the files' times."""
+    made, _ = count_calls(run, {"seed": 1})
+    for path in (made.path, *made.path.iterdir()):
+        os.utime(path, (2**32, 2**32))
+    again, calls = count_calls(Run(run.folder), {"seed": 1})
+    assert again == made and not calls
+
+
+def test_a_run_folder_can_be_moved(run, tmp_path):
+    count_calls(run, {"seed": 1})
+    moved = Run(run.folder.rename(tmp_path / "elsewhere"))
+    artifact, calls = count_calls(moved, {"seed": 1})
+    assert not calls and artifact.path.is_relative_to(moved.folder)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 64 KB, and a function that gives it other options."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(*options):
+        return subprocess.run(["mount", *options, str(place)], capture_output=True).returncode
+
+    if sys.platform != "linux" or os.getuid() or mount("-t", "tmpfs", "-o", "size=64k", "none"):
+        pytest.skip("nothing can be mounted here")
+    yield place, lambda options: mount("-o", f"remount,{options}")
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_full_disk_and_one_that_cannot_be_written(small_disk):
+    place, remount = small_disk
+    run = Run(place / "run")
+
+    def make(folder):
+        write_atomic(folder / "first", "x" * 40_000)
+        write_atomic(folder / "second", "x" * 40_000)
+
+    with pytest.raises(UserError, match=r"data-\w+: cannot be written \(No space left") as error:
+        run.make("data", {}, make)
+    assert "\n" not in str(error.value)
+    (partial,) = run.folder.iterdir()
+    assert [path.name for path in partial.iterdir() if path.name != ".spent"] == ["first"]
+    assert remount("size=1m,ro") == 0
+    for attempt in (lambda: run.make("data", {}, make), lambda: run.lock().__enter__()):
+        with pytest.raises(UserError, match=r"cannot be written \(Read-only file system") as error:
+            attempt()
+        assert "\n" not in str(error.value)
+    assert remount("size=1m,rw") == 0
+    made = run.make("data", {}, make)
+    assert {path.name for path in made.path.iterdir()} == {"first", "second", MADE}
+    assert remount("ro") == 0
+    assert Run(place / "run").make("data", {}, make) == made  # what is made can still be read
+    assert remount("rw") == 0
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
+def test_a_folder_without_permission(run):
+    run.folder.mkdir()
+    run.folder.chmod(0o500)
+    for attempt in (lambda: run.make("a", {}, lambda _: None), lambda: run.lock().__enter__()):
+        with pytest.raises(UserError, match=r"cannot be written \(Permission denied"):
+            attempt()
+    run.folder.chmod(0o700)
