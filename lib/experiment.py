@@ -45,15 +45,19 @@ from lib.vllm_sampler import VllmSettings, shared_sampler
 TEST_SPLITS = ("seen", "new")
 #: A stage is what a checkpoint has been trained on.
 STAGES = ("trunk", "sft", "backtracking")
+#: The environment variable in which `make reproduce` hands RUNS to the notebooks.
+RUNS_VARIABLE = "SELF_BACKTRACKING_RUNS"
 
 
 def open_experiment(profile: str, seed: int) -> Experiment:
     """The experiment of a profile (name or TOML path), in `runs/<profile>-<seed>/`.
 
-    The environment variable that `make reproduce MODEL=...` sets names its pretrained model.
+    The environment variables that `make reproduce MODEL=... RUNS=...` sets name its pretrained
+    model, and a folder in place of `runs`.
     """
     loaded = with_model(load_profile(profile), os.environ.get(MODEL_VARIABLE, ""))
-    return Experiment(loaded, profile, seed, Run(ROOT / "runs" / f"{loaded.name}-{seed}"))
+    runs = ROOT / (os.environ.get(RUNS_VARIABLE) or "runs")
+    return Experiment(loaded, profile, seed, Run(runs / f"{loaded.name}-{seed}"))
 
 
 @dataclass

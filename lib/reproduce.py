@@ -11,8 +11,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import sys
 import time
+from pathlib import Path
 
 import nbformat
 import papermill
@@ -23,7 +25,7 @@ from traitlets.config import Config
 from lib import store, vllm_sampler
 from lib.errors import UserError, exit_status
 from lib.estimate import estimate, format_duration
-from lib.experiment import Experiment, open_experiment
+from lib.experiment import RUNS_VARIABLE, Experiment, open_experiment
 from lib.profiles import MODEL_VARIABLE, ROOT
 
 NOTEBOOKS = (
@@ -43,14 +45,14 @@ def run_notebook(experiment: Experiment, name: str) -> float:
     source = ROOT / "notebooks" / f"{name}.ipynb"
     folder = experiment.run.folder / "notebooks"
     folder.mkdir(parents=True, exist_ok=True)
-    output = folder / f"{name}.ipynb"
+    output, unfinished = folder / f"{name}.ipynb", folder / f".{name}.tmp.ipynb"
     config = Config()
     config.KernelManager.transport = "ipc"  # no port is opened
     start = time.monotonic()
     try:
         papermill.execute_notebook(
             source,
-            output,
+            unfinished,  # papermill rewrites it after each cell, and not as a whole
             parameters={"profile": experiment.source, "seed": experiment.seed},
             kernel_name="python3",
             cwd=ROOT,
@@ -60,17 +62,19 @@ def run_notebook(experiment: Experiment, name: str) -> float:
             config=config,
         )
     except PapermillExecutionError as error:
+        os.replace(unfinished, output)
         first, *more = error.evalue.splitlines() or [""]
         raise UserError(
             f"notebooks/{name}.ipynb, cell {error.cell_index}: {error.ename}: {first}",
             *more,
             f"what was made is kept; the same command goes on from there (see {output})",
         ) from error
-    executed = nbformat.read(output, as_version=4)
+    executed = nbformat.read(unfinished, as_version=4)
     keep_last_progress(executed)
     store.write_atomic(output, nbformat.writes(executed))
     html, _ = HTMLExporter().from_notebook_node(executed)
     store.write_atomic(output.with_suffix(".html"), html)
+    unfinished.unlink()
     return time.monotonic() - start
 
 
@@ -89,7 +93,7 @@ def reproduce(experiment: Experiment) -> None:
     if profile.search.sampler == "vllm":
         vllm_sampler.python()  # not there: better said before anything is trained
     print(f"{profile.name}: {profile.description}", flush=True)
-    print(f"run folder: {experiment.run.folder.relative_to(ROOT)}", flush=True)
+    print(f"run folder: {shown(experiment.run.folder)}", flush=True)
     print(estimate(experiment), flush=True)
     durations = {}
     for name in NOTEBOOKS:
@@ -109,7 +113,12 @@ def record_durations(experiment: Experiment, durations: dict[str, float]) -> Non
     print("what the artifacts took to make, this time or before:")
     for stage, seconds in [*made.items(), ("together", sum(made.values()))]:
         print(f"  {stage:26} {format_duration(seconds):>10}")
-    print(f"\nfigures and results.json: {experiment.run.folder.relative_to(ROOT)}/figures/")
+    print(f"\nfigures and results.json: {shown(experiment.run.folder)}/figures/")
+
+
+def shown(folder: Path) -> Path:
+    """A folder as a message shows it: from the repository's root on, where it lies in there."""
+    return folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -118,7 +127,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--profile", default="cpu", help="name of a profile, or a TOML file")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", default="", help="the pretrained model: a folder or hub name")
+    parser.add_argument("--runs", default="", help="where run folders lie, in place of runs/")
     options = parser.parse_args(arguments)
+    if options.runs:
+        os.environ[RUNS_VARIABLE] = str(Path(options.runs).expanduser().resolve())
     if options.model:
         os.environ[MODEL_VARIABLE] = options.model  # the notebooks' kernels inherit it
     os.environ.setdefault("PYDEVD_DISABLE_FILE_VALIDATION", "1")  # a warning of the kernel's
@@ -126,10 +138,18 @@ def main(arguments: list[str] | None = None) -> int:
     def work() -> None:
         experiment = open_experiment(options.profile, options.seed)
         with experiment.run.lock():
-            reproduce(experiment)
+            try:
+                reproduce(experiment)
+            except OSError as error:
+                if reason := store.unwritable(error):
+                    folder = shown(experiment.run.folder)
+                    raise UserError(f"{folder}: cannot be written ({reason})") from error
+                raise
 
     return exit_status(work)
 
 
 if __name__ == "__main__":
+    # Ended politely, as by Ctrl-C, it ends its notebook too and tells so.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

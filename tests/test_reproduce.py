@@ -1,6 +1,8 @@
 """`make reproduce`: notebooks in order, a failing cell named, and mistakes in one line."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 
@@ -9,7 +11,7 @@ import pytest
 
 from lib import reproduce
 from lib.errors import UserError
-from lib.experiment import Experiment
+from lib.experiment import RUNS_VARIABLE, Experiment, open_experiment
 from lib.profiles import ROOT, load_profile
 from lib.store import Run
 
@@ -119,3 +121,46 @@ def test_an_unknown_profile_at_the_command_line():
     assert done.stderr.startswith("error: PROFILE=nosuch: no such profile; choose one of ")
     assert done.stderr.count("\n") == 1
     assert not list((ROOT / "runs").glob("nosuch*"))
+
+
+def test_run_folders_can_lie_elsewhere(experiment, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(RUNS_VARIABLE, "")  # what main sets is undone
+    seen = []
+    monkeypatch.setattr(reproduce, "open_experiment", lambda *given: seen.append(given))
+    with pytest.raises(AttributeError):
+        reproduce.main(["--runs", str(tmp_path / "disk")])
+    assert os.environ[RUNS_VARIABLE] == str(tmp_path / "disk") and seen == [("cpu", 0)]
+    assert open_experiment("smoke", 3).run.folder == tmp_path / "disk" / "smoke-3"
+    monkeypatch.delenv(RUNS_VARIABLE)
+    assert open_experiment("smoke", 3).run.folder == ROOT / "runs" / "smoke-3"
+    assert str(reproduce.shown(tmp_path / "runs" / "smoke-3")) == "runs/smoke-3"
+    assert reproduce.shown(ROOT / "runs") == ROOT / "runs"  # ROOT is another folder here
+
+
+def test_an_interrupted_notebook_leaves_the_last_whole_one(experiment, tmp_path, monkeypatch):
+    assert reproduce.main([]) == 0
+    notebooks = experiment.run.folder / "notebooks"
+    before = (notebooks / "01_data.ipynb").read_bytes()
+
+    def stop(source, output, **_):
+        output.write_text("{")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(reproduce.papermill, "execute_notebook", stop)
+        assert reproduce.main([]) == 130
+    assert (notebooks / "01_data.ipynb").read_bytes() == before
+    assert reproduce.main([]) == 0
+    assert {path.suffix for path in notebooks.iterdir()} == {".ipynb", ".html"}
+    assert len(list(notebooks.iterdir())) == 4
+
+
+@pytest.mark.parametrize("place", ["papermill.execute_notebook", "store.write_atomic"])
+def test_a_full_disk_at_a_notebook_is_one_line(experiment, monkeypatch, capsys, place):
+    def fail(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "01_data.ipynb")
+
+    monkeypatch.setattr(f"lib.reproduce.{place}", fail)
+    assert reproduce.main([]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: runs/smoke-5: cannot be written (No space left on device: 01_")
