@@ -6,6 +6,7 @@ PYTHON ?= python3
 ARGS ?=
 MODEL ?=
 HARDWARE ?=
+RUNS ?=
 
 # Without bytecode every start of Python compiles all of torch and transformers: seconds each time.
 unexport PYTHONDONTWRITEBYTECODE
@@ -20,7 +21,7 @@ VLLM := .venv-vllm
 VLLM_STAMP := $(VLLM)/.pins-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env env-vllm reproduce plan ablations test lab figures bench lint clean
+.PHONY: help env env-vllm reproduce plan ablations test lab figures bench chaos lint clean
 
 help: ## list these commands
 	@echo "usage: make COMMAND [PROFILE=cpu] [SEED=0] [PYTHON=python3]"
@@ -47,8 +48,8 @@ $(VLLM_STAMP): requirements-vllm.txt requirements-vllm-gpu.txt
 	sh scripts/install_vllm $(VLLM)/bin/python
 	@touch $(VLLM_STAMP)
 
-reproduce: $(STAMP) ## the whole experiment: data, training, search, notebooks, figures (PROFILE, SEED)
-	$(RUN) -m lib.reproduce --profile "$(PROFILE)" --seed "$(SEED)" --model "$(MODEL)"
+reproduce: $(STAMP) ## the whole experiment: data, training, search, notebooks, figures (PROFILE, SEED, RUNS)
+	$(RUN) -m lib.reproduce --profile "$(PROFILE)" --seed "$(SEED)" --model "$(MODEL)" --runs "$(RUNS)"
 
 plan: $(STAMP) ## what a run needs, without weights or GPU (PROFILE, MODEL, HARDWARE=h100x4)
 	$(RUN) -m lib.plan --profile "$(PROFILE)" --model "$(MODEL)" --hardware "$(HARDWARE)"
@@ -65,6 +66,9 @@ lab: $(STAMP) ## JupyterLab on the search-tree explorer, for this machine only
 
 figures: $(STAMP) ## copy a run's figures and numbers into figures/ and the README (PROFILE)
 	$(RUN) -m lib.readme --profile "$(PROFILE)"
+
+chaos: $(STAMP) ## kill runs at random moments, resume, compare (ARGS="--profile cpu")
+	$(RUN) -m lib.chaos $(ARGS)
 
 bench: $(STAMP) ## speed of the generator, training and search on this machine (ARGS=vllm: that sampler)
 	$(RUN) -m lib.bench $(ARGS)

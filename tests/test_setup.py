@@ -22,7 +22,7 @@ from lib.results import row, table, write_results
 ROOT = Path(__file__).parents[1]
 PYTHONS = ("3.11", "3.12", "3.13")
 TARGETS = {"help", "env", "reproduce", "plan", "ablations", "test", "lab", "figures", "bench"}
-TARGETS |= {"lint", "clean", "env-vllm"}
+TARGETS |= {"lint", "clean", "env-vllm", "chaos"}
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
