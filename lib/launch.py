@@ -224,7 +224,7 @@ def run(
         status = process.wait()
     failures = [event for event in events if "error" in event]
     if status or failures:
-        raise UserError(explain(job, settings, failures, exit_code or status, list(tail)))
+        raise UserError(*explain(job, settings, failures, exit_code or status, list(tail)))
 
 
 @contextmanager
@@ -264,8 +264,8 @@ def explain(
     failures: list[dict[str, Any]],
     exit_code: int,
     tail: list[str],
-) -> str:
-    """What failed, in one message: a process's own error, else the signal that ended it."""
+) -> list[str]:
+    """What failed: a process's own error, else the signal that ended it; then the last lines."""
     silent = set(range(settings.processes())) - {event["rank"] for event in failures}
     if silent and (exit_code < 0 or (failures and all(map(lost_peer, failures)))):
         # The launcher tells the exit status of whichever process it looks at first.
@@ -277,4 +277,4 @@ def explain(
         found, lines = f"process {first['rank']}: {first['error']}", first["lines"]
     else:
         found, lines = f"the launcher ended with status {exit_code}", tail
-    return "\n  ".join([f"training with DeepSpeed failed: {found}", *lines[-LAST_LINES:]])
+    return [f"training with DeepSpeed failed: {found}", *lines[-LAST_LINES:]]
