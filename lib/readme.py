@@ -1,24 +1,27 @@
 """The README's results section and its figures, made from results.json with no training.
 
-Takes figures/<profile>/results.json; redraws figures/<profile>/*.png and *.svg and writes the text
-between the README's two markers. `python -m lib.readme --profile cpu` does both, `--check` changes
-nothing and exits with 1 when the README differs from what the results give.
-Knows nothing of how the results were made.
+Where a profile has a finished run, copies its results and executed notebooks into
+figures/<profile>/. Then takes the results.json there, redraws the figures beside it, and writes the
+text between the README's two markers and its links to executed notebooks. `--check` changes nothing
+and exits with 1 when the README differs from what the results give. Knows nothing of how they came
+about.
 """
 
 import argparse
-import json
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from lib.errors import UserError
-from lib.experiment import Experiment, open_experiment
+from lib.experiment import Experiment
 from lib.gallery import draw_all
+from lib.profiles import load_profile
+from lib.publication import finished_experiment, publish, ship
+from lib.reproduce import NOTEBOOKS
 from lib.results import read_results
 from lib.section import render
-from lib.store import MADE, read_json, write_atomic
+from lib.store import Run, read_json, write_atomic
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
@@ -38,21 +41,32 @@ def updated(readme: str, section: str, path: Path | str = "README.md") -> str:
     return f"{before}{BEGIN}\n\n{section}\n\n{END}{rest.split(END)[1]}"
 
 
-def collect(run: Path, folder: Path) -> None:
-    """Copy a finished run's results and durations into `folder`, where there is such a run."""
-    for source in (run / "figures" / "results.json", run / "timings.json"):
-        if source.exists():
-            write_atomic(folder / source.name, source.read_bytes())
+def linked(readme: str, folder: Path, root: Path) -> str:
+    """The README's text, in which each notebook's link has one to the executed one in `folder`.
+
+    A notebook that is not there has none.
+    """
+    for name in NOTEBOOKS:
+        plain = f"[{name}](notebooks/{name}.ipynb)"
+        path = folder / f"{name}.ipynb"
+        link = f" ([executed]({path.relative_to(root).as_posix()}))" if path.exists() else ""
+        before = re.compile(re.escape(plain) + r"(?: \(\[executed\]\([^)]*\)\))?")
+        readme = before.sub(plain + link, readme)
+    return readme
 
 
-def ship(experiment: Experiment, folder: Path) -> None:
-    """Copy a finished run's backtracking checkpoint of S, and how it was made, into `folder`."""
-    made = experiment.checkpoint("S", "backtracking")
-    for source in made.path.iterdir():
-        if source.suffix in (".safetensors", ".json") and source.name not in (MADE, "loss.json"):
-            write_atomic(folder / source.name, source.read_bytes())
-    manifest = {**experiment.manifest(), "checkpoint": read_json(made.path / MADE)}
-    write_atomic(folder / "manifest.json", json.dumps(manifest, indent=1, default=str))
+def publish_run(source: str, seed: int, run: Path, folder: Path, root: Path) -> None:
+    """Copy what the finished run of a profile left into the repository; `UserError` if it is not.
+
+    For the README's own profile that is S's checkpoint too.
+    """
+    profile = load_profile(source)
+    with Run(run).lock():
+        experiment = finished_experiment(Experiment(profile, source, seed, Run(run)))
+        publish(experiment, folder, root)
+        if profile.name == README_PROFILE:
+            manifest, _ = read_results(folder / "results.json")
+            ship(experiment, manifest, root / "models" / "countdown-s")
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
@@ -67,14 +81,14 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     )
     chosen = parser.parse_args(arguments)
     try:
-        if not PROFILE_NAME.fullmatch(chosen.profile):
+        is_file = chosen.profile.endswith(".toml")
+        name = Path(chosen.profile).stem if is_file else chosen.profile
+        if not PROFILE_NAME.fullmatch(name):
             raise UserError(f"PROFILE={chosen.profile}: not a profile's name")
-        folder, path = root / "figures" / chosen.profile, root / "README.md"
-        run = root / "runs" / f"{chosen.profile}-{chosen.seed}"
-        if not chosen.check:
-            collect(run, folder)
-            if chosen.profile == README_PROFILE and (run / "figures" / "results.json").exists():
-                ship(open_experiment(chosen.profile, chosen.seed), root / "models" / "countdown-s")
+        folder, path = root / "figures" / name, root / "README.md"
+        run = root / "runs" / f"{name}-{chosen.seed}"
+        if not chosen.check and run.exists():
+            publish_run(chosen.profile, chosen.seed, run, folder, root)
         manifest, rows = read_results(folder / "results.json")
         if (folder / "timings.json").exists():
             manifest["durations_s"] = read_json(folder / "timings.json")
@@ -83,13 +97,14 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None
         text = updated(readme, render(manifest, rows), path)
+        text = linked(text, root / "figures" / README_PROFILE / "notebooks", root)
         if chosen.check:
             if text != readme:
                 command = f"make figures PROFILE={chosen.profile}"
                 raise UserError(f"{path}: not what results.json gives; run `{command}`")
             return 0
         draw_all(rows, manifest, folder)
-        if text != readme and chosen.profile == README_PROFILE:
+        if text != readme and name == README_PROFILE:
             write_atomic(path, text)
     except UserError as error:
         print(error, file=sys.stderr)

@@ -5,7 +5,7 @@ import pytest
 from lib.errors import UserError
 from lib.evaluation import wilson_interval
 from lib.gallery import DRAWINGS, draw_all
-from lib.readme import BEGIN, END, main, updated
+from lib.readme import BEGIN, END, linked, main, updated
 from lib.results import row, table, write_results
 from lib.section import render
 
@@ -101,3 +101,19 @@ def test_no_figure_without_rows(tmp_path):
 
 def test_this_readme_shows_the_committed_results():
     assert main(["--profile", "cpu", "--check"]) == 0
+
+
+def test_notebooks_link_to_those_executed_that_are_there(tmp_path):
+    plain = (
+        "| [01_data](notebooks/01_data.ipynb) | x |\n| [05_analysis](notebooks/05_analysis.ipynb) |"
+    )
+    folder = tmp_path / "figures" / "cpu" / "notebooks"
+    assert linked(plain, folder, tmp_path) == plain
+    folder.mkdir(parents=True)
+    (folder / "05_analysis.ipynb").write_text("{}")
+    executed = " ([executed](figures/cpu/notebooks/05_analysis.ipynb))"
+    shown = linked(plain, folder, tmp_path)
+    assert shown == plain.replace("05_analysis.ipynb)", f"05_analysis.ipynb){executed}")
+    assert linked(shown, folder, tmp_path) == shown
+    (folder / "05_analysis.ipynb").unlink()
+    assert linked(shown, folder, tmp_path) == plain
