@@ -16,6 +16,7 @@ from lib import (
     casestudy,
     causeplots,
     computeplots,
+    curveplots,
     expansionplots,
     plots,
     rewardplots,
@@ -71,7 +72,7 @@ DRAWINGS = (
     ),
     Drawing(
         "figure_4",
-        plots.accuracy_against_breadth,
+        curveplots.accuracy_against_breadth,
         "Accuracy against the breadth N (figure 4).",
         ("figure_4",),
         (*SEARCH, "pass_at_n"),
@@ -87,7 +88,7 @@ DRAWINGS = (
     ),
     Drawing(
         "tokens",
-        plots.accuracy_against_tokens,
+        curveplots.accuracy_against_tokens,
         "Accuracy against the tokens that a problem costs.",
         ("table_1", "table_2", "figure_4"),
         tuple(method for method in METHODS if method != "pass_at_n"),
@@ -95,7 +96,7 @@ DRAWINGS = (
     ),
     Drawing(
         "figure_3",
-        plots.self_improvement,
+        curveplots.self_improvement,
         "Self-improvement: accuracy without search after each round (figures 3 and 8).",
         ("figure_3",),
         columns=("round",),
@@ -118,7 +119,7 @@ DRAWINGS = (
     ),
     Drawing(
         "table_3",
-        plots.accuracy_against_ratio,
+        curveplots.accuracy_against_ratio,
         "Accuracy against D_op : D_back (Tables 3 and 4).",
         ("table_3", "table_4"),
         SEARCH,
@@ -142,7 +143,7 @@ DRAWINGS = (
     ),
     Drawing(
         "figure_13",
-        plots.accuracy_against_temperature,
+        curveplots.accuracy_against_temperature,
         "Accuracy against the temperature (figure 13).",
         ("figure_13",),
         SEARCH,

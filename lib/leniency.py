@@ -1,4 +1,4 @@
-"""Both checkers: how much of a method's accuracy is the published checker's leniency.
+"""Both checkers: how much of a method's accuracy is due to which of them judges.
 
 Takes the tidy rows of lib/results.py, which have both verdicts on the same answers; gives the
 differences with paired 95% intervals, a table and a paragraph in Markdown. What the two checkers
@@ -75,6 +75,27 @@ def leniency_table(rows: pd.DataFrame) -> str:
     ]
     head = ["method", "", "strict", "published", "difference"]
     return markdown_table(head, lines) if lines else ""
+
+
+def direction(rows: pd.DataFrame) -> str:
+    """Which of the two checkers is the harsher one here, in one sentence; empty without rows."""
+    differences = leniency(rows)["difference"]
+    if differences.empty:
+        return ""
+    more, less = int((differences > 0).sum()), int((differences < 0).sum())
+    of = f"of {len(differences)} accuracies"
+    if more and less:
+        return (
+            f"In this run neither checker is the harsher one throughout: {of} {more} are higher by "
+            f"the published one, {less} lower."
+        )
+    if less:
+        name, how = "harsher", f"{less} {of} are lower by it, none is higher"
+    elif more:
+        name, how = "more lenient", f"{more} {of} are higher by it, none is lower"
+    else:
+        return "In this run the two checkers give the same accuracies."
+    return f"In this run the published checker is the {name} of the two: {how}."
 
 
 def leniency_text(rows: pd.DataFrame) -> str:

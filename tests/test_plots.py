@@ -1,10 +1,11 @@
 """Every figure draws from few rows and from many, clips nothing, and gives the same bytes twice."""
 
 import matplotlib
+import pandas as pd
 import pytest
 
-from lib import plots
-from lib.drawing import handle, legend, panels
+from lib import curveplots, plots
+from lib.drawing import handle, legend, panels, save_figure
 from lib.errors import UserError
 from lib.evaluation import wilson_interval
 from lib.results import row, table
@@ -54,13 +55,13 @@ def make_rows(models):
 FIGURES = (
     plots.accuracy_bars,
     plots.accuracy_by_method,
-    plots.accuracy_against_breadth,
-    plots.self_improvement,
+    curveplots.accuracy_against_breadth,
+    curveplots.self_improvement,
     plots.error_types,
     plots.loss_curves,
-    plots.accuracy_against_temperature,
-    plots.accuracy_against_tokens,
-    plots.accuracy_against_ratio,
+    curveplots.accuracy_against_temperature,
+    curveplots.accuracy_against_tokens,
+    curveplots.accuracy_against_ratio,
 )
 ONE, BOTH = make_rows(["S"]), make_rows(["S", "L"])
 
@@ -99,8 +100,8 @@ def test_bars_have_the_rows_heights_and_the_papers_numbers():
 
 
 def test_saved_figure_repeats_and_says_what_made_it(tmp_path):
-    first = plots.save_figure(plots.accuracy_bars(ONE), tmp_path / "a", "table_1", MANIFEST)
-    second = plots.save_figure(plots.accuracy_bars(ONE), tmp_path / "b", "table_1", MANIFEST)
+    first = save_figure(plots.accuracy_bars(ONE), tmp_path / "a", "table_1", MANIFEST)
+    second = save_figure(plots.accuracy_bars(ONE), tmp_path / "b", "table_1", MANIFEST)
     assert [path.name for path in first] == ["table_1.png", "table_1.svg"]
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()
@@ -115,3 +116,15 @@ def test_a_legend_of_many_long_names_stays_within_the_figure():
     [made] = figure.legends
     box = made.get_window_extent()
     assert box.x0 >= 0 and box.x1 <= figure.bbox.width and len(made.texts) == 13
+
+
+def test_operator_shares_by_split(monkeypatch):
+    monkeypatch.setattr("lib.drawing.plt.close", lambda figure: None)
+    problems = pd.DataFrame({"split": ["seen", "new"], "solution": ["1+2=3\n3*4=12", "8/2=4"]})
+    figure = plots.operator_shares(problems)
+    monkeypatch.undo()
+    bars = [patch.get_height() for patch in figure.axes[0].patches if patch.get_width()]
+    assert sorted(bar for bar in bars if bar) == [0.5, 0.5, 1.0]
+    # A notebook shows pyplot's figures: any other, before one of them, would be text alone.
+    assert figure.canvas.manager is not None
+    matplotlib.pyplot.close(figure)

@@ -7,7 +7,7 @@ import pytest
 from test_measurements import small
 
 from lib import ratios
-from lib.plots import accuracy_against_ratio
+from lib.curveplots import accuracy_against_ratio
 from lib.ratios import ratio_branch, ratio_rows
 from lib.studysettings import RatioSettings
 from lib.tree import at_depth

@@ -1,0 +1,39 @@
+"""The sentence on the two checkers follows the numbers, whichever way they go."""
+
+import pytest
+
+from lib.leniency import direction
+from lib.results import row, table
+
+
+def rows(*pairs):
+    """Rows of one accuracy after another by (strict, published)."""
+    return table(
+        row("table_1", "sft_greedy", model="S", split=split, accuracy=value, checker=checker)
+        | {"problems": 100}
+        for split, pair in zip(("seen", "new"), pairs, strict=False)
+        for checker, value in zip(("strict", "published"), pair, strict=True)
+    )
+
+
+@pytest.mark.parametrize(
+    ("pairs", "sentence"),
+    [
+        (
+            [(0.5, 0.4), (0.3, 0.3)],
+            "the harsher of the two: 1 of 2 accuracies are lower by it, none is higher",
+        ),
+        (
+            [(0.5, 0.6), (0.3, 0.4)],
+            "the more lenient of the two: 2 of 2 accuracies are higher by it, none is lower",
+        ),
+        ([(0.5, 0.6), (0.3, 0.2)], "throughout: of 2 accuracies 1 are higher by the published one"),
+        ([(0.5, 0.5)], "the two checkers give the same accuracies"),
+    ],
+)
+def test_the_direction_is_the_table_s(pairs, sentence):
+    assert sentence in direction(rows(*pairs))
+
+
+def test_no_rows_no_direction():
+    assert direction(table([])) == ""
