@@ -137,7 +137,7 @@ def opened(chromium, lab):
         if name in pages:
             return pages[name]
         page = chromium.new_page(viewport={"width": 1280, "height": 1250})
-        page.set_default_timeout(15_000)
+        page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda line: line.type == "error" and errors.append(line.text))
         page.goto(lab(name))
