@@ -6,23 +6,22 @@ Takes an experiment; gives a printed plan. Stages that are finished already cost
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 
 import torch
 
-from lib import hardware
+from lib import hardware, sweep
+from lib.ahead import Ahead, Work
 from lib.experiment import Experiment
 from lib.models import build_model, parameter_count
 from lib.optimizers import MuonAdamW
-from lib.profiles import ModelSettings
 from lib.sampler import make_sampler
+from lib.settings import ModelSettings
 from lib.tokenization import build_tokenizer, encode_prompts, encode_traces
 from lib.training import collate, weighted_loss
 
 WARM_UP_STEPS = 3
 WARM_UP_PROBLEMS = 32
-# A search's tokens for each problem, over its breadth: most samples share their first tokens, and
-# roll-backs add a third. Measured at N = 32; the estimate is rough and says so.
-TOKENS_PER_SAMPLE = {0: 20, 1: 27}
 
 
 def format_duration(seconds: float) -> str:
@@ -63,56 +62,63 @@ def speeds(experiment: Experiment, sizes: ModelSettings) -> tuple[int, float, fl
     return parameter_count(model), examples_per_s, tokens / (time.monotonic() - start)
 
 
-def stages(experiment: Experiment, name: str, examples_per_s: float, tokens_per_s: float) -> dict:
-    """Seconds of each stage of one model."""
-    profile, sizes = experiment.profile, experiment.profile.models[name]
-    search, improvement = profile.search, profile.improvement
+def rates(experiment: Experiment) -> dict[str, tuple[int, float, float]]:
+    """`speeds` of every from-scratch model, those of the sweep called `sweep S` and `sweep L`."""
+    known = {name: sizes for name, sizes in experiment.profile.models.items() if not sizes.path}
+    settings = experiment.profile.sweep
+    if settings is not None and len(known) == len(experiment.profile.models):
+        small = sweep.small_experiment(experiment, settings.examples[0])
+        known |= {f"sweep {name}": sizes for name, sizes in small.profile.models.items()}
+    return {name: speeds(experiment, sizes) for name, sizes in known.items()}
 
-    def searched(problems: int, breadth: int, depth: int) -> float:
-        per_sample = TOKENS_PER_SAMPLE[min(depth, 1)] * (1 + 0.5 * max(0, depth - 1))
-        return problems * breadth * per_sample / tokens_per_s
 
-    tests = 2 * sizes.test_problems
-    sweeps = [(n, b) for n in search.breadths for b in search.depths]
-    sweeps += [(improvement.breadth, b) for b in search.depths] * (len(search.temperatures) - 1)
-    found = improvement.problems * improvement.recipe.epochs / examples_per_s
-    rounds = searched(improvement.problems, improvement.breadth, improvement.depth) + 2 * found
-    further = {}
-    if (baselines := profile.baselines) is not None and name in baselines.models:
-        sampled = baselines.problems * baselines.samples
-        scored = 2 * baselines.test_problems * max(baselines.breadths)
-        # A forward pass alone is a third of training's; DPO's pair has a reference, KTO's two
-        # paths have strangers too.
-        passes = min(baselines.reward_paths, sampled) + scored / 3 + baselines.pairs * (8 / 3 + 4)
-        further["best-of-N, DPO, KTO"] = passes / examples_per_s + searched(sampled + scored, 1, 0)
-    return {
-        "trunk": sizes.trunk_examples / examples_per_s,
-        "sft branch": sizes.branch_examples / examples_per_s,
-        "backtracking branch": sizes.branch_examples / examples_per_s,
-        "search": sum(searched(tests, n, b) for n, b in sweeps),
-        "self-improvement": improvement.rounds * rounds,
-        **further,
-    }
+def seconds(work: Work, measured: Mapping[str, tuple[int, float, float]]) -> float:
+    """How long this work takes at these `rates`."""
+    training = sum(count / measured[name][1] for name, count in work.examples.items())
+    return training + sum(count / measured[name][2] for name, count in work.tokens.items())
 
 
 def estimate(experiment: Experiment) -> str:
-    """The plan: what will be made, and roughly how long each part takes here."""
+    """The plan: what will be made, and roughly how long each part takes here.
+
+    What the run's folder has already takes no time.
+    """
+    from lib import workload  # it builds on the studies, and one of them on lib/plan.py
+
+    profile, measured, ahead = experiment.profile, rates(experiment), Ahead.of(experiment)
+    if measured:
+        _ = experiment.data  # looking ahead makes nothing, and reads its problems
     lines = [f"processor: {hardware.processor()} ({hardware.describe()['instructions']})"]
-    lines.append("plan, from a few warm-up steps (finished parts are not made again):")
-    total = 0.0
-    for name, sizes in experiment.profile.models.items():
+    lines.append(
+        "plan, from a few warm-up steps (finished parts take no time; checks not counted):"
+    )
+    total, not_counted = 0.0, profile.studies()
+
+    def add(name: str, ask: Callable[[], object]) -> None:
+        nonlocal total
+        took = seconds(workload.work_of(ahead, ask), measured)
+        lines.append(f"     {name:22} {format_duration(took):>12}")
+        total += took
+
+    for name, sizes in profile.models.items():
         if sizes.path:
             lines.append(f"  {name}: {sizes.path}, pretrained; see `make plan`")
             continue
-        parameters, examples_per_s, tokens_per_s = speeds(experiment, sizes)
+        parameters, examples_per_s, tokens_per_s = measured[name]
         lines.append(
             f"  {name}: {parameters / 1e6:.1f}M parameters,"
             f" {examples_per_s:.0f} training examples/s, {tokens_per_s:.0f} sampled tokens/s"
         )
-        for stage, seconds in stages(experiment, name, examples_per_s, tokens_per_s).items():
-            lines.append(f"     {stage:22} {format_duration(seconds):>12}")
-            total += seconds
-    if more := [f"[{name}]" for name in experiment.profile.studies() if name != "baselines"]:
-        lines.append(f"  NOT COUNTED, though some of them train models too: {', '.join(more)}")
+        for part, ask in workload.main_parts(ahead, name).items():
+            add(part, ask)
+    if set(profile.models) <= set(measured):
+        counted = [name for name in workload.STUDIES if name in not_counted]
+        lines += ["  studies:"] if counted else []
+        for name in counted:
+            add(f"[{name}]", lambda name=name: workload.STUDIES[name](ahead))
+        not_counted = [name for name in not_counted if name not in counted]
+    if not_counted:
+        more = ", ".join(f"[{name}]" for name in not_counted)
+        lines.append(f"  NOT COUNTED, though some of them train models too: {more}")
     lines.append(f"  together about {format_duration(total)}")
     return "\n".join(lines)

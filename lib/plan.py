@@ -21,8 +21,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lib.ahead import TOKENS_PER_SAMPLE
 from lib.errors import exit_status
-from lib.estimate import TOKENS_PER_SAMPLE, estimate, format_duration
+from lib.estimate import estimate, format_duration
 from lib.experiment import Experiment
 from lib.hub import availability
 from lib.machines import SEARCH_UTILISATION, TRAINING_UTILISATION, Machine, find_machine

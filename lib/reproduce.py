@@ -27,6 +27,7 @@ from lib.errors import UserError, exit_status
 from lib.estimate import estimate, format_duration
 from lib.experiment import RUNS_VARIABLE, Experiment, open_experiment
 from lib.profiles import MODEL_VARIABLE, ROOT
+from lib.workload import spent
 
 NOTEBOOKS = (
     "01_data",
@@ -104,15 +105,17 @@ def reproduce(experiment: Experiment) -> None:
 
 
 def record_durations(experiment: Experiment, durations: dict[str, float]) -> None:
-    """Print what each notebook took now, and what its artifacts took whenever they were made."""
+    """Print what each notebook took now, and what each part took whenever it was made."""
     made = experiment.run.durations()
     store.write_atomic(experiment.run.folder / "timings.json", json.dumps(made, indent=1))
     print("\nnotebooks, this time:")
     for name, seconds in durations.items():
         print(f"  {name:26} {format_duration(seconds):>10}")
-    print("what the artifacts took to make, this time or before:")
-    for stage, seconds in [*made.items(), ("together", sum(made.values()))]:
-        print(f"  {stage:26} {format_duration(seconds):>10}")
+    print("what each part took to make, this time or before:")
+    taken = spent(experiment)
+    taken["checks and tables"] = max(0.0, sum(made.values()) - sum(taken.values()))
+    for part, seconds in [*taken.items(), ("together", sum(made.values()))]:
+        print(f"  {part:26} {format_duration(seconds):>10}")
     print(f"\nfigures and results.json: {shown(experiment.run.folder)}/figures/")
 
 

@@ -1,13 +1,17 @@
-"""The plan that a run prints: durations as read, and stages that follow the profile."""
+"""The plan that a run prints: durations as read, and the parts of the profile."""
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from lib import estimate as estimates
-from lib.estimate import estimate, format_duration, stages
+from lib import workload
+from lib.ahead import Work
+from lib.estimate import estimate, format_duration, seconds
 from lib.experiment import Experiment
-from lib.profiles import ModelSettings, load_profile
+from lib.profiles import load_profile
+from lib.settings import ModelSettings
 from lib.store import Run
 
 
@@ -29,27 +33,34 @@ def test_format_duration(seconds, text):
 
 @pytest.fixture
 def experiment(tmp_path):
-    return Experiment(load_profile("smoke"), "smoke", 0, Run(tmp_path))
+    profile = load_profile("smoke")
+    profile = replace(profile, data=replace(profile.data, train_problems=200))
+    return Experiment(profile, "smoke", 0, Run(tmp_path))
 
 
-def test_stages_scale_with_speed_and_size(experiment):
-    slow, fast = (stages(experiment, "S", speed, 10 * speed) for speed in (100.0, 200.0))
-    assert all(slow[stage] == pytest.approx(2 * fast[stage]) for stage in slow)
-    sizes = experiment.profile.models["S"]
-    assert slow["trunk"] == sizes.trunk_examples / 100
-    larger = replace(sizes, trunk_examples=2 * sizes.trunk_examples)
-    experiment.profile = replace(experiment.profile, models={"S": larger})
-    assert stages(experiment, "S", 100.0, 1000.0)["trunk"] == 2 * slow["trunk"]
+RATES = {"S": (1_234_567, 100.0, 1000.0), "L": (2_000_000, 50.0, 500.0)}
 
 
-def test_the_plan_names_every_stage_and_its_total(experiment, monkeypatch):
-    monkeypatch.setattr(estimates, "speeds", lambda *_: (1_234_567, 100.0, 1000.0))
+def test_seconds_are_examples_and_tokens_over_their_rates():
+    work = Work(Counter(S=300, L=100), Counter(S=2_000))
+    assert seconds(work, RATES) == 300 / 100 + 100 / 50 + 2_000 / 1_000
+    assert seconds(Work(), RATES) == 0
+
+
+def test_the_plan_names_every_part_and_their_sum(experiment, monkeypatch):
+    monkeypatch.setattr(estimates, "rates", lambda _: RATES | {"sweep S": RATES["S"]})
+    parts = {"trunk": "S", "search": "S"}
+    monkeypatch.setattr(workload, "main_parts", lambda *_: parts)
+    monkeypatch.setattr(workload, "STUDIES", {"ratios": None, "sweep": None, "new": None})
+    monkeypatch.setattr(workload, "work_of", lambda *_: Work(Counter({"sweep S": 6_000})))
     text = estimate(experiment)
-    for stage in stages(experiment, "S", 100.0, 1000.0):
-        assert stage in text
-    assert "1.2M parameters, 100 training examples/s" in text
-    total = sum(stages(experiment, "S", 100.0, 1000.0).values())
-    assert text.endswith(f"together about {format_duration(total)}")
+    assert "S: 1.2M parameters, 100 training examples/s" in text
+    lines = [line.split() for line in text.splitlines()]
+    for name in ("trunk", "search", "[ratios]", "[sweep]"):
+        assert [name, "60", "s"] in lines
+    assert "NOT COUNTED" in text and "[compute]" in text.split("NOT COUNTED")[1]
+    assert "[ratios]" not in text.split("NOT COUNTED")[1] and "[new]" not in text
+    assert text.endswith("together about 4 min")
 
 
 def test_pretrained_models_are_not_guessed_at(experiment):
