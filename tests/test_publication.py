@@ -10,8 +10,9 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from lib import readme
 from lib.errors import UserError
+from lib.executed import MOST_BYTES, places_named
 from lib.experiment import Experiment
-from lib.profiles import load_profile
+from lib.profiles import ROOT, load_profile
 from lib.publication import finished_experiment, ship
 from lib.readme import BEGIN, END, main
 from lib.reproduce import NOTEBOOKS
@@ -166,3 +167,11 @@ def test_only_another_checkpoint_is_shipped(tmp_path):
     ship(experiment, {"profile": "another"}, folder)
     assert (folder / "model.safetensors").read_text() == "v"
     assert json.loads((folder / "manifest.json").read_text())["profile"] == "another"
+
+
+def test_the_committed_notebooks_name_no_machine():
+    for path in ROOT.glob("figures/*/notebooks/*.ipynb"):
+        shown = nbformat.read(path, as_version=4)
+        assert not list(places_named(shown, ROOT)), path
+        assert path.stat().st_size <= MOST_BYTES, path
+        assert set(shown.metadata) == {"kernelspec", "language_info"}, path
