@@ -16,12 +16,13 @@ VENV := $(if $(filter self-backtracking,$(CONDA_DEFAULT_ENV)),$(CONDA_PREFIX),.v
 RUN := $(VENV)/bin/python
 # Written last, so its existence means that every pin was installed.
 STAMP := $(VENV)/.pins-installed
+FUZZ_STAMP := $(VENV)/.fuzz-pins-installed
 # vLLM pins much of what .venv holds in other versions.
 VLLM := .venv-vllm
 VLLM_STAMP := $(VLLM)/.pins-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help env env-vllm reproduce plan ablations test lab figures bench chaos lint clean
+.PHONY: help env env-vllm reproduce plan ablations test lab figures bench fuzz load chaos lint clean
 
 help: ## list these commands
 	@echo "usage: make COMMAND [PROFILE=cpu] [SEED=0] [PYTHON=python3]"
@@ -73,9 +74,20 @@ chaos: $(STAMP) ## kill runs at random moments, resume, compare (ARGS="--profile
 bench: $(STAMP) ## speed of the generator, training and search on this machine (ARGS=vllm: that sampler)
 	$(RUN) -m lib.bench $(ARGS)
 
-lint: $(STAMP) ## code style, and no outputs in the committed notebooks
+fuzz: $(FUZZ_STAMP) ## a million hostile inputs, an hour or more (ARGS=--random: without a guide)
+	$(RUN) tests/fuzz.py $(ARGS)
+
+$(FUZZ_STAMP): $(STAMP) requirements-fuzz.txt
+	$(RUN) -m pip install --disable-pip-version-check -q -r requirements-fuzz.txt
+	@touch $(FUZZ_STAMP)
+
+load: $(STAMP) ## time and memory of large inputs, an hour or more (ARGS="search --share 0.1")
+	$(RUN) tests/load.py $(ARGS)
+
+lint: $(STAMP) ## code style, packages that fit together, no outputs in the committed notebooks
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m pip check --disable-pip-version-check
 	$(RUN) -m nbstripout --verify --keep-id notebooks/*.ipynb
 
 clean: ## remove runs/ and caches; .venv, models/ and figures/ stay

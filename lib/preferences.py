@@ -27,7 +27,7 @@ from lib.results import table
 from lib.samples import finished_paths, training_samples
 from lib.store import Artifact
 from lib.tokenization import encode_prompts
-from lib.training import Recipe, last_checkpoint, optimizers, training_arguments
+from lib.training import Recipe, optimizers, train_on, training_arguments
 
 METHODS = ("dpo", "kto")
 PAIRS_PER_PROBLEM = 4  # more of one problem would teach that problem
@@ -180,7 +180,7 @@ def preferred(experiment: Experiment, model: str, method: str) -> Artifact:
             folder,
             experiment.seed,
         )
-        trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints"))
+        train_on(trainer, folder / "checkpoints")
         # A copy: TRL has given the policy's class a forward pass of its own.
         policy.save_pretrained(folder)
         load_tokenizer(parent.path).save_pretrained(folder)

@@ -7,7 +7,7 @@ lib/public_data.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import datasets
@@ -15,16 +15,23 @@ import pandas as pd
 
 from lib.countdown import GOAL, Problem, solve
 from lib.errors import UserError
-from lib.public_data import PROMPT, load_table, read_public, reading
+from lib.public_data import (
+    PROMPT,
+    BadRowError,
+    iter_public,
+    iter_tables,
+    opened,
+    reachable_rows,
+    read_problem,
+)
 
 
-def split_names(source: str | Path) -> dict[str, str]:
+def split_names(builder: datasets.DatasetBuilder, source: str | Path) -> dict[str, str]:
     """The source's own names of our three splits; `UserError` where one is missing.
 
     The test splits' names say `seen`, and `new` or `unseen`.
     """
-    with reading(source):
-        names = datasets.get_dataset_split_names(str(source))
+    names = [str(name) for name in builder.config.data_files or {}]
     new = [name for name in names if "new" in name or "unseen" in name]
     seen = [name for name in names if "seen" in name and name not in new]
     found = {"train": [name for name in names if "train" in name], "seen": seen, "new": new}
@@ -43,47 +50,78 @@ def read_splits(
 
     Training problems are those of the D_op rows; the last of them are the `validation` split. No
     training or validation row asks a test problem, and none of training a validation one. `counts`
-    are a profile's `[data]`: at most so many.
+    are a profile's `[data]`: at most so many. Rows are read batch by batch; what is kept of them
+    is held.
     """
-    names = split_names(source)
-    frames, asked = [], set()
-    for split in ("new", "seen"):
-        rows = load_table(source, names[split])[: counts["test_problems"]]
-        given = [_problem(source, split, row) for row in rows.to_dict("records")]
-        solutions = [solve(problem.numbers, problem.target) or [] for problem in given]
-        frames.append(_frame(given, ["\n".join(lines) for lines in solutions], split))
-        asked |= set(map(_key, given))
-    traces, _ = read_public(source, loss, names["train"])
-    problems = [_of_prompt(text) for text in traces["text"]]
-    traces = traces.assign(problem=problems, key=list(map(_key, problems)))
-    traces = traces[~traces["key"].isin(asked)]
-    optimal = traces[traces["kind"] == "optimal"]
-    optimal = optimal[: counts["train_problems"] + counts["validation_problems"]]
+    with opened(source) as builder:
+        names, frames, asked = split_names(builder, source), [], set()
+        for split in ("new", "seen"):
+            given = _asked(builder, source, split, names[split], counts["test_problems"])
+            frames.append(_frame(given, _solutions(given), split))
+            asked |= set(map(_key, given))
+        most = counts["train_problems"] + counts["validation_problems"]
+        optimal, wrong = _training(iter_public(builder, source, loss, names["train"]), asked, most)
+    problems = [_of_prompt(text) for text in optimal]
+    keys = list(map(_key, problems))
     first = max(0, len(optimal) - counts["validation_problems"])
-    held_out = set(optimal["key"][first:])
-    train = optimal[~optimal["key"].isin(held_out)]
-    wrong = traces[(traces["kind"] != "optimal") & ~traces["key"].isin(held_out)]
-    for split, part in (("validation", optimal[first:]), ("train", train)):
-        if part.empty or wrong.empty:
+    held_out = set(keys[first:])
+    wrong = wrong[[_key(_of_prompt(text)) not in held_out for text in wrong["text"]]]
+    train = [row for row in range(len(keys)) if keys[row] not in held_out]
+    for split, rows in (("validation", range(first, len(keys))), ("train", train)):
+        if not rows or wrong.empty:
             raise UserError(f"{source}: too few rows: no D_op or no D_back is left to train on")
-        solved = [PROMPT.sub("", text).removesuffix("\n" + GOAL) for text in part["text"]]
-        frames.append(_frame(part["problem"].tolist(), solved, split))
-    return (
-        pd.concat(frames, ignore_index=True),
-        wrong[["text", "mask", "kind"]].reset_index(drop=True),
-    )
+        solved = [PROMPT.sub("", optimal[row]).removesuffix("\n" + GOAL) for row in rows]
+        frames.append(_frame([problems[row] for row in rows], solved, split))
+    return pd.concat(frames, ignore_index=True), wrong.reset_index(drop=True)
+
+
+def _asked(
+    builder: datasets.DatasetBuilder, source: str | Path, split: str, name: str, count: int
+) -> list[Problem]:
+    """The first `count` problems of a test split."""
+    given: list[Problem] = []
+    for rows in iter_tables(builder, source, name):
+        for row in rows[: count - len(given)].to_dict("records"):
+            try:
+                given.append(read_problem(row.get("nums"), row.get("target")))
+            except BadRowError as error:
+                raise UserError(
+                    f"{source}: a row of its {split!r} split has no problem ({error}): {row}"
+                ) from error
+        if len(given) == count:
+            break
+    return given
+
+
+def _solutions(given: Sequence[Problem]) -> list[str]:
+    """A solution's lines for each problem, nothing where there is none."""
+    rows = {row: vars(problem) for row, problem in enumerate(given)}
+    # All at once: to find that there is none takes the solver minutes for six numbers.
+    found = reachable_rows(rows, "numbers")
+    return [
+        "\n".join(solve(problem.numbers, problem.target) or []) if found[row] else ""
+        for row, problem in enumerate(given)
+    ]
+
+
+def _training(
+    batches: Iterable[tuple[pd.DataFrame, pd.DataFrame]], asked: set[tuple], most: int
+) -> tuple[list[str], pd.DataFrame]:
+    """The texts of the first `most` D_op traces and all of D_back, without the problems `asked`."""
+    optimal: list[str] = []
+    wrong: list[pd.DataFrame] = []
+    for traces, _ in batches:
+        allowed = [_key(_of_prompt(text)) not in asked for text in traces["text"]]
+        traces = traces[allowed]
+        is_optimal = traces["kind"] == "optimal"
+        optimal += traces["text"][is_optimal][: most - len(optimal)].tolist()
+        wrong.append(traces[~is_optimal])
+    return optimal, pd.concat(wrong, ignore_index=True)
 
 
 def _of_prompt(text: str) -> Problem:
     match = PROMPT.match(text)
     return Problem(tuple(map(int, match[1].split(", "))), int(match[2]))
-
-
-def _problem(source: str | Path, split: str, row: Mapping) -> Problem:
-    try:
-        return Problem(tuple(map(int, row["nums"])), int(row["target"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{source}: a row of its {split!r} split has no problem: {row}") from error
 
 
 def _key(problem: Problem) -> tuple:

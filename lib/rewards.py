@@ -38,8 +38,8 @@ from lib.training import (
     PAD_MULTIPLE,
     Recipe,
     fast_attention,
-    last_checkpoint,
     optimizers,
+    train_on,
     training_arguments,
 )
 from lib.tree import SearchTree, tokens_after
@@ -117,7 +117,7 @@ def train_reward_model(
         optimizers=optimizers(model, recipe),
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train(resume_from_checkpoint=last_checkpoint(folder / "checkpoints"))
+    train_on(trainer, folder / "checkpoints")
     model.config.use_cache = True
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -175,6 +175,8 @@ def encode_traces(
         for row, ((ids, spans), text, mask) in enumerate(rows, start):
             if len(mask) != len(text):
                 raise UserError(f"trace {row}: {len(mask)} mask characters for {len(text)} of text")
+            if not ids or mask.strip("012"):
+                raise UserError(f"trace {row}: no text, or a mask of others than 0, 1 and 2")
             # An empty token (a byte of a longer character, say) carries no loss.
             codes = [int(min(mask[a:b], default="0")) for a, b in spans]
             end = [] if ids[-1] == backtrack else [tokenizer.eos_token_id]

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, ClassVar
 
 import numpy as np
@@ -330,6 +331,19 @@ def last_checkpoint(folder: Path) -> str | None:
     return None
 
 
+def train_on(trainer: Trainer, checkpoints: Path) -> None:
+    """Train from the newest whole checkpoint in the folder `checkpoints` on, if there is one.
+
+    Trainer's own state there is read as tensors alone; `UserError` where that is not all it holds.
+    """
+    try:
+        trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
+    except UnpicklingError as error:
+        raise UserError(
+            f"{checkpoints}: not read: it may hold code; delete it and run again"
+        ) from error
+
+
 def train(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -369,7 +383,7 @@ def train(
     trainer.remove_callback(PrinterCallback)  # it prints every log; `progress` is told instead
     checkpoints = folder / "checkpoints"
     try:
-        trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
+        train_on(trainer, checkpoints)
     except Exception:
         if trainer.is_world_process_zero():
             last_checkpoint(checkpoints)  # a full disk: the broken one makes room

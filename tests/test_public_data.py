@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import problems
+from lib import problems, public_data
 from lib.errors import UserError
 from lib.public_data import COLUMNS, read_public, read_rows, write_public
 from lib.traces import backtracking_traces, optimal_traces
@@ -173,6 +173,26 @@ def test_a_few_bad_rows_are_left_out_and_more_stop(tmp_path):
     assert "row 150: does not solve" in str(error.value) and "\n" not in str(error.value)
 
 
+def test_batches_are_one_data_set(tmp_path, monkeypatch):
+    """Rows are read so many at a time, and numbered as one."""
+    table = rows(*[(NUMS, 62, SOLVED)] * 250)
+    table.loc[[7, 130], "search_path"] = "cut"
+    table["search_path"] = table["search_path"] + [" " * (row % 3) for row in range(250)]
+    table.to_parquet(tmp_path / "data.parquet")
+    whole = read_public(tmp_path, "honest")
+    monkeypatch.setattr(public_data, "BATCH", 100)
+    parts = read_public(tmp_path, "honest")
+    for one, other in zip(whole, parts, strict=True):
+        pd.testing.assert_frame_equal(one, other)
+    assert (
+        {*map(str, parts[0].dtypes)} == {"str"} == {*map(str, read_rows(rows(), "paper")[0].dtypes)}
+    )
+    assert parts[1].row.tolist() == [7, 130]
+    table.loc[[201, 220], "search_path"] = "cut"
+    table.to_parquet(tmp_path / "data.parquet")
+    stops(tmp_path, r"4 of 250 rows are bad, more than 1%: row 7: .*row 130: .*row 201: ")
+
+
 @pytest.mark.parametrize("odd", [None, 62.5])
 @pytest.mark.parametrize("name", ["data.parquet", "data.jsonl"])
 def test_one_odd_value_costs_one_row(tmp_path, odd, name):
@@ -214,21 +234,28 @@ def test_broken_json_is_named(tmp_path):
     stops(tmp_path, "cannot be read")
 
 
-def test_the_hub(monkeypatch):
+def test_the_hub(monkeypatch, tmp_path):
+    rows((NUMS, 62, SOLVED)).to_parquet(tmp_path / "test.parquet")
+    builder = datasets.load_dataset_builder(str(tmp_path), cache_dir=tmp_path / "cache")
+    builder.download_and_prepare()
     asked = []
 
-    def load(name, split):
-        asked.append((name, split))
-        return datasets.Dataset.from_pandas(rows((NUMS, 62, SOLVED)))
+    def load(name, cache_dir):
+        asked.append((name, cache_dir))
+        return builder
 
-    monkeypatch.setattr(datasets, "load_dataset", load)
+    monkeypatch.setattr(datasets, "load_dataset_builder", load)
+    own, other = "hf://datasets/yangxw/x@main/test.parquet", "https://example.com/test.parquet"
+    builder.config.data_files = {"test": [own]}
     assert read_public("yangxw/countdown-backtracking", "honest", "test")[0].kind[0] == "optimal"
-    assert asked == [("yangxw/countdown-backtracking", "test")]
+    assert asked == [("yangxw/countdown-backtracking", None)]
+    builder.config.data_files = {"test": [own, other]}
+    stops("yangxw/countdown-backtracking", "names a file that is not its own: https://example")
 
-    def unreachable(name, split):
+    def unreachable(name, cache_dir):
         raise ConnectionError("Couldn't reach the hub\nand a page of advice")
 
-    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    monkeypatch.setattr(datasets, "load_dataset_builder", unreachable)
     stops("some/thing", r"not read from the hub \(Couldn't reach the hub\)")
     for name in ("/some/thing", "./thing", "a/b/c", "https://elsewhere/x"):
         stops(name, "no such folder")

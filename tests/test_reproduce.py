@@ -24,7 +24,8 @@ def experiment(tmp_path, monkeypatch):
     monkeypatch.setattr(reproduce, "estimate", lambda experiment: "the plan")
     monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     write(tmp_path, "01_data", "open('made', 'a').write(f'{profile} {seed} ')")
-    write(tmp_path, "02_training", "print('trained')")
+    shown = "import pandas\nevil = '<script>hacked()</script>'\nprint('trained', evil)\n"
+    write(tmp_path, "02_training", shown + "pandas.DataFrame({evil: [evil]}, index=[evil])")
     made = Experiment(load_profile("smoke"), "smoke", 5, Run(tmp_path / "runs" / "smoke-5"))
     monkeypatch.setattr(reproduce, "open_experiment", lambda profile, seed: made)
     return made
@@ -42,6 +43,9 @@ def write(folder, name, source):
         nbformat.v4.new_code_cell(source),
     ]
     (folder / "notebooks").mkdir(exist_ok=True)
+    # As if it had been run, and shared, by somebody else: an output that is not this run's.
+    evil = {"text/html": "<script>document.title = 'planted'</script>"}
+    notebook.cells[-1].outputs = [nbformat.v4.new_output("display_data", evil)]
     nbformat.write(notebook, folder / "notebooks" / f"{name}.ipynb")
 
 
@@ -55,7 +59,9 @@ def test_every_notebook_runs_once_with_the_profile_s_parameters(experiment, tmp_
     assert {path.name for path in (folder / "notebooks").iterdir()} == {
         f"{name}.{ending}" for name in reproduce.NOTEBOOKS for ending in ("ipynb", "html")
     }
-    assert "trained" in (folder / "notebooks" / "02_training.html").read_text()
+    html = (folder / "notebooks" / "02_training.html").read_text()
+    assert "trained &lt;script&gt;" in html and "<script>hacked()" not in html
+    assert all("planted" not in path.read_text() for path in (folder / "notebooks").iterdir())
     assert json.loads((folder / "timings.json").read_text()) == {}  # no artifact was made
     assert "02_training" in out
 

@@ -22,7 +22,7 @@ from lib.results import row, table, write_results
 ROOT = Path(__file__).parents[1]
 PYTHONS = ("3.11", "3.12", "3.13")
 TARGETS = {"help", "env", "reproduce", "plan", "ablations", "test", "lab", "figures", "bench"}
-TARGETS |= {"lint", "clean", "env-vllm", "chaos"}
+TARGETS |= {"lint", "clean", "env-vllm", "fuzz", "load", "chaos"}
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 
 
@@ -47,6 +47,13 @@ def test_every_requirement_is_one_exact_version():
     assert len(names) == len(set(names))
     for pin in pins():
         assert re.fullmatch(r"==[0-9][^*+]*", str(Requirement(pin).specifier)), pin
+
+
+def test_the_fuzzer_is_pinned_in_a_file_of_its_own():
+    lines = (ROOT / "requirements-fuzz.txt").read_text().splitlines()
+    asked = [Requirement(line) for line in lines if not line.startswith("#")]
+    assert [str(pin.specifier) for pin in asked] == ["==3.0.0"]
+    assert asked[0].name not in {Requirement(pin).name for pin in pins()}
 
 
 def test_conda_users_get_the_same_pins():
@@ -79,7 +86,7 @@ def test_every_import_is_pinned():
     extras = project()["project"].get("optional-dependencies", {}).values()
     listed = [*pins(), *(requirement for extra in extras for requirement in extra)]
     known = {canonicalize_name(Requirement(pin).name) for pin in listed}
-    known.add("vllm")  # in an environment of its own
+    known |= {"vllm", "atheris"}  # in an environment, and a file of pins, of their own
     distributions = packages_distributions()
     ours = {"lib", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
     missing = []

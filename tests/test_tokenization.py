@@ -184,6 +184,9 @@ def test_bad_traces_are_named(digits):
         encode_traces(digits, bad)
     with pytest.raises(UserError, match=r"trace 0: \d+ tokens, more than 10"):
         encode_traces(digits, TRACES, max_tokens=10)
+    for text, mask in (("", ""), ("1+1=2", "0000٣"), ("1+1=2", "00003")):
+        with pytest.raises(UserError, match="trace 0: no text, or a mask of others than 0, 1"):
+            encode_traces(digits, pd.DataFrame({"text": [text], "mask": [mask]}))
     assert len(encode_traces(digits, TRACES.iloc[:0])) == 0
 
 
