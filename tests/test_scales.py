@@ -12,7 +12,7 @@ from llama import BEGIN, END, llama_model, llama_tokenizer, write_llama
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lib import experiment as experiments
-from lib import hardware, hub, measurements
+from lib import hardware, hub, measurements, public_data
 from lib.errors import UserError
 from lib.experiment import Experiment
 from lib.launch import DeepSpeedSettings
@@ -305,6 +305,29 @@ def test_public_splits_that_are_missing_are_named(public, tmp_path):
         read_splits(public, "paper", counts)
     with pytest.raises(UserError, match="no such folder"):
         read_splits(tmp_path / "none", "paper", counts)
+
+
+@pytest.mark.parametrize(
+    ("nums", "target"), [([3] * 30, 7), ("12", 7), ([3, -4], 7), ([3, 4], 7.5), (None, 7)]
+)
+def test_a_test_split_s_problems_are_checked(public, nums, target):
+    """The solver would take years over thirty numbers."""
+    (file,) = (public / "data").glob("test_unseen*")
+    table = pd.DataFrame({"nums": [nums], "target": [target], "search_path": [""]})
+    table.to_parquet(file)
+    counts = {"train_problems": 10, "validation_problems": 2, "test_problems": 5}
+    with pytest.raises(UserError, match="has no problem|cannot be read") as error:
+        read_splits(public, "paper", counts)
+    assert "\n" not in str(error.value)
+
+
+def test_splits_are_the_same_in_small_batches(public, monkeypatch):
+    counts = {"train_problems": 60, "validation_problems": 7, "test_problems": 15}
+    whole = read_splits(public, "paper", counts)
+    monkeypatch.setattr(public_data, "BATCH", 11)
+    for one, other in zip(whole, read_splits(public, "paper", counts), strict=True):
+        pd.testing.assert_frame_equal(one, other)
+    assert len(whole[0][whole[0].split == "train"]) == 60 and len(whole[1]) == 150
 
 
 def test_the_data_keys_of_old_runs_hold():
