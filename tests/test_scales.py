@@ -316,7 +316,7 @@ def test_a_test_split_s_problems_are_checked(public, nums, target):
     table = pd.DataFrame({"nums": [nums], "target": [target], "search_path": [""]})
     table.to_parquet(file)
     counts = {"train_problems": 10, "validation_problems": 2, "test_problems": 5}
-    with pytest.raises(UserError, match="has no problem|cannot be read") as error:
+    with pytest.raises(UserError, match=r"has no problem|cannot be read") as error:
         read_splits(public, "paper", counts)
     assert "\n" not in str(error.value)
 
