@@ -2,7 +2,7 @@
 in place of the sampler; leaves the same file.
 
 A search's chunks have random streams of their own, so they can be dealt to any number of processes.
-accelerate's launcher starts these; process k of n does chunks k, k + n, ..., each into a file of
+torch's launcher starts these; process k of n does chunks k, k + n, ..., each into a file of
 its own, and the files are merged. A chunk's batches depend on the chunk alone: its trees do not
 depend on how many processes there were (as long as each computes with as many threads). Processes
 need only see the same folder. A killed search goes on with the chunks that are left.
@@ -17,6 +17,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -25,12 +26,14 @@ from pathlib import Path
 from lib import hardware
 from lib.errors import UserError
 from lib.models import load_model, load_tokenizer
-from lib.processes import ROOT, end_group, free_port, python_environment
+from lib.processes import ROOT, end_group, end_with_parent, free_port, python_environment
 from lib.sampler import make_sampler
 from lib.search import CHUNK_SIZE, head, is_written, iter_search, search_settings
 from lib.store import read_json, write_atomic
 
 LAST_LINES = 12
+#: Set where the launching process holds standard input open for as long as it lives.
+WATCH = "SEARCH_WATCH"
 
 
 @dataclass(frozen=True)
@@ -116,15 +119,12 @@ def search_in_processes(
 
 def _launch(folder: Path, processes: int, threads: int, tell: Callable[[], None]) -> None:
     threads = threads or max(1, (os.cpu_count() or 1) // processes)
-    cpu = hardware.device() == "cpu"
-    command = [sys.executable, "-m", "accelerate.commands.launch"]
-    command += ["--num_processes", str(processes), "--num_machines", "1"]
-    command += ["--num_cpu_threads_per_process", str(threads)]
-    command += ["--main_process_port", str(free_port())]
-    command += ["--mixed_precision", "no", "--dynamo_backend", "no"]
-    command += ["--cpu"] if cpu else ["--multi_gpu"] if processes > 1 else []
+    # accelerate's launcher would start one process, whatever was asked for, where there is no GPU.
+    command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "1"]
+    command += ["--nproc-per-node", str(processes)]
+    command += ["--master-addr", "127.0.0.1", "--master-port", str(free_port())]
     command += ["--module", "lib.dealing", str(folder.resolve())]
-    env = python_environment() | {"OMP_NUM_THREADS": str(threads)}
+    env = python_environment() | {"OMP_NUM_THREADS": str(threads), WATCH: "1"}
     # Left by an outer launcher, these would be taken for this one's.
     for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
         env.pop(name, None)
@@ -133,15 +133,21 @@ def _launch(folder: Path, processes: int, threads: int, tell: Callable[[], None]
     log = folder / "log.txt"
     with open(log, "wb") as output:
         process = subprocess.Popen(
-            command, env=env, cwd=ROOT, stdout=output, stderr=output, start_new_session=True
+            command,
+            env=env,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
         )
         try:
             while process.poll() is None:
                 time.sleep(0.2)
                 tell()
         finally:
-            # The launcher's processes are its group; none of them outlives this one.
             end_group(process, 0, signals=())
+            process.stdin.close()  # which ends the launcher's processes, should any be left
     if process.returncode:
         errors = sorted(folder.glob("error-*.txt"))
         found = errors[0].read_text(encoding="utf-8") if errors else ""
@@ -185,9 +191,11 @@ def _read_job(folder: Path) -> Job:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """One process, as accelerate's launcher starts it; the exit status is 1 where it failed."""
+    """One process, as torch's launcher starts it; the exit status is 1 where it failed."""
     (name,) = sys.argv[1:] if arguments is None else arguments
     folder, rank = Path(name), int(os.environ.get("RANK", "0"))
+    if os.environ.get(WATCH):
+        threading.Thread(target=end_with_parent, daemon=True).start()
     device = hardware.device()
     if device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"

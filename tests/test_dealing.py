@@ -1,13 +1,18 @@
 """A search over several processes gives one process's trees; it goes on where it was killed."""
 
 import json
+import subprocess
+import sys
+import time
 
+import psutil
 import pytest
 import torch
 
 from lib.dealing import main, search_in_processes, work
 from lib.errors import UserError
 from lib.models import build_model
+from lib.processes import python_environment
 from lib.profiles import load_profile
 from lib.sampler import CacheSampler, step_end_ids
 from lib.search import search_to_file
@@ -123,10 +128,32 @@ def test_one_and_three_processes_tree_for_tree(checkpoint, tmp_path):
         expected = list(read_trees(alone(checkpoint, tmp_path / "alone.jsonl")))
     finally:
         torch.set_num_threads(before)
-    for processes in (1, 3):  # accelerate launches one in its own way, and any others alike
+    for processes in (1, 3):
         path = tmp_path / f"{processes}.jsonl"
         search_in_processes(path, checkpoint, LIMIT, processes, PROMPTS, **SETTINGS, threads=1)
         assert list(read_trees(path)) == expected
+
+
+@pytest.mark.slow
+def test_processes_end_with_the_one_that_launched_them(checkpoint, tmp_path):
+    """Killed, it cannot end them; gone on with at once, the search would have them as well.
+
+    They are the launcher and two.
+    """
+    script = (
+        "import lib.dealing as d\n"
+        f"d.search_in_processes('{tmp_path}/t.jsonl', '{checkpoint}', 200, 2, ['a'] * 900, 16, 0,"
+        " chunk_size=1)"
+    )
+    launcher = subprocess.Popen([sys.executable, "-c", script], env=python_environment())
+    parts = tmp_path / "t.jsonl.parts"
+    while not list(parts.glob("chunk-*")):
+        assert launcher.poll() is None
+        time.sleep(0.05)
+    children = psutil.Process(launcher.pid).children(recursive=True)
+    launcher.kill()
+    launcher.wait()
+    assert len(children) >= 3 and psutil.wait_procs(children, 20)[1] == []
 
 
 @pytest.mark.slow
