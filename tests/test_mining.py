@@ -3,8 +3,10 @@
 import pandas as pd
 import pytest
 
+from lib.mined import mining_table
 from lib.mining import mined_traces
 from lib.problems import Settings
+from lib.results import row, table
 from lib.traces import CountdownTask
 from lib.tree import Node, SearchTree
 
@@ -75,3 +77,18 @@ def test_what_teaches_nothing(nodes):
 def test_a_text_stands_once():
     twice = mined((0, "step", "8+3=11"), (0, "step", "8+3=11"))
     assert len(twice) == 1
+
+
+def test_the_table_shows_each_branch_and_its_ceiling():
+    common = {"artifact": "mining", "model": "S", "N": 8, "b": 1, "checker": "strict"}
+    rows = [
+        row(split=split, method=method, accuracy=share, low=0.1, high=0.9, problems=10,
+            tokens_per_problem=50.0, branch=branch, **common)
+        for branch, right in (("self_backtracking", 0.5), ("mined_backtracking", 0.6))
+        for split in ("seen", "new")
+        for method, share in ((branch, right), ("pass_at_n", 0.7))
+    ]  # fmt: skip
+    lines = mining_table(table(rows)).splitlines()
+    assert lines[2].startswith("| as it was | b=1 | **50.0** [10.0, 90.0] | 70.0 | **50.0**")
+    assert lines[3].startswith("| trained on, own errors among it | b=1 | **60.0**")
+    assert mining_table(table([])) == ""
