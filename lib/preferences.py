@@ -8,7 +8,6 @@ Knows nothing of reward models.
 from __future__ import annotations
 
 import json
-import shutil
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ import numpy as np
 import pandas as pd
 from transformers import PreTrainedModel, PrinterCallback, Trainer, set_seed
 
-from lib import store
+from lib import checkpoints, store
 from lib.errors import UserError
 from lib.evaluation import evaluate_responses
 from lib.experiment import Experiment
@@ -27,7 +26,7 @@ from lib.results import table
 from lib.samples import finished_paths, training_samples
 from lib.store import Artifact
 from lib.tokenization import encode_prompts
-from lib.training import Recipe, optimizers, train_on, training_arguments
+from lib.training import Recipe, optimizers, training_arguments
 
 METHODS = ("dpo", "kto")
 PAIRS_PER_PROBLEM = 4  # more of one problem would teach that problem
@@ -180,13 +179,13 @@ def preferred(experiment: Experiment, model: str, method: str) -> Artifact:
             folder,
             experiment.seed,
         )
-        train_on(trainer, folder / "checkpoints")
+        checkpoints.train(trainer, folder / "checkpoints")
         # A copy: TRL has given the policy's class a forward pass of its own.
         policy.save_pretrained(folder)
         load_tokenizer(parent.path).save_pretrained(folder)
         logs = [entry for entry in trainer.state.log_history if "rewards/margins" in entry]
         store.write_atomic(folder / "preferences.json", json.dumps(logs))
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        checkpoints.remove(folder / "checkpoints")
 
     return experiment.run.make(f"models/{model}-{method}", inputs, make)
 

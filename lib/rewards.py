@@ -9,7 +9,6 @@ accuracy of the best-scored of N samples. Source: Table 1 of the paper (`SFT + R
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from transformers import (
     set_seed,
 )
 
-from lib import hardware, store
+from lib import checkpoints, hardware, store
 from lib.errors import UserError
 from lib.evaluation import checker_rows, roc_auc
 from lib.experiment import TEST_SPLITS, Experiment
@@ -39,7 +38,6 @@ from lib.training import (
     Recipe,
     fast_attention,
     optimizers,
-    train_on,
     training_arguments,
 )
 from lib.tree import SearchTree, tokens_after
@@ -117,11 +115,11 @@ def train_reward_model(
         optimizers=optimizers(model, recipe),
     )
     trainer.remove_callback(PrinterCallback)
-    train_on(trainer, folder / "checkpoints")
+    checkpoints.train(trainer, folder / "checkpoints")
     model.config.use_cache = True
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    checkpoints.remove(folder / "checkpoints")
 
 
 @torch.inference_mode()

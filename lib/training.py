@@ -14,7 +14,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any, ClassVar
 
 import numpy as np
@@ -34,10 +33,8 @@ from transformers import (
     TrainingArguments,
     set_seed,
 )
-from transformers.trainer import TRAINER_STATE_NAME
-from transformers.trainer_utils import get_last_checkpoint
 
-from lib import hardware, store
+from lib import checkpoints, hardware, store
 from lib.errors import UserError
 from lib.optimizers import MuonAdamW
 from lib.packing import pack, packed_shape
@@ -303,7 +300,6 @@ def training_arguments(
         torch_compile=compiled,
         logging_steps=log_steps,
         save_steps=recipe.save_steps,
-        save_total_limit=2,
         seed=seed,
         data_seed=seed,
         use_cpu=not on_gpu,
@@ -315,33 +311,6 @@ def training_arguments(
         disable_tqdm=True,
         **more,
     )
-
-
-def last_checkpoint(folder: Path) -> str | None:
-    """The newest whole checkpoint in `folder`, if any; one cut off while it was written is removed.
-
-    Trainer writes `trainer_state.json` last, so that a readable one means that the rest is there.
-    """
-    while folder.exists() and (last := get_last_checkpoint(str(folder))):
-        try:
-            json.loads(Path(last, TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-            return last
-        except (OSError, ValueError):
-            shutil.rmtree(last)
-    return None
-
-
-def train_on(trainer: Trainer, checkpoints: Path) -> None:
-    """Train from the newest whole checkpoint in the folder `checkpoints` on, if there is one.
-
-    Trainer's own state there is read as tensors alone; `UserError` where that is not all it holds.
-    """
-    try:
-        trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
-    except UnpicklingError as error:
-        raise UserError(
-            f"{checkpoints}: not read: it may hold code; delete it and run again"
-        ) from error
 
 
 def train(
@@ -381,13 +350,7 @@ def train(
     )
     trainer.recipe = recipe
     trainer.remove_callback(PrinterCallback)  # it prints every log; `progress` is told instead
-    checkpoints = folder / "checkpoints"
-    try:
-        train_on(trainer, checkpoints)
-    except Exception:
-        if trainer.is_world_process_zero():
-            last_checkpoint(checkpoints)  # a full disk: the broken one makes room
-        raise
+    checkpoints.train(trainer, folder / "checkpoints")
     model.config.use_cache = True
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     rows = [

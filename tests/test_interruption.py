@@ -13,7 +13,7 @@ import torch
 from interrupted import train
 from transformers import AutoModelForCausalLM
 
-from lib import training
+from lib.checkpoints import last_checkpoint
 from lib.store import MADE
 from lib.training import read_curve
 
@@ -47,12 +47,12 @@ def interrupted(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind, last", [("step", 10), ("files", 5), ("end", 24)])
-def test_killed_and_run_again_it_ends_the_same(interrupted, unbroken, kind, last):
-    folder = interrupted[0] / kind
+def test_killed_and_run_again_it_ends_the_same(interrupted, unbroken, kind, last, tmp_path):
+    folder = (interrupted[0] / kind).rename(tmp_path / "moved")  # a run folder may be
     assert interrupted[1][kind] == -signal.SIGKILL
     (partial,) = folder.glob("*.partial")
     checkpoints = partial / "checkpoints"
-    newest = training.last_checkpoint(checkpoints)
+    newest = last_checkpoint(checkpoints)
     assert newest.endswith(f"checkpoint-{last}")
     steps = []
     made = train(folder, lambda step, *_: steps.append(step))
