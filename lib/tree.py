@@ -105,6 +105,9 @@ class SearchTree:
                 raise UserError(f"node {node.id}: its parent is {node.parent!r}")
             if not isinstance(node.text, str) or node.kind not in KINDS:
                 raise UserError(f"node {node.id}: not one of {', '.join(KINDS)} with a text")
+        for name in ("prompt", "step_end", "expansion"):
+            if not isinstance(record.get(name, ""), str):
+                raise UserError(f"{name} is no text")
         expanded = tuple(map(tuple, record.pop("expanded")))
         if "tokens_by_level" in record:
             record["tokens_by_level"] = tuple(record["tokens_by_level"])

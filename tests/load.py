@@ -105,12 +105,12 @@ def write_public_rows(count: int, folder: Path) -> None:
     made = pd.concat(parts, ignore_index=True).sample(frac=1, random_state=0)
     for split in ("seen", "new"):
         part = traces.optimal_traces(table[table.split == split])
-        write_public(part, folder / "data" / f"test_{split}-0.parquet")
+        write_public(part, folder / "data" / f"test_{split}-00000-of-00001.parquet")
     write_public(made, folder / "once.parquet")
     rows = pq.read_table(folder / "once.parquet").replace_schema_metadata()
     (folder / "once.parquet").unlink()
     assert made["text"].map(PROMPT.match).all()
-    with pq.ParquetWriter(folder / "data" / "train-0.parquet", rows.schema) as writer:
+    with pq.ParquetWriter(folder / "data" / "train-00000-of-00001.parquet", rows.schema) as writer:
         for start in range(0, count, len(rows)):
             writer.write_table(pa.table(rows)[: count - start])
 

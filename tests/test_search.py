@@ -359,6 +359,14 @@ def test_trees_that_cannot_be_walked_are_refused(tmp_path, column, value):
         list(read_trees(tmp_path / "trees.jsonl"))
 
 
+@pytest.mark.parametrize("column", ["step_end", "prompt", "expansion"])
+def test_a_tree_s_texts_are_texts(tmp_path, column):
+    made = search(chain_sampler(), TOKENIZER, [QUESTION], 4, 1, 1.0, 1)[0]
+    (tmp_path / "trees.jsonl").write_text(json.dumps(json.loads(made.to_json()) | {column: True}))
+    with pytest.raises(UserError, match=rf"line 1: not a search tree \({column} is no text"):
+        list(read_trees(tmp_path / "trees.jsonl"))
+
+
 @pytest.mark.parametrize("line", [b"\xff", b"[" * 200_000, b"\0", b'{"schema": 1' + b"0" * 5_000])
 def test_bytes_that_are_no_tree_are_named(tmp_path, line):
     (tmp_path / "trees.jsonl").write_bytes(line + b"\n")

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from lib import store
@@ -79,6 +81,15 @@ def test_broken_files_are_named(tmp_path):
             with pytest.raises(UserError, match=r"broken: .*delete it and run again") as error:
                 read(tmp_path / "broken")
             assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("described", [b"{}", b"[]", b'{"columns": [{"name": "a"}]}', b"\xff"])
+def test_a_table_with_a_damaged_description_of_itself_is_named(tmp_path, described):
+    """What pandas writes beside the columns; found by fuzzing."""
+    table = pa.table({"a": [1, 2]}).replace_schema_metadata({"pandas": described})
+    pq.write_table(table, tmp_path / "table.parquet")
+    with pytest.raises(UserError, match="not a whole parquet file; delete it"):
+        read_parquet(tmp_path / "table.parquet")
 
 
 def test_digests(tmp_path):
