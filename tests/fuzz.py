@@ -8,6 +8,7 @@ lib/ that they reach; `--random` needs nothing and takes the same steps without 
 from __future__ import annotations
 
 import argparse
+import random
 import subprocess
 import sys
 import tempfile
@@ -24,6 +25,7 @@ COUNTS |= {"json": 100_000, "tree": 40_000, "parquet": 18_000, "profile": 1_000,
 MODULES = ("countdown", "public_data", "tokenization", "profiles", "problems", "store", "tree")
 SLOWEST_S = 20  # for one input: more is a hang
 LONGEST = 4_096  # bytes that one input's choices are made from
+BEGINNINGS = 200  # random inputs to begin with
 
 
 class GuidedSource:
@@ -78,13 +80,17 @@ def guided(name: str, count: int, seed: int) -> None:
     with atheris.instrument_imports(include=[f"lib.{module}" for module in MODULES]):
         for module in MODULES:
             __import__(f"lib.{module}")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryDirectory() as begin:
         run = target(name, Path(folder))
         options = [f"-runs={count}", f"-seed={seed + 1}", f"-timeout={SLOWEST_S}"]
         options += [f"-max_len={LONGEST}", "-len_control=0", "-rss_limit_mb=4096"]
-        options += ["-print_final_stats=1", "-verbosity=0", f"-artifact_prefix={folder}/"]
+        options += ["-print_final_stats=1", "-verbosity=0", f"-artifact_prefix={begin}/"]
+        # From nothing it would try short inputs for long, whose choices are all the first.
+        generator = random.Random(seed)
+        for number in range(BEGINNINGS):
+            Path(begin, str(number)).write_bytes(generator.randbytes(LONGEST // 4))
         atheris.Setup(
-            [sys.argv[0], *options],
+            [sys.argv[0], *options, begin],
             lambda data: run(GuidedSource(atheris.FuzzedDataProvider(data))),
         )
         atheris.Fuzz()

@@ -8,6 +8,7 @@ generator, or the bytes of a coverage-guided fuzzer.
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -328,7 +329,8 @@ def public_file(source: Source, folder: Path) -> None:
     rows[changed][key] = source.pick(odd)
     kind = source.pick(["jsonl", "json"])
     text = json.dumps(rows) if kind == "json" else "\n".join(map(json.dumps, rows))
-    data = mutated(source, text.encode()) if rare(source, 4) else text.encode()
+    damaged = rare(source, 4)
+    data = mutated(source, text.encode()) if damaged else text.encode()
     for old in folder.glob("*"):
         old.unlink()
     (folder / f"train.{kind}").write_bytes(data)
@@ -337,10 +339,14 @@ def public_file(source: Source, folder: Path) -> None:
     except UserError as error:
         one_line(error)
         return
-    assert len(traces) + len(left_out) >= 1 and len(left_out) <= 2
-    assert set(traces.text) <= {f"{Problem((3, 4), 7).prompt()}3+4=7\n{GOAL}"} | set(traces.text)
+    assert len(left_out) <= 2 and (damaged or len(traces) >= 199)
     for text, mask in zip(traces.text, traces["mask"], strict=True):
         assert len(text) == len(mask)
+        head, path = text.split("###Response:\n")
+        given, target = re.fullmatch(r"###Question: numbers \[(.*)\]->target (.*)\n", head).groups()
+        numbers = tuple(map(int, given.split(", ")))
+        assert damaged or (numbers, target, path) == ((3, 4), "7", f"3+4=7\n{GOAL}")
+        assert oracles.public_row(numbers, int(target), path) is not None
 
 
 TEXT_TARGETS: dict[str, Callable[[Source], None]] = {
