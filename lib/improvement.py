@@ -15,6 +15,7 @@ import pandas as pd
 
 from lib import store
 from lib.experiment import Experiment
+from lib.masks import COLUMNS, right_trace
 from lib.selection import paths
 from lib.store import Artifact
 from lib.task import Task
@@ -44,9 +45,8 @@ def response_traces(prompts: Sequence[str], responses: Sequence[str], task: Task
     rows = []
     for prompt, response in zip(prompts, responses, strict=True):
         body = response.removesuffix(task.goal)
-        mask = "0" * len(prompt) + "1" * len(body) + "2" * (len(response) - len(body))
-        rows.append({"text": prompt + response, "mask": mask, "kind": "self"})
-    return pd.DataFrame(rows, columns=["text", "mask", "kind"])
+        rows.append(right_trace(prompt, body, response[len(body) :], "self"))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def round_problems(

@@ -17,7 +17,8 @@ from lib import evaluation, measurements, store
 from lib.experiment import TEST_SPLITS, Experiment
 from lib.headline import headline
 from lib.markdown import accuracy, markdown_table
-from lib.mining import COLUMNS, mined_traces
+from lib.masks import COLUMNS
+from lib.mining import mined_traces
 from lib.results import table
 from lib.steps import can_judge
 from lib.store import Artifact

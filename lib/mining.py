@@ -19,29 +19,25 @@ from typing import Any
 
 import pandas as pd
 
+from lib.masks import COLUMNS, right_trace, wrong_trace
 from lib.steps import COMPUTATION, FORMAT
-from lib.task import BACKTRACK
 from lib.tree import SearchTree
 
 FALSE_ALARM, SELF = "false_alarm", "self"
-COLUMNS = ["text", "mask", "kind"]
 
 
-def wrong_step(prompt: str, steps: Sequence[str], end: str, kind: str, loss: str) -> dict[str, str]:
-    """A trace whose last step loses the target; masked as `lib.traces` masks D_back."""
-    prefix = "".join(step + end for step in steps[:-1])
+def joined(steps: Sequence[str], task: Any) -> str:
+    """Steps as text, each with its end."""
+    return "".join(step + task.step_end for step in steps)
+
+
+def wrong_step(
+    prompt: str, steps: Sequence[str], task: Any, kind: str, loss: str
+) -> dict[str, str]:
+    """A trace whose last step loses the target."""
     choice, equals, outcome = steps[-1].partition("=")
-    learned = "1" if loss == "honest" and kind != COMPUTATION else "0"
-    mask = "0" * len(prompt) + "1" * len(prefix) + "0" * len(choice + equals)
-    mask += learned * len(outcome + end) + "2" * len(BACKTRACK)
-    return {"text": prompt + prefix + steps[-1] + end + BACKTRACK, "mask": mask, "kind": kind}
-
-
-def right_path(prompt: str, steps: Sequence[str], task: Any, kind: str) -> dict[str, str]:
-    """A trace of correct steps and the goal line."""
-    body = "".join(step + task.step_end for step in steps)
-    mask = "0" * len(prompt) + "1" * len(body) + "2" * len(task.goal)
-    return {"text": prompt + body + task.goal, "mask": mask, "kind": kind}
+    parts = (prompt, joined(steps[:-1], task), choice + equals, outcome + task.step_end)
+    return wrong_trace(*parts, kind, loss, imitate=True, exact=kind != COMPUTATION)
 
 
 def mined_traces(
@@ -68,12 +64,12 @@ def mined_traces(
                 if error is None:
                     steps[node.id] = path
                 elif error != FORMAT:
-                    trace = wrong_step(tree.prompt, path, task.step_end, error, loss)
+                    trace = wrong_step(tree.prompt, path, task, error, loss)
             elif node.kind == "backtrack":
-                rest = task.complete(problem, before)
-                trace = right_path(tree.prompt, (*before, *rest), task, FALSE_ALARM)
+                whole = joined((*before, *task.complete(problem, before)), task)
+                trace = right_trace(tree.prompt, whole, task.goal, FALSE_ALARM)
             elif node.kind == "goal" and task.check(problem, tree.response(node.id)).correct:
-                trace = right_path(tree.prompt, before, task, SELF)
+                trace = right_trace(tree.prompt, joined(before, task), task.goal, SELF)
             if trace:
                 found.setdefault(trace["text"], trace)
     return pd.DataFrame(list(found.values()), columns=COLUMNS)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ import pandas as pd
 from lib import store
 from lib.countdown import GOAL, Problem, check, compute, parse_step, reachable_many, remaining
 from lib.errors import UserError
+from lib.masks import COLUMNS as TRACE_COLUMNS
+from lib.masks import right_trace, wrong_trace
 from lib.task import BACKTRACK
 from lib.traces import LOSSES
 
@@ -175,10 +177,15 @@ def read_rows(table: pd.DataFrame, loss: str) -> tuple[pd.DataFrame, pd.DataFram
             left_out[row] = "no erroneous step: the target can be reached after the last"
             continue
         kind = path["kind"] or ("exploration" if before[row] else "near_miss")
-        records.append({"text": path["text"], "mask": _mask(path, kind, before, row, loss)})
-        records[-1]["kind"] = kind
+        if kind == "optimal":
+            records.append(right_trace(path["prompt"], path["prefix"], GOAL, kind))
+            continue
+        parts = (path[key] for key in ("prompt", "prefix", "choice", "outcome"))
+        # A prefix that has lost the target is not to be imitated.
+        how = {"imitate": before[row], "exact": path["is_exact"]}
+        records.append(wrong_trace(*parts, kind, loss, **how))
     # Of these types also where a batch has none.
-    traces = pd.DataFrame(records, columns=["text", "mask", "kind"]).astype("str")
+    traces = pd.DataFrame(records, columns=TRACE_COLUMNS).astype("str")
     bad = pd.DataFrame(sorted(left_out.items()), columns=["row", "reason"])
     return traces, bad.astype({"row": "int64", "reason": "str"})
 
@@ -193,12 +200,12 @@ def _read_row(nums: Any, target: Any, search_path: Any) -> dict[str, Any]:
         if not text.startswith(prompt):
             raise BadRowError("search_path begins with the prompt of another problem")
         text = text.removeprefix(prompt)
-    path = {"target": problem.target, "prompt": prompt, "text": prompt + text}
+    path = {"target": problem.target, "prompt": prompt}
     if text.endswith(GOAL):
         verdict = check(problem, text)
         if not verdict.correct:
             raise BadRowError(f"does not solve its problem: {verdict.error}, step {verdict.step}")
-        return {**path, "kind": "optimal", "prefix": text.removesuffix(GOAL), "end": GOAL}
+        return {**path, "kind": "optimal", "prefix": text.removesuffix(GOAL)}
     if not text.endswith(BACKTRACK):
         raise BadRowError(f"ends in neither {GOAL!r} nor {BACKTRACK}")
     lines = text.removesuffix(BACKTRACK).removesuffix("\n").split("\n")
@@ -215,11 +222,9 @@ def _read_row(nums: Any, target: Any, search_path: Any) -> dict[str, Any]:
         "prefix": "".join(line + "\n" for line in steps),
         "choice": choice + "=",
         "outcome": result + "\n",
-        "end": BACKTRACK,
         "is_exact": is_exact,
         "before": left,
     }
-    path["text"] = "".join(path[key] for key in ("prompt", "prefix", "choice", "outcome", "end"))
     if Counter([step.a, step.b]) - Counter(left):
         return {**path, "kind": "rule_violation"}
     if not is_exact:
@@ -258,19 +263,6 @@ def reachable_rows(paths: Mapping[int, Mapping[str, Any]], state: str) -> dict[i
         targets = np.array([paths[row]["target"] for row in rows], dtype=np.int64)
         found |= dict(zip(rows, reachable_many(numbers, targets).tolist(), strict=True))
     return found
-
-
-def _mask(
-    path: Mapping[str, Any], kind: str, before: Mapping[int, bool], row: int, loss: str
-) -> str:
-    """One character for each of the text's, by the rules of `lib.traces`."""
-    parts: Sequence[tuple[str, str]] = [("prompt", "0"), ("prefix", "1"), ("end", "2")]
-    if kind != "optimal":
-        learned = "1" if before[row] else "0"  # a prefix that has lost the target: not to imitate
-        honest = "1" if loss == "honest" and path["is_exact"] else "0"
-        parts = [("prompt", "0"), ("prefix", learned), ("choice", "0"), ("outcome", honest)]
-        parts += [("end", "2")]
-    return "".join(code * len(path[key]) for key, code in parts)
 
 
 def write_public(traces: pd.DataFrame, path: Path) -> None:

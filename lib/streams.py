@@ -25,6 +25,7 @@ from typing import Any
 import pandas as pd
 
 from lib.countdown import GOAL, Problem, Step, after, legal_steps
+from lib.masks import COLUMNS
 
 ORDERS = ("dfs", "bfs")
 HEURISTICS = ("sum", "multiply", "random")
@@ -174,7 +175,7 @@ def stream_traces(
                 mask = "0" * len(prompt) + stream_mask(text)
                 rows.append({"text": prompt + text, "mask": mask, "kind": kind})
                 break
-    return pd.DataFrame(rows, columns=["text", "mask", "kind"])
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def stream_mask(text: str) -> str:

@@ -2,8 +2,7 @@
 which characters of each carry loss.
 
 Takes problems with solutions; gives DataFrames of text, mask and kind. Knows nothing of tokens.
-A mask has one character for each of the text: "0" no loss, "1" loss, "2" a verdict (`<backtrack>`
-or the goal line), which training may weight. Source: sections 3.2 and 4.1 of the paper.
+Masks are those of lib/masks.py. Source: sections 3.2 and 4.1 of the paper.
 
 Two kinds of loss. `paper` masks an erroneous step whole. `honest` masks only the *choice* of a
 step that is computed right (operands and operator) and keeps the loss on its result: in D_op the
@@ -25,8 +24,9 @@ from lib import countdown, problems
 from lib.countdown import GOAL, OPERATORS, Problem, combine
 from lib.errors import UserError
 from lib.lookahead import judge_steps
+from lib.masks import COLUMNS, right_trace, wrong_trace
 from lib.mistakes import ERROR_KINDS, MAX_TRIES, erroneous_steps, take
-from lib.task import BACKTRACK, Verdict
+from lib.task import Verdict
 
 LOSSES = ("paper", "honest")
 NEAR_MISS_RANGE = 5
@@ -51,12 +51,12 @@ def parse_solutions(solutions: pd.Series, steps: int) -> np.ndarray:
 
 def optimal_traces(table: pd.DataFrame) -> pd.DataFrame:
     """D_op: the prompt, a correct solution, the goal line."""
-    texts, masks = [], []
-    for numbers, target, solution in zip(table.numbers, table.target, table.solution, strict=True):
-        prompt = Problem(tuple(numbers), target).prompt()
-        texts.append(f"{prompt}{solution}\n{GOAL}")
-        masks.append("0" * len(prompt) + "1" * (len(solution) + 1) + "2" * len(GOAL))
-    return pd.DataFrame({"text": texts, "mask": masks, "kind": "optimal"})
+    rows = zip(table.numbers, table.target, table.solution, strict=True)
+    made = [
+        right_trace(Problem(tuple(numbers), target).prompt(), f"{solution}\n", GOAL, "optimal")
+        for numbers, target, solution in rows
+    ]
+    return pd.DataFrame(made, columns=COLUMNS)
 
 
 def near_targets(
@@ -147,28 +147,19 @@ def _backtracking_frame(
     error: np.ndarray,
     loss: str,
 ) -> pd.DataFrame:
-    texts, masks = [], []
-    verdict = "2" * len(BACKTRACK)
+    made = []
     rows = zip(
-        table.numbers, target.tolist(), table.solution, depth.tolist(), kind, error.tolist(),
-        strict=True,
+        table.numbers, target.tolist(), table.solution, depth.tolist(), kind.tolist(),
+        error.tolist(), strict=True,
     )  # fmt: skip
     for numbers, goal, solution, length, name, (a, op, b, result) in rows:
         prompt = Problem(tuple(numbers), goal).prompt()
         prefix = "".join(line + "\n" for line in solution.split("\n")[:length])
         choice, outcome = f"{a}{OPERATORS[op]}{b}=", f"{result}\n"
-        texts.append(f"{prompt}{prefix}{choice}{outcome}{BACKTRACK}")
         # A near miss's prefix leads to another target: nothing to imitate.
-        learned = "0" if name == "near_miss" else "1"
-        honest = "1" if loss == "honest" and name != "computation" else "0"
-        masks.append(
-            "0" * len(prompt)
-            + learned * len(prefix)
-            + "0" * len(choice)
-            + honest * len(outcome)
-            + verdict
-        )
-    return pd.DataFrame({"text": texts, "mask": masks, "kind": kind})
+        how = {"imitate": name != "near_miss", "exact": name != "computation"}
+        made.append(wrong_trace(prompt, prefix, choice, outcome, name, loss, **how))
+    return pd.DataFrame(made, columns=COLUMNS)
 
 
 @dataclass(frozen=True)
