@@ -20,7 +20,7 @@ from typing import Any
 import pandas as pd
 
 from lib.masks import COLUMNS, right_trace, wrong_trace
-from lib.steps import COMPUTATION, FORMAT
+from lib.steps import EXPLORATION, FORMAT
 from lib.tree import SearchTree
 
 FALSE_ALARM, SELF = "false_alarm", "self"
@@ -37,7 +37,8 @@ def wrong_step(
     """A trace whose last step loses the target."""
     choice, equals, outcome = steps[-1].partition("=")
     parts = (prompt, joined(steps[:-1], task), choice + equals, outcome + task.step_end)
-    return wrong_trace(*parts, kind, loss, imitate=True, exact=kind != COMPUTATION)
+    # Of other errors that are found first the result may be wrong as well.
+    return wrong_trace(*parts, kind, loss, imitate=True, exact=kind == EXPLORATION)
 
 
 def mined_traces(

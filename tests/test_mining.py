@@ -44,6 +44,13 @@ def test_a_wrong_result_after_a_right_step():
     ]
 
 
+def test_a_wrong_result_of_a_number_that_is_not_there_is_not_learned():
+    """The first reason that is found is the number; nothing says that the result is right."""
+    (trace,) = mined((0, "step", "9+3=13"))
+    assert trace["kind"] == "rule_violation"
+    assert trace["mask"] == "0" * len(PROMPT) + "0" * 7 + "2" * 11
+
+
 def test_a_false_alarm_shows_the_way_on():
     found = mined((0, "step", "8*3=24"), (1, "backtrack", "<backtrack>"))
     mask = "0" * len(PROMPT) + "1" * 15 + "2" * len("Goal Reached!")
