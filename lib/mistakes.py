@@ -6,6 +6,8 @@ result) each. Knows nothing of text. `combine` puts the larger operand first.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from lib import problems
@@ -45,22 +47,32 @@ def random_steps(
     return steps, np.concatenate([left[:, 2:], result], 1)
 
 
+def until_found(
+    values: np.ndarray, attempt: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Try each row, `MAX_TRIES` times at most, until it is good -> `values`, and which were found.
+
+    values: [n, ...], changed in place; rows that are never good keep theirs. attempt: takes rows,
+    gives new values of these and which of them are good.
+    """
+    missing = np.arange(len(values))
+    for _ in range(MAX_TRIES):
+        tried, good = attempt(missing)
+        values[missing[good]] = tried[good]
+        missing = missing[~good]
+    return values, ~np.isin(np.arange(len(values)), missing)
+
+
 def exploration_errors(
     left: np.ndarray, target: np.ndarray, max_result: int, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Legal steps after which the target is out of reach; steps [n, 4] and which were found [n]."""
-    steps = np.zeros((len(left), 4), dtype=np.int64)
-    missing = np.arange(len(left))
-    for _ in range(MAX_TRIES):
-        if not len(missing):
-            break
-        tried, states = random_steps(left[missing], max_result, generator)
-        lost = ~reachable_many(states, target[missing])
-        steps[missing[lost]] = tried[lost]
-        missing = missing[~lost]
-    found = np.ones(len(left), dtype=bool)
-    found[missing] = False
-    return steps, found
+
+    def attempt(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        tried, states = random_steps(left[rows], max_result, generator)
+        return tried, ~reachable_many(states, target[rows])
+
+    return until_found(np.zeros((len(left), 4), dtype=np.int64), attempt)
 
 
 def computation_errors(

@@ -25,7 +25,7 @@ from lib.countdown import GOAL, OPERATORS, Problem, combine
 from lib.errors import UserError
 from lib.lookahead import judge_steps
 from lib.masks import COLUMNS, right_trace, wrong_trace
-from lib.mistakes import ERROR_KINDS, MAX_TRIES, erroneous_steps, take
+from lib.mistakes import ERROR_KINDS, MAX_TRIES, erroneous_steps, take, until_found
 from lib.task import Verdict
 
 LOSSES = ("paper", "honest")
@@ -75,17 +75,14 @@ def near_targets(
     if tests is not None and len(tests):
         given = np.array(tests.numbers.tolist(), dtype=np.int64)
         asked = problems.problem_keys(given, tests.target.to_numpy())
-    moved, missing = target.copy(), np.arange(len(target))
-    for _ in range(MAX_TRIES):
-        shift = generator.integers(1, NEAR_MISS_RANGE + 1, len(missing))
-        tried = target[missing] + shift * generator.choice([-1, 1], len(missing))
-        keys = problems.problem_keys(numbers[missing], tried)
-        good = np.isin(tried, allowed) & ~np.isin(keys, asked)
-        moved[missing[good]] = tried[good]
-        missing = missing[~good]
-    found = np.ones(len(target), dtype=bool)
-    found[missing] = False
-    return moved, found
+
+    def attempt(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        shift = generator.integers(1, NEAR_MISS_RANGE + 1, len(rows))
+        tried = target[rows] + shift * generator.choice([-1, 1], len(rows))
+        keys = problems.problem_keys(numbers[rows], tried)
+        return tried, np.isin(tried, allowed) & ~np.isin(keys, asked)
+
+    return until_found(target.copy(), attempt)
 
 
 def backtracking_traces(
@@ -121,21 +118,25 @@ def backtracking_traces(
     depth[near] = width - 1
     error = solution[np.arange(count), depth]
     left = numbers
+
+    def err(rows: np.ndarray, level: int) -> None:
+        state = (left[rows], numbers[rows], target[rows], solution[rows, level])
+        error[rows], kind[rows] = erroneous_steps(kind[rows], *state, settings, generator)
+
     for level in range(width):
         rows = np.flatnonzero((depth == level) & (kind != "near_miss"))
-        for _ in range(MAX_TRIES):
-            state = (left[rows], numbers[rows], target[rows], solution[rows, level])
-            error[rows], kind[rows] = erroneous_steps(kind[rows], *state, settings, generator)
-            if level < width - 1:
-                break
-            # A held-out target that ends wrong paths alone is learned to be wrong.
-            rows = rows[np.isin(error[rows, 3], held_out)]
-        else:
-            results, _ = combine(error[rows, 0], error[rows, 2])
-            true = results[np.arange(len(rows)), error[rows, 1]]
-            error[rows, 3] = np.where(true == target[rows], 0, target[rows])
-            kind[rows] = "computation"
-        left = take(left, solution[:, level])
+        err(rows, level)
+        if level < width - 1:
+            left = take(left, solution[:, level])
+    # A held-out target that ends wrong paths alone could be learned to be wrong.
+    for _ in range(MAX_TRIES - 1):
+        rows = rows[np.isin(error[rows, 3], held_out)]
+        err(rows, width - 1)
+    rows = rows[np.isin(error[rows, 3], held_out)]
+    results, _ = combine(error[rows, 0], error[rows, 2])
+    true = results[np.arange(len(rows)), error[rows, 1]]
+    error[rows, 3] = np.where(true == target[rows], 0, target[rows])
+    kind[rows] = "computation"
     return _backtracking_frame(table, goal, depth, kind, error, loss)
 
 
