@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import evaluation, measurements, store
+from lib import store
 from lib.experiment import TEST_SPLITS, Experiment
 from lib.headline import headline
 from lib.markdown import accuracy, markdown_table
-from lib.masks import COLUMNS
 from lib.mining import mined_traces
+from lib.ratios import depth_rows
 from lib.results import table
 from lib.steps import can_judge
 from lib.store import Artifact
@@ -31,14 +31,18 @@ BRANCHES = {
 }
 
 
+def fresh(experiment: Experiment, model: str) -> int:
+    """Where the training problems begin that the backtracking checkpoint has not seen."""
+    sizes = experiment.profile.models[model]
+    return sizes.trunk_examples + sizes.branch_examples
+
+
 def mined(experiment: Experiment, model: str) -> pd.DataFrame:
     """The traces mined from the backtracking checkpoint's searches of fresh training problems."""
-    settings, sizes = experiment.profile.mining, experiment.profile.models[model]
-    start = sizes.trunk_examples + sizes.branch_examples
-    problems = experiment.problems("train", start, settings.problems)
+    settings, loss = experiment.profile.mining, experiment.profile.traces.loss
+    problems = experiment.problems("train", fresh(experiment, model), settings.problems)
     checkpoint = experiment.checkpoint(model, "backtracking")
     made = experiment.search(checkpoint, problems, settings.breadth, 0, settings.temperature)
-    loss = experiment.profile.traces.loss
 
     def make(folder: Path) -> None:
         found = mined_traces(experiment.read_trees(made), problems, experiment.task, loss)
@@ -48,43 +52,45 @@ def mined(experiment: Experiment, model: str) -> pd.DataFrame:
     return store.read_parquet(artifact.path / "traces.parquet")
 
 
-def mined_mixture(experiment: Experiment, model: str) -> pd.DataFrame:
-    """A branch's traces: the mined ones, as many as their share asks, and the usual mixture."""
-    settings, sizes = experiment.profile.mining, experiment.profile.models[model]
+def branch_traces(experiment: Experiment, model: str, share: float) -> pd.DataFrame:
+    """A branch's traces: this share of them mined, the rest the usual mixture of fresh problems."""
+    settings = experiment.profile.mining
+    count = round(share * settings.examples)
+    start = fresh(experiment, model) + settings.problems
+    rest = experiment.mixture(start, settings.examples - count, experiment.profile.traces.mix)
+    if not count:
+        return rest
     traces = mined(experiment, model)
-    count = round(settings.share * settings.examples)
     # Fewer mined ones than asked stand several times.
     chosen = traces.sample(count, replace=count > len(traces), random_state=experiment.seed)
-    start = sizes.trunk_examples + sizes.branch_examples + settings.problems
-    rest = experiment.mixture(start, settings.examples - count, experiment.profile.traces.mix)
-    return pd.concat([chosen[COLUMNS], rest[COLUMNS]], ignore_index=True)
+    return pd.concat([chosen, rest], ignore_index=True)
 
 
 def branch(experiment: Experiment, model: str, method: str) -> Artifact:
     """The checkpoint of one of BRANCHES."""
-    settings, sizes = experiment.profile.mining, experiment.profile.models[model]
+    settings = experiment.profile.mining
     parent = experiment.checkpoint(model, "backtracking")
     if method == "self_backtracking":
         return parent
-    start = sizes.trunk_examples + sizes.branch_examples + settings.problems
     inputs = {
         "parent": parent.key,
         "traces": asdict(experiment.profile.traces),
         "examples": settings.examples,
         "seed": experiment.seed,
     }
+    share = 0.0
     if method == "mined_backtracking":
+        share = settings.share
         kept = ("problems", "breadth", "temperature", "share")
         inputs |= {"mined": [getattr(settings, name) for name in kept]}
-
-    def traces() -> pd.DataFrame:
-        if method == "mined_backtracking":
-            return mined_mixture(experiment, model)
-        return experiment.mixture(start, settings.examples, experiment.profile.traces.mix)
-
-    name = f"models/{model}-{method.removesuffix('_backtracking')}"
-    begin = lambda: experiment.start(model, parent)  # noqa: E731
-    return experiment.train(name, inputs, begin, traces, settings.recipe, sizes.max_tokens)
+    return experiment.train(
+        f"models/{model}-{method.removesuffix('_backtracking')}",
+        inputs,
+        lambda: experiment.start(model, parent),
+        lambda: branch_traces(experiment, model, share),
+        settings.recipe,
+        experiment.profile.models[model].max_tokens,
+    )
 
 
 def mining_rows(experiment: Experiment, model: str = "S") -> pd.DataFrame:
@@ -93,20 +99,16 @@ def mining_rows(experiment: Experiment, model: str = "S") -> pd.DataFrame:
     Empty where the profile has no section `[mining]` or the task no exact solver.
     """
     settings, search = experiment.profile.mining, experiment.profile.search
-    if settings is None or not (
-        can_judge(experiment.task) and hasattr(experiment.task, "complete")
-    ):
+    solves = can_judge(experiment.task) and hasattr(experiment.task, "complete")
+    if settings is None or not solves:
         return table([])
-    breadth, depth, parts = max(search.breadths), max(search.depths), []
+    breadth, depths, parts = max(search.breadths), {0, max(search.depths)}, []
     for method in BRANCHES:
         checkpoint = branch(experiment, model, method)
+        columns = {"artifact": ARTIFACT, "model": model, "method": method}
         for split in TEST_SPLITS:
             problems = experiment.problems(split, 0, settings.test_problems)
-            made = experiment.search(checkpoint, problems, breadth, depth, search.temperature)
-            found = measurements.outcomes_at_depths(experiment, made, problems, sorted({0, depth}))
-            found = found[found["selection"] == search.selection]
-            columns = {"artifact": ARTIFACT, "model": model, "method": method}
-            rows = evaluation.search_rows(found, **columns)
+            rows = depth_rows(experiment, checkpoint, problems, breadth, depths, **columns)
             parts.append(rows.assign(branch=method))
     return table(pd.concat(parts, ignore_index=True))
 
