@@ -5,6 +5,8 @@ there is none); shows 95% intervals, and the paper's own numbers as hollow diamo
 them. Knows nothing of how a row was measured.
 """
 
+from collections.abc import Sequence
+
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator, ScalarFormatter
@@ -105,13 +107,26 @@ def self_improvement(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+def searches(rows: pd.DataFrame) -> list[tuple[int, int]]:
+    """The searches that rows are of, as (b, N)."""
+    return sorted(rows[["b", "N"]].drop_duplicates().itertuples(index=False, name=None))
+
+
+def search_handles(keys: Sequence[tuple[int, int]]) -> list:
+    """A legend's entry for each search, in the look of its place."""
+    return [
+        handle(f"b={depth} N={breadth}", **look(number))
+        for number, (depth, breadth) in enumerate(keys)
+    ]
+
+
 @styled
 def accuracy_against_temperature(rows: pd.DataFrame) -> Figure:
     """Figure 13: accuracy against the sampling temperature, for each b."""
     found = pick(rows, "figure_13", need=["temperature", "b"])
     found = found[found["method"] == "self_backtracking"]
     figure, grid_panels = grid(found)
-    keys = sorted(found[["b", "N"]].drop_duplicates().itertuples(index=False, name=None))
+    keys = searches(found)
     for panel, model, split in grid_panels:
         here = found[(found["model"] == model) & (found["split"] == split)]
         for number, (depth, breadth) in enumerate(keys):
@@ -120,10 +135,7 @@ def accuracy_against_temperature(rows: pd.DataFrame) -> Figure:
         panel.set_xlabel("temperature")
     for panel, *_ in grid_panels:
         percent(panel)
-    handles = [
-        handle(f"b={depth} N={breadth}", **look(number))
-        for number, (depth, breadth) in enumerate(keys)
-    ]
+    handles = search_handles(keys)
     legend(figure, handles)
     return figure
 
@@ -175,7 +187,7 @@ def accuracy_against_ratio(rows: pd.DataFrame) -> Figure:
     found = beside_paper(found)
     ratios = sorted(found["ratio"].unique())
     figure, grid_panels = grid(found)
-    keys = sorted(found[["b", "N"]].drop_duplicates().itertuples(index=False, name=None))
+    keys = searches(found)
     for panel, model, split in grid_panels:
         here = found[(found["model"] == model) & (found["split"] == split)]
         for number, (depth, breadth) in enumerate(keys):
@@ -191,10 +203,7 @@ def accuracy_against_ratio(rows: pd.DataFrame) -> Figure:
         panel.set_xlabel("D_op : D_back")
     for panel, *_ in grid_panels:
         percent(panel)
-    handles = [
-        handle(f"b={depth} N={breadth}", **look(number))
-        for number, (depth, breadth) in enumerate(keys)
-    ]
+    handles = search_handles(keys)
     papers = [paper_handle("the paper")] if found["paper"].notna().any() else []
     legend(figure, handles + papers, columns=5)
     return figure

@@ -134,8 +134,7 @@ def judged_paths(experiment: Experiment, model: str, judge: str, split: str) -> 
     def make(folder: Path) -> None:
         trees = experiment.read_trees(made)[: settings.problems]
         found = path_table(trees, problems, experiment.task)
-        asked = [tree.prompt for tree in trees]
-        prompts = [asked[i] for i in found["problem"]]
+        prompts = experiment.task.prompts(problems.iloc[found["problem"]])
         loaded = experiment.load(checkpoint)
         found["judged"] = response_logprobs(*loaded, prompts, found["text"].tolist())
         store.write_parquet(folder / "paths.parquet", found)
