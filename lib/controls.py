@@ -21,8 +21,11 @@ class Controls(ipw.VBox):
     """`numbers`, `target`, `breadth`, `depth`, `temperature`, `seed`, `checkpoint`; the buttons."""
 
     def __init__(self, checkpoints: Mapping[str, str | None], problem: Problem, seed: int):
-        self.numbers = _field(ipw.Text, "Numbers", "12em")
-        self.target = _field(ipw.Text, "Target", "4.5em")
+        # Sent whole, when the field is left: what is sent while one types is held back as long as
+        # the kernel is busy, and Run would overtake it and search an older problem.
+        typed = {"continuous_update": False}
+        self.numbers = _field(ipw.Text, "Numbers", "12em", **typed)
+        self.target = _field(ipw.Text, "Target", "4.5em", **typed)
         self.set_problem(problem)
         self.breadth = _field(
             ipw.BoundedIntText, "Breadth N", "4.5em", value=16, min=1, max=MAX_BREADTH

@@ -41,3 +41,9 @@ def test_fields():
     controls.breadth.value = 10**9
     assert controls.breadth.value <= 512
     assert Controls({}, Problem((3, 4), 7), seed=0).checkpoint.value is None
+
+
+def test_typed_fields_are_sent_whole():
+    """Or Run, pressed while the kernel is busy, would overtake the last letters."""
+    controls = Controls({}, Problem((3, 4), 7), seed=0)
+    assert not controls.numbers.continuous_update and not controls.target.continuous_update

@@ -297,6 +297,24 @@ def test_keyboard_only(opened):
     assert items.count() == 4 and page.get_by_role("tree").count() >= 1
 
 
+def test_run_takes_what_was_typed_while_the_kernel_was_busy(opened):
+    page = opened("scripted.ipynb")
+    page.evaluate(
+        "window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel"
+        ".requestExecute({ code: 'import time; time.sleep(2)' }) && null"
+    )
+    page.get_by_label("Numbers", exact=True).focus()
+    page.keyboard.press("Control+A")
+    page.keyboard.type("3, 7, 11, 24")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Control+A")
+    page.keyboard.type("41")
+    forget_message(page)
+    page.get_by_role("button", name="Run", exact=True).click()
+    page.locator(".st-message", has_text="Search done").wait_for()
+    page.locator("svg[aria-label*=\"3, 7, 11, 24 → 41\"]").wait_for()
+
+
 def test_big_tree_is_fluid(opened, shots):
     page = opened("scripted.ipynb")
     page.get_by_label("Breadth N", exact=True).fill("512")
