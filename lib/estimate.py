@@ -8,19 +8,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
+import pandas as pd
 import torch
 
 from lib import hardware, sweep
 from lib.ahead import Ahead, Work
 from lib.experiment import Experiment
 from lib.models import build_model, parameter_count
-from lib.optimizers import MuonAdamW
 from lib.sampler import make_sampler
 from lib.settings import ModelSettings
 from lib.tokenization import build_tokenizer, encode_prompts, encode_traces
-from lib.training import collate, weighted_loss
+from lib.trainbench import COMPILE_SKIP, training_speed
 
-WARM_UP_STEPS = 3
+WARM_UP_STEPS = 6
 WARM_UP_PROBLEMS = 32
 
 
@@ -35,22 +35,12 @@ def format_duration(seconds: float) -> str:
 def speeds(experiment: Experiment, sizes: ModelSettings) -> tuple[int, float, float]:
     """Parameters, training examples/s and sampled tokens/s of a from-scratch model, untrained."""
     tokenizer = build_tokenizer(experiment.task.pieces)
-    model = build_model(tokenizer, *sizes.size, 0)
-    model = model.to(hardware.device())
     recipe = experiment.profile.training.branch
-    traces = experiment.task.optimal_traces(experiment.problems("train", 0, recipe.batch_size))
-    examples = [encode_traces(tokenizer, traces)[i] for i in range(recipe.batch_size)]
-    batch = collate(examples, tokenizer.pad_token_id, recipe.verdict_weight)
-    batch = {key: value.to(model.device) for key, value in batch.items()}
-    optimizer = MuonAdamW(model, recipe.learning_rate, recipe.adamw_learning_rate)
-    for step in range(WARM_UP_STEPS + 1):
-        if step == 1:
-            start = time.monotonic()  # the first step pays for allocations
-        logits = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits
-        weighted_loss(logits, batch["input_ids"], batch["loss_weights"]).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-    examples_per_s = WARM_UP_STEPS * recipe.batch_size / (time.monotonic() - start)
+    # One batch many times: small data would not fill them, and only the time counts.
+    batch = experiment.mixture(0, recipe.batch_size, experiment.profile.traces.mix)
+    traces = encode_traces(tokenizer, pd.concat([batch] * (COMPILE_SKIP + WARM_UP_STEPS)))
+    model = build_model(tokenizer, *sizes.size, 0)
+    examples_per_s = training_speed(model, tokenizer, traces, recipe)
     torch.manual_seed(0)
     model = build_model(tokenizer, *sizes.size, 0)
     sampler = make_sampler(model.to(hardware.device()), tokenizer, experiment.task.step_end, 16)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -40,15 +41,15 @@ PEAK_SIZE = 2048
 class StepTimes:
     """Seconds from the first counted step to the last."""
 
-    def __init__(self, skip: int) -> None:
-        self.skip, self.times = skip, []
+    def __init__(self, skip: int, batch_size: int = BATCH_SIZE) -> None:
+        self.skip, self.batch_size, self.times = skip, batch_size, []
 
     def __call__(self, step: int, last: int, loss: float) -> None:
         self.times.append((step, time.perf_counter()))
 
     def examples_per_s(self) -> float:
         (first, start), *_, (last, end) = [t for t in self.times if t[0] >= self.skip]
-        return (last - first) * BATCH_SIZE / (end - start)
+        return (last - first) * self.batch_size / (end - start)
 
 
 class Clock(TrainerCallback):
@@ -111,6 +112,20 @@ def train_plainly(
     return times.examples_per_s()
 
 
+def training_speed(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    traces: TokenizedTraces,
+    recipe: Recipe,
+) -> float:
+    """Examples/s of our training on these traces, once it is compiled (`COMPILE_SKIP` steps)."""
+    recipe = replace(recipe, epochs=1, save_steps=10_000)
+    times = StepTimes(COMPILE_SKIP, recipe.batch_size)
+    with tempfile.TemporaryDirectory() as folder:
+        train(model, tokenizer, traces, recipe, Path(folder), 0, times, log_steps=1)
+    return times.examples_per_s()
+
+
 def train_fast(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -118,21 +133,11 @@ def train_fast(
     steps: int,
     compile: bool = True,
 ) -> float:
-    """Examples/s of our training."""
+    """Examples/s of our training: Muon, packed."""
     count = BATCH_SIZE * (steps + COMPILE_SKIP)
     traces = TokenizedTraces(traces.ids, traces.codes, traces.starts[: count + 1])
-    recipe = Recipe(
-        optimizer="muon",
-        batch_size=BATCH_SIZE,
-        epochs=1,
-        compile=compile,
-        packing=True,
-        save_steps=10_000,
-    )
-    times = StepTimes(COMPILE_SKIP)
-    with tempfile.TemporaryDirectory() as folder:
-        train(model, tokenizer, traces, recipe, Path(folder), 0, times, log_steps=1)
-    return times.examples_per_s()
+    recipe = Recipe(optimizer="muon", batch_size=BATCH_SIZE, compile=compile, packing=True)
+    return training_speed(model, tokenizer, traces, recipe)
 
 
 def bench_traces(task: Task, tokenizer: PreTrainedTokenizerBase, count: int) -> TokenizedTraces:

@@ -312,7 +312,7 @@ def test_run_takes_what_was_typed_while_the_kernel_was_busy(opened):
     forget_message(page)
     page.get_by_role("button", name="Run", exact=True).click()
     page.locator(".st-message", has_text="Search done").wait_for()
-    page.locator("svg[aria-label*=\"3, 7, 11, 24 → 41\"]").wait_for()
+    page.locator('svg[aria-label*="3, 7, 11, 24 → 41"]').wait_for()
 
 
 def test_big_tree_is_fluid(opened, shots):
