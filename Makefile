@@ -65,8 +65,8 @@ lab: $(STAMP) ## JupyterLab on the search-tree explorer, for this machine only
 	$(RUN) -m jupyterlab notebooks/06_explorer.ipynb --ip=127.0.0.1 \
 		$$(test "$$(id -u)" -ne 0 || echo --allow-root)
 
-figures: $(STAMP) ## copy a run's figures and numbers into figures/ and the README (PROFILE)
-	$(RUN) -m lib.readme --profile "$(PROFILE)"
+figures: $(STAMP) ## copy a run's figures and numbers into figures/ and the README (PROFILE, SEED)
+	$(RUN) -m lib.readme --profile "$(PROFILE)" --seed "$(SEED)"
 
 chaos: $(STAMP) ## kill runs at random moments, resume, compare (ARGS="--profile cpu")
 	$(RUN) -m lib.chaos $(ARGS)

@@ -47,7 +47,10 @@ def render(manifest: Mapping, rows: pd.DataFrame) -> str:
 def _made_by(manifest: Mapping) -> str:
     profile = manifest.get("profile", "cpu")
     hardware = manifest.get("hardware") or {}
-    sentence = f"Made by `make reproduce PROFILE={profile}`"
+    settings = f"PROFILE={profile}"
+    if seed := manifest.get("seed"):  # that of 0 is the default
+        settings += f" SEED={seed}"
+    sentence = f"Made by `make reproduce {settings}`"
     if hardware.get("processor"):
         sentence += f" on {hardware['processor']}"
         sentence += f" ({hardware['cores']} cores)" if hardware.get("cores") else ""
@@ -61,7 +64,7 @@ def _made_by(manifest: Mapping) -> str:
     sentence += f"; {', '.join(known)}" if known else ""
     return (
         f"{sentence}. This section and its figures are drawn from "
-        f"[results.json](figures/{profile}/results.json) by `make figures PROFILE={profile}`."
+        f"[results.json](figures/{profile}/results.json) by `make figures {settings}`."
     )
 
 

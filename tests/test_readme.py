@@ -43,7 +43,9 @@ def repository(tmp_path, rows):
 
 def test_render(rows):
     text = render(MANIFEST, rows)
-    assert "`make reproduce PROFILE=smoke` on Example CPU (2 cores) in 5 min; seed 1" in text
+    command = "`make reproduce PROFILE=smoke SEED=1`"
+    assert f"{command} on Example CPU (2 cores) in 5 min; seed 1" in text
+    assert "by `make figures PROFILE=smoke SEED=1`." in text
     assert "| SFT, greedy | **30.0** [21.9, 39.6] (paper 28.6) |" in text
     assert "| Self-Backtracking b=1 N=32 | **86.0** [77.9, 91.5] (paper 73.5) |" in text
     assert "| **reproduced** |" in text and "L, seen" not in text

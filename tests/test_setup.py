@@ -118,6 +118,8 @@ def test_help_is_the_default_and_lists_every_target():
 def test_settings_reach_the_experiment():
     text = make("-n", "reproduce", "PROFILE=smoke", "SEED=3", check=True)
     assert '-m lib.reproduce --profile "smoke" --seed "3"' in text
+    text = make("-n", "figures", "PROFILE=smoke", "SEED=3", check=True)
+    assert '-m lib.readme --profile "smoke" --seed "3"' in text
 
 
 @pytest.fixture
