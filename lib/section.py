@@ -103,6 +103,20 @@ def headline_table(rows: pd.DataFrame) -> str:
     return markdown_table([*head, f"tokens a problem ({cells[0][0]})"], lines)
 
 
+def in_a_line(rows: pd.DataFrame) -> str:
+    """Table 1 in a line for each model: SFT greedy, and the deepest search at its largest N."""
+    lines = []
+    for model, found in headline(rows, ["table_1"]).groupby("model"):
+        search = found[found["method"] == "self_backtracking"]
+        largest = search[["b", "N"]].eq(search[["b", "N"]].max()).all(axis=1)
+        kept = pd.concat([found[found["method"] == "sft_greedy"], search[largest]])
+        shown = []
+        for row in kept.sort_values(["method", "split"], ascending=False).to_dict("records"):
+            shown.append(f"{METHODS[row['method']]} {100 * row['accuracy']:.1f} ({row['split']})")
+        lines.append(f"{model}: {', '.join(shown)}")
+    return "\n".join(lines)
+
+
 def _claims(rows: pd.DataFrame) -> str:
     lines = []
     for claim in claims_table(rows).to_dict("records"):

@@ -7,7 +7,7 @@ from lib.evaluation import wilson_interval
 from lib.gallery import DRAWINGS, draw_all
 from lib.readme import BEGIN, END, linked, main, updated
 from lib.results import row, table, write_results
-from lib.section import render
+from lib.section import in_a_line, render
 
 MANIFEST = {
     "profile": "smoke",
@@ -51,6 +51,17 @@ def test_render(rows):
     assert "| **reproduced** |" in text and "L, seen" not in text
     assert "](figures/smoke/table_1.png)" in text and "figure_4.png" not in text
     assert text == render(MANIFEST, rows.sample(frac=1, random_state=0))
+
+
+def test_first_results_in_a_line(rows):
+    small = cell("table_1", "self_backtracking", 0.5, split="seen", N=8, b=1)
+    shallow = cell("table_1", "self_backtracking", 0.7, split="seen", N=32, b=0)
+    rows = table([*rows.to_dict("records"), small, shallow])
+    assert in_a_line(rows) == (
+        "S: SFT, greedy 30.0 (seen), SFT, greedy 30.0 (new),"
+        " Self-Backtracking 86.0 (seen), Self-Backtracking 86.0 (new)"
+    )
+    assert in_a_line(table([])) == ""
 
 
 def test_render_without_rows():
