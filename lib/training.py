@@ -8,6 +8,7 @@ appendix of the paper; a recipe's defaults are the paper's.
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import shutil
@@ -45,6 +46,11 @@ SCHEDULES = ("cosine", "constant_with_warmup", "linear")
 PAD_MULTIPLE = 8
 CURVE = ["step", "examples", "loss"]
 LATER_KEYS = {"packing": False}
+
+# Two warnings for each model that is trained on a CPU would say that there is no GPU.
+logging.getLogger("transformers.training_args").setLevel(logging.ERROR)
+if hardware.device() == "cpu":
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
 @dataclass(frozen=True)
