@@ -58,7 +58,6 @@ def run_notebook(experiment: Experiment, name: str) -> float:
             kernel_name="python3",
             cwd=ROOT,
             progress_bar=False,
-            log_output=True,
             stderr_file=sys.stderr,
             config=config,
         )

@@ -24,7 +24,7 @@ def experiment(tmp_path, monkeypatch):
     monkeypatch.setattr(reproduce, "estimate", lambda experiment: "the plan")
     monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     write(tmp_path, "01_data", "open('made', 'a').write(f'{profile} {seed} ')")
-    shown = "import pandas\nevil = '<script>hacked()</script>'\nprint('trained', evil)\n"
+    shown = "import pandas, sys\nprint('progress', file=sys.stderr)\nevil = '<script>hacked()</script>'\nprint('trained', evil)\n"
     write(tmp_path, "02_training", shown + "pandas.DataFrame({evil: [evil]}, index=[evil])")
     made = Experiment(load_profile("smoke"), "smoke", 5, Run(tmp_path / "runs" / "smoke-5"))
     monkeypatch.setattr(reproduce, "open_experiment", lambda profile, seed: made)
@@ -52,7 +52,8 @@ def write(folder, name, source):
 def test_every_notebook_runs_once_with_the_profile_s_parameters(experiment, tmp_path, capfd):
     assert reproduce.main(["--profile", "smoke", "--seed", "5"]) == 0
     assert (tmp_path / "made").read_text() == "smoke 5 "
-    out = capfd.readouterr().out
+    out, error = capfd.readouterr()
+    assert error.count("progress") == 1
     places = [out.index(text) for text in ("smoke:", "the plan", "== notebooks/01", "== 02_train")]
     assert places == sorted(places)
     folder = experiment.run.folder
