@@ -6,7 +6,7 @@ Takes an experiment; gives a printed plan. Stages that are finished already cost
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 
 import pandas as pd
 import torch
@@ -52,14 +52,14 @@ def speeds(experiment: Experiment, sizes: ModelSettings) -> tuple[int, float, fl
     return parameter_count(model), examples_per_s, tokens / (time.monotonic() - start)
 
 
-def rates(experiment: Experiment) -> dict[str, tuple[int, float, float]]:
-    """`speeds` of every from-scratch model, those of the sweep called `sweep S` and `sweep L`."""
+def rates(experiment: Experiment, wanted: Collection[str]) -> dict[str, tuple[int, float, float]]:
+    """`speeds` of the from-scratch models named, those of the sweep called `sweep S`, `sweep L`."""
     known = {name: sizes for name, sizes in experiment.profile.models.items() if not sizes.path}
     settings = experiment.profile.sweep
-    if settings is not None and len(known) == len(experiment.profile.models):
+    if settings is not None:
         small = sweep.small_experiment(experiment, settings.examples[0])
         known |= {f"sweep {name}": sizes for name, sizes in small.profile.models.items()}
-    return {name: speeds(experiment, sizes) for name, sizes in known.items()}
+    return {name: speeds(experiment, sizes) for name, sizes in known.items() if name in wanted}
 
 
 def seconds(work: Work, measured: Mapping[str, tuple[int, float, float]]) -> float:
@@ -75,40 +75,54 @@ def estimate(experiment: Experiment) -> str:
     """
     from lib import workload  # it builds on the studies, and one of them on lib/plan.py
 
-    profile, measured, ahead = experiment.profile, rates(experiment), Ahead.of(experiment)
-    if measured:
+    profile, ahead = experiment.profile, Ahead.of(experiment)
+    scratch = [name for name, sizes in profile.models.items() if not sizes.path]
+    if scratch:
         _ = experiment.data  # looking ahead makes nothing, and reads its problems
+    # What is asked for again counts as nothing: the order is that of the run.
+    parts = {
+        name: {
+            part: workload.work_of(ahead, ask)
+            for part, ask in workload.main_parts(ahead, name).items()
+        }
+        for name in scratch
+    }
+    not_counted, studies = profile.studies(), {}
+    if len(scratch) == len(profile.models):
+        studies = {
+            name: workload.work_of(ahead, lambda name=name: workload.STUDIES[name](ahead))
+            for name in workload.STUDIES
+            if name in not_counted
+        }
+        not_counted = [name for name in not_counted if name not in studies]
+    works = [*(work for found in parts.values() for work in found.values()), *studies.values()]
+    measured = rates(experiment, {n for work in works for n in (*work.examples, *work.tokens)})
+
+    def line(name: str, work: Work) -> str:
+        return f"     {name:22} {format_duration(seconds(work, measured)):>12}"
+
     lines = [f"processor: {hardware.processor()} ({hardware.describe()['instructions']})"]
     lines.append(
         "plan, from a few warm-up steps (finished parts take no time; checks not counted):"
     )
-    total, not_counted = 0.0, profile.studies()
-
-    def add(name: str, ask: Callable[[], object]) -> None:
-        nonlocal total
-        took = seconds(workload.work_of(ahead, ask), measured)
-        lines.append(f"     {name:22} {format_duration(took):>12}")
-        total += took
-
     for name, sizes in profile.models.items():
         if sizes.path:
             lines.append(f"  {name}: {sizes.path}, pretrained; see `make plan`")
+            continue
+        if name not in measured:
+            lines.append(f"  {name}: all made")
             continue
         parameters, examples_per_s, tokens_per_s = measured[name]
         lines.append(
             f"  {name}: {parameters / 1e6:.1f}M parameters,"
             f" {examples_per_s:.0f} training examples/s, {tokens_per_s:.0f} sampled tokens/s"
         )
-        for part, ask in workload.main_parts(ahead, name).items():
-            add(part, ask)
-    if set(profile.models) <= set(measured):
-        counted = [name for name in workload.STUDIES if name in not_counted]
-        lines += ["  studies:"] if counted else []
-        for name in counted:
-            add(f"[{name}]", lambda name=name: workload.STUDIES[name](ahead))
-        not_counted = [name for name in not_counted if name not in counted]
+        lines += [line(part, work) for part, work in parts[name].items()]
+    lines += ["  studies:"] if studies else []
+    lines += [line(f"[{name}]", work) for name, work in studies.items()]
     if not_counted:
         more = ", ".join(f"[{name}]" for name in not_counted)
         lines.append(f"  NOT COUNTED, though some of them train models too: {more}")
+    total = sum(seconds(work, measured) for work in works)
     lines.append(f"  together about {format_duration(total)}")
     return "\n".join(lines)

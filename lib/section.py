@@ -32,7 +32,10 @@ def render(manifest: Mapping, rows: pd.DataFrame) -> str:
     if by_ratio := ratios.ratio_table(rows):
         parts += ["### D_op : D_back (Tables 3 and 4)", by_ratio]
     if both := leniency.leniency_table(rows):
-        parts += ["### Both checkers", leniency.leniency_text(rows), both]
+        folded = (
+            f"<details><summary>Every method by both checkers</summary>\n\n{both}\n\n</details>"
+        )
+        parts += ["### Both checkers", leniency.leniency_text(rows), folded]
     figures = [drawing for drawing in DRAWINGS if drawing.has_rows(rows)]
     if figures:
         parts.append("### Figures")

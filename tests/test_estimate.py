@@ -48,7 +48,7 @@ def test_seconds_are_examples_and_tokens_over_their_rates():
 
 
 def test_the_plan_names_every_part_and_their_sum(experiment, monkeypatch):
-    monkeypatch.setattr(estimates, "rates", lambda _: RATES | {"sweep S": RATES["S"]})
+    monkeypatch.setattr(estimates, "rates", lambda *_: RATES | {"sweep S": RATES["S"]})
     parts = {"trunk": "S", "search": "S"}
     monkeypatch.setattr(workload, "main_parts", lambda *_: parts)
     monkeypatch.setattr(workload, "STUDIES", {"ratios": None, "sweep": None, "new": None})
@@ -61,6 +61,13 @@ def test_the_plan_names_every_part_and_their_sum(experiment, monkeypatch):
     assert "NOT COUNTED" in text and "[compute]" in text.split("NOT COUNTED")[1]
     assert "[ratios]" not in text.split("NOT COUNTED")[1] and "[new]" not in text
     assert text.endswith("together about 4 min")
+
+
+def test_a_finished_run_is_not_measured(experiment, monkeypatch):
+    monkeypatch.setattr(estimates, "speeds", None)
+    monkeypatch.setattr(workload, "work_of", lambda *_: Work())
+    text = estimate(experiment)
+    assert "  S: all made\n" in text and text.endswith("together about 0 s")
 
 
 def test_pretrained_models_are_not_guessed_at(experiment):

@@ -24,7 +24,8 @@ def experiment(tmp_path, monkeypatch):
     monkeypatch.setattr(reproduce, "estimate", lambda experiment: "the plan")
     monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     write(tmp_path, "01_data", "open('made', 'a').write(f'{profile} {seed} ')")
-    shown = "import pandas, sys\nprint('progress', file=sys.stderr)\nevil = '<script>hacked()</script>'\nprint('trained', evil)\n"
+    shown = "import pandas, sys\nprint('progress', file=sys.stderr)\n"
+    shown += "evil = '<script>hacked()</script>'\nprint('trained', evil)\n"
     write(tmp_path, "02_training", shown + "pandas.DataFrame({evil: [evil]}, index=[evil])")
     made = Experiment(load_profile("smoke"), "smoke", 5, Run(tmp_path / "runs" / "smoke-5"))
     monkeypatch.setattr(reproduce, "open_experiment", lambda profile, seed: made)
