@@ -21,8 +21,8 @@ class Controls(ipw.VBox):
     """`numbers`, `target`, `breadth`, `depth`, `temperature`, `seed`, `checkpoint`; the buttons."""
 
     def __init__(self, checkpoints: Mapping[str, str | None], problem: Problem, seed: int):
-        # Sent whole, when the field is left: what is sent while one types is held back as long as
-        # the kernel is busy, and Run would overtake it and search an older problem.
+        # Sent whole, when the field is left: of what is sent while one types, all but the first is
+        # held back as long as the kernel is busy, and Run would overtake it.
         typed = {"continuous_update": False}
         self.numbers = _field(ipw.Text, "Numbers", "12em", **typed)
         self.target = _field(ipw.Text, "Target", "4.5em", **typed)

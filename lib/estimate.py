@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Mapping
 
-import pandas as pd
 import torch
 
 from lib import hardware, sweep
@@ -36,9 +35,9 @@ def speeds(experiment: Experiment, sizes: ModelSettings) -> tuple[int, float, fl
     """Parameters, training examples/s and sampled tokens/s of a from-scratch model, untrained."""
     tokenizer = build_tokenizer(experiment.task.pieces)
     recipe = experiment.profile.training.branch
-    # One batch many times: small data would not fill them, and only the time counts.
-    batch = experiment.mixture(0, recipe.batch_size, experiment.profile.traces.mix)
-    traces = encode_traces(tokenizer, pd.concat([batch] * (COMPILE_SKIP + WARM_UP_STEPS)))
+    count = (COMPILE_SKIP + WARM_UP_STEPS) * recipe.batch_size
+    mixture = experiment.mixture(0, count, experiment.profile.traces.mix)
+    traces = encode_traces(tokenizer, mixture)
     model = build_model(tokenizer, *sizes.size, 0)
     examples_per_s = training_speed(model, tokenizer, traces, recipe)
     torch.manual_seed(0)
@@ -54,12 +53,13 @@ def speeds(experiment: Experiment, sizes: ModelSettings) -> tuple[int, float, fl
 
 def rates(experiment: Experiment, wanted: Collection[str]) -> dict[str, tuple[int, float, float]]:
     """`speeds` of the from-scratch models named, those of the sweep called `sweep S`, `sweep L`."""
-    known = {name: sizes for name, sizes in experiment.profile.models.items() if not sizes.path}
+    models = experiment.profile.models
+    known = {name: (experiment, sizes) for name, sizes in models.items() if not sizes.path}
     settings = experiment.profile.sweep
     if settings is not None:
         small = sweep.small_experiment(experiment, settings.examples[0])
-        known |= {f"sweep {name}": sizes for name, sizes in small.profile.models.items()}
-    return {name: speeds(experiment, sizes) for name, sizes in known.items() if name in wanted}
+        known |= {f"sweep {name}": (small, sizes) for name, sizes in small.profile.models.items()}
+    return {name: speeds(*model) for name, model in known.items() if name in wanted}
 
 
 def seconds(work: Work, measured: Mapping[str, tuple[int, float, float]]) -> float:
@@ -102,9 +102,8 @@ def estimate(experiment: Experiment) -> str:
         return f"     {name:22} {format_duration(seconds(work, measured)):>12}"
 
     lines = [f"processor: {hardware.processor()} ({hardware.describe()['instructions']})"]
-    lines.append(
-        "plan, from a few warm-up steps (finished parts take no time; checks not counted):"
-    )
+    told = "finished parts take no time; compiling and checks not counted"
+    lines.append(f"plan, from a few warm-up steps ({told}):")
     for name, sizes in profile.models.items():
         if sizes.path:
             lines.append(f"  {name}: {sizes.path}, pretrained; see `make plan`")

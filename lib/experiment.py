@@ -40,7 +40,7 @@ from lib.tokenization import (
 )
 from lib.tree import TreeFile
 from lib.variants import Variant, applied
-from lib.vllm_sampler import VllmSettings, shared_sampler
+from lib.vllm_sampler import VllmSettings, close_shared, shared_sampler
 
 TEST_SPLITS = ("seen", "new")
 #: A stage is what a checkpoint has been trained on.
@@ -224,6 +224,7 @@ class Experiment:
             return encode_traces(tokenizer, traces(), max_tokens or None, self.task.step_end)
 
         def make(folder: Path) -> None:
+            close_shared()
             with progress_bar(name, "step") as bar:
 
                 def progress(step: int, last: int, loss: float) -> None:

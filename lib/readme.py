@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         text = linked(text, root / "figures" / README_PROFILE / "notebooks", root)
         if chosen.check:
             if text != readme:
-                command = f"make figures PROFILE={chosen.profile}"
+                command = f"make figures PROFILE={chosen.profile} SEED={manifest.get('seed', 0)}"
                 raise UserError(f"{path}: not what results.json gives; run `{command}`")
             return 0
         draw_all(rows, manifest, folder)

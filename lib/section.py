@@ -111,8 +111,9 @@ def in_a_line(rows: pd.DataFrame) -> str:
     lines = []
     for model, found in headline(rows, ["table_1"]).groupby("model"):
         search = found[found["method"] == "self_backtracking"]
-        largest = search[["b", "N"]].eq(search[["b", "N"]].max()).all(axis=1)
-        kept = pd.concat([found[found["method"] == "sft_greedy"], search[largest]])
+        search = search[search["b"] == search["b"].max()]
+        search = search[search["N"] == search["N"].max()]
+        kept = pd.concat([found[found["method"] == "sft_greedy"], search])
         shown = []
         for row in kept.sort_values(["method", "split"], ascending=False).to_dict("records"):
             shown.append(f"{METHODS[row['method']]} {100 * row['accuracy']:.1f} ({row['split']})")

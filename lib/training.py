@@ -47,9 +47,8 @@ PAD_MULTIPLE = 8
 CURVE = ["step", "examples", "loss"]
 LATER_KEYS = {"packing": False}
 
-# Two warnings for each model that is trained on a CPU would say that there is no GPU.
-logging.getLogger("transformers.training_args").setLevel(logging.ERROR)
-if hardware.device() == "cpu":
+if hardware.device() == "cpu":  # or two warnings a model would say that there is no GPU
+    logging.getLogger("transformers.training_args").setLevel(logging.ERROR)
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
 
 
@@ -329,13 +328,14 @@ def train(
     progress: Callable[[int, int, float], None] | None = None,
     log_steps: int = 5,
     deepspeed: Mapping[str, Any] | None = None,
+    keep: bool = True,
 ) -> pd.DataFrame:
     """Train `model` and leave it in `folder`; returns the loss curve (step, examples, loss).
 
     Resumes from `folder/checkpoints` where an earlier call was interrupted. The folder then holds
     an ordinary checkpoint (safetensors and tokenizer) and `loss.json`, and no intermediate state.
     Raises `UserError` where there is nothing to train on. With `deepspeed`, its configuration, this
-    is one of the processes that lib/launch.py started.
+    is one of the processes that lib/launch.py started. Without `keep` nothing is written.
     """
     if finished(folder):
         return read_curve(folder)
@@ -344,9 +344,9 @@ def train(
     fast_attention(model)
     set_seed(seed)
     model.config.use_cache = False
-    arguments = training_arguments(
-        recipe, folder, seed, log_steps, **({"deepspeed": dict(deepspeed)} if deepspeed else {})
-    )
+    more: dict[str, Any] = {"deepspeed": dict(deepspeed)} if deepspeed else {}
+    more |= {} if keep else {"save_strategy": "no"}
+    arguments = training_arguments(recipe, folder, seed, log_steps, **more)
     trainer = WeightedTrainer(
         model=model,
         args=arguments,
@@ -363,7 +363,7 @@ def train(
         {"step": e["step"], "examples": e["step"] * recipe.batch_size, "loss": e["loss"]}
         for e in history
     ]
-    if trainer.is_world_process_zero():
+    if keep and trainer.is_world_process_zero():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         store.write_atomic(folder / "loss.json", json.dumps(rows))

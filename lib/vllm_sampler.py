@@ -272,13 +272,18 @@ def _max_positions(path: str | Path) -> int:
 _last: dict[tuple, VllmSampler] = {}
 
 
+def close_shared() -> None:
+    """End the one that `shared_sampler` keeps: it holds what a GPU has, which training needs."""
+    for old in _last.values():
+        old.close()
+    _last.clear()
+
+
 def shared_sampler(path: str | Path, *arguments: Any) -> VllmSampler:
     """The `VllmSampler` of these arguments, kept running until another one is asked for: starting
     vLLM takes longer than many a search."""
     key = (str(path), *arguments)
     if key not in _last or not _last[key].close.alive:
-        for old in _last.values():
-            old.close()
-        _last.clear()
+        close_shared()
         _last[key] = VllmSampler(path, *arguments)
     return _last[key]

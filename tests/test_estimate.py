@@ -70,6 +70,16 @@ def test_a_finished_run_is_not_measured(experiment, monkeypatch):
     assert "  S: all made\n" in text and text.endswith("together about 0 s")
 
 
+def test_only_what_has_work_is_measured_on_its_own_task_and_recipe(experiment, monkeypatch):
+    monkeypatch.setattr(estimates, "speeds", lambda made, sizes: (made, sizes))
+    (name, (small, sizes)), *more = estimates.rates(experiment, {"sweep L"}).items()
+    assert (name, more) == ("sweep L", [])
+    assert small.profile.task.settings == experiment.profile.sweep.task
+    assert small.profile.training.branch.batch_size == experiment.profile.sweep.batch_size
+    assert sizes.hidden_size == experiment.profile.sweep.models["L"].hidden_size
+    assert estimates.rates(experiment, {"S"}) == {"S": (experiment, experiment.profile.models["S"])}
+
+
 def test_pretrained_models_are_not_guessed_at(experiment):
     pretrained = ModelSettings(0, 8, 10, path="models/some")
     experiment.profile = replace(experiment.profile, models={"S": pretrained})

@@ -17,6 +17,7 @@ from lib.trainbench import (
     train_fast,
     train_plainly,
 )
+from lib.training import Recipe
 
 TASK = load_profile("smoke").load_task()
 TOKENIZER = build_tokenizer(TASK.pieces)
@@ -26,6 +27,17 @@ def test_step_times_skip_the_first_steps():
     times = StepTimes(skip=2)
     times.times = [(1, 0.0), (2, 100.0), (3, 101.0), (4, 102.0)]
     assert times.examples_per_s() == BATCH_SIZE
+
+
+def test_a_rate_is_that_of_the_recipe_s_batch(monkeypatch):
+    def train(model, tokenizer, traces, recipe, folder, seed, times, log_steps, keep):
+        assert (recipe.batch_size, recipe.packing, recipe.epochs) == (16, True, 1)
+        assert log_steps == 1 and not keep
+        times.times = [(1, 0.0), (2, 100.0), (3, 102.0)]
+
+    monkeypatch.setattr(trainbench, "train", train)
+    recipe = Recipe(batch_size=16, packing=True)
+    assert trainbench.training_speed(None, None, None, recipe) == 8
 
 
 def test_sizes_are_those_that_are_named():

@@ -169,6 +169,11 @@ def test_a_run_too_short_to_log_still_has_a_curve(tmp_path):
     assert list(curve.columns) == ["step", "examples", "loss"]
 
 
+def test_what_is_not_kept_leaves_nothing(tmp_path):
+    curve = train(tiny(), TOKENIZER, TRACES, RECIPE, tmp_path, 0, log_steps=1, keep=False)
+    assert len(curve) == len(TRACES) // 8 and not list(tmp_path.rglob("*.*"))
+
+
 def test_nothing_to_train_on(tmp_path):
     none = TokenizedTraces(TRACES.ids, TRACES.codes, TRACES.starts[:1])
     with pytest.raises(UserError, match="no traces"):
