@@ -33,6 +33,7 @@ from lib.drawing import (
     styled,
 )
 from lib.paper import ratio_value
+from lib.results import table
 
 
 @styled
@@ -103,6 +104,51 @@ def self_improvement(rows: pd.DataFrame) -> Figure:
     ]
     if referred:
         handles.append(handle("with search (b=1)", "#555555", linestyle=":", marker=""))
+    legend(figure, handles)
+    return figure
+
+
+@styled
+def search_by_round(rows: pd.DataFrame) -> Figure:
+    """Search with the improved models: accuracy and its ceiling, and how many paths differ."""
+    found = pick(rows, "round_search", need=["round"])
+    varied = table(rows)
+    varied = varied[
+        (varied["artifact"] == "round_diversity") & (varied["quantity"] == "distinct_paths")
+    ]
+    splits, models = present(found["split"], SPLITS), present(found["model"], MODEL_COLOURS)
+    figure, axes = panels(2, len(splits), height=2.4, sharey="row")
+    for column, split in enumerate(splits):
+        above, below = axes[0][column], axes[1][column]
+        for model in models:
+            colour = MODEL_COLOURS[model]
+            here = found[(found["split"] == split) & (found["model"] == model)]
+            curve(above, here[here["method"] == "self_backtracking"], "round", colour)
+            ceiling = here[here["method"] == "pass_at_n"].sort_values("round")
+            above.plot(
+                ceiling["round"].astype(float), ceiling["accuracy"], color=colour, linestyle="--"
+            )
+            line = varied[(varied["split"] == split) & (varied["model"] == model)]
+            line = line.sort_values("round")
+            low, high = line["value"] - line["value_low"], line["value_high"] - line["value"]
+            below.errorbar(
+                line["round"].astype(float),
+                line["value"],
+                yerr=[low, high],
+                color=colour,
+                marker="o",
+                markersize=5,
+                capsize=3,
+            )
+        above.set_title(SPLITS[split])
+        percent(above)
+        below.set_xlabel("round of self-improvement")
+        for panel in (above, below):
+            panel.set_xticks(sorted(found["round"].unique()))
+    axes[0][0].set_ylabel("accuracy of search")
+    axes[1][0].set_ylabel("distinct paths")
+    handles = [handle(model, MODEL_COLOURS[model]) for model in models]
+    handles.append(handle("ceiling: any path right", "#555555", linestyle="--", marker=""))
     legend(figure, handles)
     return figure
 

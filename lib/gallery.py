@@ -102,6 +102,14 @@ DRAWINGS = (
         columns=("round",),
     ),
     Drawing(
+        "rounds",
+        curveplots.search_by_round,
+        "Search with the improved models, round by round, and how many of its paths differ.",
+        ("round_search",),
+        SEARCH,
+        ("round",),
+    ),
+    Drawing(
         "figure_5",
         plots.error_types,
         "What the failures are (figures 5 and 9 to 12).",

@@ -207,6 +207,7 @@ def _check(profile: Profile) -> None:
             except UserError as error:
                 where = "" if str(error).startswith(("deepspeed", "/")) else f"{key}."
                 raise UserError(f"{where}{error}") from error
-    for key, least in (("rounds", 0), ("problems", 1), ("breadth", 1), ("depth", 0)):
+    least_of = {"rounds": 0, "problems": 1, "breadth": 1, "depth": 0, "test_problems": 0}
+    for key, least in least_of.items():
         value = getattr(improvement, key)
         demand(f"improvement.{key}", value, value >= least, f"at least {least}")

@@ -94,6 +94,7 @@ class ImprovementSettings:
     depth: int
     temperature: float
     recipe: Recipe
+    test_problems: int = 0  # of each test split, searched after each round
 
 
 @dataclass(frozen=True)

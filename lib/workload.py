@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-from lib import improvement
+from lib import improvement, rounds
 from lib.ahead import Ahead, Work, search_tokens
 from lib.errors import UserError
 from lib.experiment import TEST_SPLITS, Experiment
@@ -36,16 +36,20 @@ def searches(ahead: Ahead, model: str) -> None:
 
 
 def self_improvement(ahead: Ahead, model: str) -> None:
-    """Every round's search, and the training of it and of its control."""
+    """Every round's search, the training of it and of its control, and what is searched after."""
     settings = ahead.profile.improvement
-    for number in range(1, settings.rounds + 1):
+    for number in range(settings.rounds + 1):
         try:
             for control in (False, True):
                 improvement.self_improved(ahead, model, number, control)
+            for _ in rounds.searches(ahead, model, number):
+                pass
         except UserError:  # what this round found is not there yet; its search is counted
             left = settings.rounds - number
-            tokens = search_tokens(settings.problems, settings.breadth, settings.depth)
-            ahead.add_tokens(model, left * tokens)
+            how = settings.breadth, settings.depth
+            tokens = left * search_tokens(settings.problems, *how)
+            tokens += (left + 1) * 2 * search_tokens(settings.test_problems, *how)
+            ahead.add_tokens(model, tokens)
             found = settings.problems * settings.recipe.epochs
             ahead.add_examples(model, 2 * (left + 1) * found)
             break

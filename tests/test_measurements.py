@@ -24,7 +24,7 @@ def small(folder):
         search=replace(
             profile.search, breadths=(1, 4), depths=(0, 1), temperatures=(1.0,), beams=2
         ),
-        improvement=replace(profile.improvement, rounds=1, problems=8, breadth=4),
+        improvement=replace(profile.improvement, rounds=1, problems=8, breadth=4, test_problems=3),
         # No study: an untrained model samples no right path to learn from.
         **{field.name: None for field in dataclasses.fields(profile) if field.default is None},
     )
@@ -37,7 +37,13 @@ def test_every_row_is_made_once_and_again_the_same(tmp_path):
     rows = measurements.everything(first)
     found = set(rows["artifact"])
     figures = {f"figure_{number}" for number in (3, 4, 5, 6, 13)}
-    assert found == {"table_1", "targets", "claims"} | figures
+    rounds = {"round_search", "round_diversity"}
+    assert found == {"table_1", "targets", "claims"} | figures | rounds
+    searched = rows[(rows["artifact"] == "round_search") & (rows["checker"] == "strict")]
+    assert set(zip(searched["model"], searched["split"], searched["round"], strict=True)) == {
+        (model, split, number) for model in "SL" for split in ("seen", "new") for number in (0, 1)
+    }
+    assert set(searched["problems"]) == {3} and set(searched["b"]) == {1}
     assert set(rows["model"].dropna()) == {"S", "L"}
     table_1 = rows[(rows["artifact"] == "table_1") & (rows["checker"] == "strict")]
     assert set(table_1["method"]) >= {"sft_greedy", "sft_beam", "self_backtracking", "pass_at_n"}

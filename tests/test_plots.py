@@ -41,6 +41,12 @@ def make_rows(models):
         for number in range(3):
             made.append(cell("figure_3", "self_improved_greedy", 0.4, round=number, **at))
             made.append(cell("figure_3", "fresh_solutions_greedy", 0.3, round=number, **at))
+            made.append(
+                cell("round_search", "self_backtracking", 0.6, N=16, b=1, round=number, **at)
+            )
+            made.append(cell("round_search", "pass_at_n", 0.7, N=16, b=1, round=number, **at))
+            known = {"value": 9.0, "value_low": 8.5, "value_high": 9.5, "round": number}
+            made.append(row("round_diversity", quantity="distinct_paths", **known, **at))
         made += [
             row("figure_5", "sft_greedy", error=e, share=0.25, accuracy=0.4, **at) for e in ERRORS
         ]
@@ -57,6 +63,7 @@ FIGURES = (
     plots.accuracy_by_method,
     curveplots.accuracy_against_breadth,
     curveplots.self_improvement,
+    curveplots.search_by_round,
     plots.error_types,
     plots.loss_curves,
     curveplots.accuracy_against_temperature,

@@ -84,7 +84,9 @@ def test_the_main_parts(experiment):
     # Figure 13 at the middle N = 1 and T = 1; decoding with 1 and 2 beams, of two checkpoints.
     tokens = [search_tokens(12, n, b) for n in (1, 4, 1) for b in (0, 1)]
     assert found["search"].tokens == {"S": sum(tokens) + 2 * decoded_tokens(12, 1 + 2)}
-    assert found["self-improvement"].tokens == {"S": search_tokens(8, 4, 1)}
+    # The round's own search, and both splits before and after it.
+    searched = search_tokens(8, 4, 1) + 2 * 2 * search_tokens(3, 4, 1)
+    assert found["self-improvement"].tokens == {"S": pytest.approx(searched)}
     assert found["self-improvement"].examples == {"S": 2 * 8 * 3}
     again = [work_of(ahead, ask) for ask in main_parts(ahead, "S").values()]
     assert not any(work.examples or work.tokens for work in again[:4])
