@@ -28,6 +28,8 @@ from lib.store import Artifact
 from lib.tokenization import encode_prompts
 from lib.training import Recipe, optimizers, training_arguments
 
+#: What Trainer logs last, of the clock: no two runs would be the same.
+TIMES = ("train_runtime", "train_samples_per_second", "train_steps_per_second")
 METHODS = ("dpo", "kto")
 PAIRS_PER_PROBLEM = 4  # more of one problem would teach that problem
 SIDES = ("prompt", "chosen", "rejected", "completion")
@@ -183,7 +185,11 @@ def preferred(experiment: Experiment, model: str, method: str) -> Artifact:
         # A copy: TRL has given the policy's class a forward pass of its own.
         policy.save_pretrained(folder)
         load_tokenizer(parent.path).save_pretrained(folder)
-        logs = [entry for entry in trainer.state.log_history if "rewards/margins" in entry]
+        logs = [
+            {key: entry[key] for key in entry if key not in TIMES}
+            for entry in trainer.state.log_history
+            if "rewards/margins" in entry
+        ]
         store.write_atomic(folder / "preferences.json", json.dumps(logs))
         checkpoints.remove(folder / "checkpoints")
 

@@ -186,6 +186,7 @@ def test_the_rows_of_an_experiment_and_a_killed_run(tmp_path, monkeypatch):
         (preferences.preferred(whole, "S", "kto").path / "preferences.json").read_text()
     )
     assert logs and all("rewards/margins" in log for log in logs)
+    assert not any(key.startswith("train_") and key != "train_loss" for log in logs for key in log)
 
     killed = small_experiment(tmp_path / "killed", dpo=FEW, kto=FEW)
     step = Trainer.training_step
