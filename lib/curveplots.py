@@ -141,10 +141,11 @@ def search_by_round(rows: pd.DataFrame) -> Figure:
                 capsize=3,
             )
         above.set_title(SPLITS[split])
-        percent(above)
         below.set_xlabel("round of self-improvement")
         for panel in (above, below):
             panel.set_xticks(sorted(found["round"].unique()))
+    for panel in axes[0]:
+        percent(panel)
     axes[0][0].set_ylabel("accuracy of search")
     axes[1][0].set_ylabel("distinct paths")
     handles = [handle(model, MODEL_COLOURS[model]) for model in models]
