@@ -25,7 +25,7 @@ from lib.store import Artifact, Run
 from lib.training import Recipe
 
 SEEDS = (0, 1, 2)
-#: AdamW's own learning rate: with Muon's, 4e-3, it diverges or stalls.
+#: AdamW's own learning rate: at 4e-3, which Muon takes, it diverges or stalls.
 ADAMW_RATE = 1e-3
 BATCH_SIZES = (32, 64, 128)
 COLUMNS = {

@@ -44,8 +44,10 @@ def test_variants_change_only_what_they_are_named_after():
 def test_smaller_batches_take_more_and_smaller_steps():
     small = next(v for v in variants(PROFILE) if v.name == "32")
     ours, theirs = changed(small).training.branch, PROFILE.training.branch
-    assert ours.learning_rate == pytest.approx(theirs.learning_rate / 2)
-    assert ours.warmup_steps == 4 * theirs.warmup_steps
+    ratio = theirs.batch_size / 32
+    assert ratio > 1 and ours.batch_size == 32
+    assert ours.learning_rate == pytest.approx(theirs.learning_rate / ratio**0.5)
+    assert ours.warmup_steps == ratio * theirs.warmup_steps
 
 
 def test_quick_is_small():

@@ -144,7 +144,8 @@ def test_packing_off_leaves_artifact_keys_as_they_were(tmp_path, monkeypatch):
     monkeypatch.setattr(training, "train", lambda *_, **__: None)
     monkeypatch.setattr("lib.experiment.encode_traces", lambda *_: [])
     experiment = Experiment(load_profile("cpu"), "cpu", 0, Run(tmp_path))
-    recipe = replace(experiment.profile.training.trunk, packing=False)
+    rates = {"learning_rate": 4e-3, "adamw_learning_rate": 4e-3}
+    recipe = replace(experiment.profile.training.trunk, packing=False, batch_size=128, **rates)
     keys = []
     for each in (recipe, replace(recipe, packing=True)):
         inputs = {"data": "0152fa1a47f4", "parent": ("", 224, 4, 7), "traces": None}
