@@ -116,6 +116,10 @@ def search_by_round(rows: pd.DataFrame) -> Figure:
     varied = varied[
         (varied["artifact"] == "round_diversity") & (varied["quantity"] == "distinct_paths")
     ]
+    # `curve` draws shares; counts have names of their own.
+    varied = varied.assign(
+        accuracy=varied["value"], low=varied["value_low"], high=varied["value_high"]
+    )
     splits, models = present(found["split"], SPLITS), present(found["model"], MODEL_COLOURS)
     figure, axes = panels(2, len(splits), height=2.4, sharey="row")
     for column, split in enumerate(splits):
@@ -129,17 +133,7 @@ def search_by_round(rows: pd.DataFrame) -> Figure:
                 ceiling["round"].astype(float), ceiling["accuracy"], color=colour, linestyle="--"
             )
             line = varied[(varied["split"] == split) & (varied["model"] == model)]
-            line = line.sort_values("round")
-            low, high = line["value"] - line["value_low"], line["value_high"] - line["value"]
-            below.errorbar(
-                line["round"].astype(float),
-                line["value"],
-                yerr=[low, high],
-                color=colour,
-                marker="o",
-                markersize=5,
-                capsize=3,
-            )
+            curve(below, line, "round", colour)
         above.set_title(SPLITS[split])
         below.set_xlabel("round of self-improvement")
         for panel in (above, below):

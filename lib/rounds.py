@@ -44,9 +44,11 @@ def rows(experiment: Experiment, model: str) -> pd.DataFrame:
             outcomes = outcomes[outcomes["selection"] == rule]
             accuracy = evaluation.search_rows(outcomes, artifact=SEARCH, model=model)
             named = {"model": model, "split": split, "seed": experiment.seed}
-            varied = diversity_rows(experiment.read_trees(made), **named)
-            varied = [row | {"artifact": DIVERSITY} for row in varied]
-            varied = [row for row in varied if row["quantity"].startswith("distinct")]
+            varied = [
+                row | {"artifact": DIVERSITY}
+                for row in diversity_rows(experiment.read_trees(made), **named)
+                if row["quantity"].startswith("distinct")
+            ]
             parts = [accuracy, table(varied)]
             found += [part.assign(round=number) for part in parts]
     return table(pd.concat(found, ignore_index=True)) if found else table([])

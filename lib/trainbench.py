@@ -125,9 +125,8 @@ def training_speed(
     """
     times = StepTimes(COMPILE_SKIP, recipe.batch_size)
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
-        recipe = replace(recipe, epochs=1)
-        train(model, tokenizer, traces, recipe, place, 0, times, log_steps=1, keep=False)
+        how = (replace(recipe, epochs=1), Path(folder), 0, times)
+        train(model, tokenizer, traces, *how, log_steps=1, keep=False)
     gc.collect()  # a Trainer's cycles hold the model
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -345,7 +345,8 @@ def train(
     set_seed(seed)
     model.config.use_cache = False
     more: dict[str, Any] = {"deepspeed": dict(deepspeed)} if deepspeed else {}
-    more |= {} if keep else {"save_strategy": "no"}
+    if not keep:
+        more["save_strategy"] = "no"
     arguments = training_arguments(recipe, folder, seed, log_steps, **more)
     trainer = WeightedTrainer(
         model=model,

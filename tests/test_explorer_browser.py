@@ -170,6 +170,16 @@ def run(page, numbers="2, 39, 45, 10", target="62", done="Search done"):
     page.locator(".st-message", has_text=done).wait_for()
 
 
+def type_problem(page, numbers: str, target: str) -> None:
+    """Type a problem letter by letter, from field to field, and stay in the last one."""
+    page.get_by_label("Numbers", exact=True).focus()
+    page.keyboard.press("Control+A")
+    page.keyboard.type(numbers)
+    page.keyboard.press("Tab")
+    page.keyboard.press("Control+A")
+    page.keyboard.type(target)
+
+
 def forget_message(page) -> None:
     """Clear the last message, so that waiting for the next one cannot find it."""
     page.evaluate("document.querySelector('.st-message').textContent = ''")
@@ -256,12 +266,7 @@ def dark(page) -> None:
 
 def test_keyboard_only(opened):
     page = opened("scripted.ipynb")
-    page.get_by_label("Numbers", exact=True).focus()
-    page.keyboard.press("Control+A")
-    page.keyboard.type("3, 7, 11, 25")
-    page.keyboard.press("Tab")
-    page.keyboard.press("Control+A")
-    page.keyboard.type("40")
+    type_problem(page, "3, 7, 11, 25", "40")
     for _ in range(6):
         page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Run"
@@ -303,12 +308,7 @@ def test_run_takes_what_was_typed_while_the_kernel_was_busy(opened):
         "window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel"
         ".requestExecute({ code: 'import time; time.sleep(2)' }) && null"
     )
-    page.get_by_label("Numbers", exact=True).focus()
-    page.keyboard.press("Control+A")
-    page.keyboard.type("3, 7, 11, 24")
-    page.keyboard.press("Tab")
-    page.keyboard.press("Control+A")
-    page.keyboard.type("41")
+    type_problem(page, "3, 7, 11, 24", "41")
     forget_message(page)
     page.get_by_role("button", name="Run", exact=True).click()
     page.locator(".st-message", has_text="Search done").wait_for()
