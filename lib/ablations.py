@@ -135,8 +135,7 @@ def trained(experiment: Experiment, from_zero: bool) -> Artifact:
     if not from_zero:
         return experiment.checkpoint("S", "backtracking")
     sizes = experiment.profile.models["S"]
-    total = sizes.trunk_examples + sizes.branch_examples
-    whole = replace(sizes, trunk_examples=0, branch_examples=total)
+    whole = replace(sizes, trunk_examples=0, branch_examples=sizes.examples)
     alone = replace(
         experiment, profile=replace(experiment.profile, models={"S": whole})
     )  # the same run, so the same problems
@@ -146,7 +145,7 @@ def trained(experiment: Experiment, from_zero: bool) -> Artifact:
         "data": experiment.data.key,
         "parent": sizes.size,
         "traces": asdict(experiment.profile.traces),
-        "examples": total,
+        "examples": sizes.examples,
         "seed": experiment.seed,
     }
     return experiment.train(

@@ -61,7 +61,7 @@ def round_problems(
     if evaluated:
         count = min(settings.problems, experiment.profile.data.validation_problems)
         return experiment.problems("validation", 0, count)
-    start = sizes.trunk_examples + sizes.branch_examples + (number - 1) * settings.problems
+    start = sizes.examples + (number - 1) * settings.problems
     return experiment.problems("train", start, settings.problems)
 
 

@@ -31,16 +31,11 @@ BRANCHES = {
 }
 
 
-def fresh(experiment: Experiment, model: str) -> int:
-    """Where the training problems begin that the backtracking checkpoint has not seen."""
-    sizes = experiment.profile.models[model]
-    return sizes.trunk_examples + sizes.branch_examples
-
-
 def mined(experiment: Experiment, model: str) -> pd.DataFrame:
     """The traces mined from the backtracking checkpoint's searches of fresh training problems."""
     settings, loss = experiment.profile.mining, experiment.profile.traces.loss
-    problems = experiment.problems("train", fresh(experiment, model), settings.problems)
+    start = experiment.profile.models[model].examples
+    problems = experiment.problems("train", start, settings.problems)
     checkpoint = experiment.checkpoint(model, "backtracking")
     made = experiment.search(checkpoint, problems, settings.breadth, 0, settings.temperature)
 
@@ -56,7 +51,7 @@ def branch_traces(experiment: Experiment, model: str, share: float) -> pd.DataFr
     """A branch's traces: this share of them mined, the rest the usual mixture of fresh problems."""
     settings = experiment.profile.mining
     count = round(share * settings.examples)
-    start = fresh(experiment, model) + settings.problems
+    start = experiment.profile.models[model].examples + settings.problems
     rest = experiment.mixture(start, settings.examples - count, experiment.profile.traces.mix)
     if not count:
         return rest

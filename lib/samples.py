@@ -58,8 +58,8 @@ def sample_order(tree: SearchTree, seed: int) -> list[int]:
 def unused_problems(experiment: Experiment, model: str, count: int) -> pd.DataFrame:
     """Training problems after those that branches and self-improvement use."""
     sizes, improvement = experiment.profile.models[model], experiment.profile.improvement
-    start = sizes.trunk_examples + sizes.branch_examples
-    return experiment.problems("train", start + improvement.rounds * improvement.problems, count)
+    start = sizes.examples + improvement.rounds * improvement.problems
+    return experiment.problems("train", start, count)
 
 
 def training_samples(experiment: Experiment, model: str) -> tuple[Artifact, pd.DataFrame]:

@@ -61,6 +61,11 @@ class ModelSettings:
         """Width, layers and heads, as `lib.models.build_model` takes them."""
         return self.hidden_size, self.layers, self.heads
 
+    @property
+    def examples(self) -> int:
+        """What a method trains on, trunk and branch; training problems from there on are fresh."""
+        return self.trunk_examples + self.branch_examples
+
 
 @dataclass(frozen=True)
 class TrainingSettings:

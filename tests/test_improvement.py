@@ -6,6 +6,7 @@ import pandas as pd
 
 from lib import improvement, problems
 from lib.improvement import correct_responses, response_traces, round_problems
+from lib.settings import ModelSettings
 from lib.traces import CountdownTask, optimal_traces
 from lib.training import Recipe
 from lib.tree import Node, SearchTree
@@ -64,7 +65,7 @@ def test_own_paths_are_taught_as_the_generator_s_are():
 
 
 def test_rounds_search_problems_that_nothing_trained_on():
-    sizes = SimpleNamespace(trunk_examples=5, branch_examples=3)
+    sizes = ModelSettings(trunk_examples=5, branch_examples=3, test_problems=1)
     settings = SimpleNamespace(problems=4)
     experiment = SimpleNamespace(
         profile=SimpleNamespace(models={"S": sizes}, improvement=settings),

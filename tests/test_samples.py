@@ -11,6 +11,7 @@ from lib.models import build_model
 from lib.sampler import make_sampler
 from lib.samples import finished_paths, sample_order, unused_problems
 from lib.search import search
+from lib.settings import ModelSettings
 from lib.tokenization import build_tokenizer
 from lib.tree import path_tokens, tokens_after
 
@@ -63,7 +64,7 @@ def test_tokens_of_all_samples_are_what_the_search_generated():
 
 
 def test_problems_that_nothing_trained_on():
-    sizes = SimpleNamespace(trunk_examples=5, branch_examples=3)
+    sizes = ModelSettings(trunk_examples=5, branch_examples=3, test_problems=1)
     improvement = SimpleNamespace(rounds=2, problems=4)
     experiment = SimpleNamespace(
         profile=SimpleNamespace(models={"S": sizes}, improvement=improvement),
