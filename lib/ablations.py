@@ -119,15 +119,20 @@ def with_loss(profile: Profile, loss: str, near_miss: float, verdict_weight: flo
 
 def quick(profile: Profile) -> Profile:
     """The profile with a twentieth of its examples and few problems: does everything run?"""
+    data = replace(profile.data, validation_problems=min(50, profile.data.validation_problems))
+    search = replace(profile.search, breadths=(4,))
+    return shortened(replace(profile, data=data, search=search), 1 / 20)
+
+
+def shortened(profile: Profile, share: float) -> Profile:
+    """The profile with S alone, on a share of its examples."""
     sizes = profile.models["S"]
     small = replace(
         sizes,
-        trunk_examples=max(128, sizes.trunk_examples // 20),
-        branch_examples=max(256, sizes.branch_examples // 20),
+        trunk_examples=max(min(128, sizes.trunk_examples), int(sizes.trunk_examples * share)),
+        branch_examples=max(min(256, sizes.branch_examples), int(sizes.branch_examples * share)),
     )
-    data = replace(profile.data, validation_problems=min(50, profile.data.validation_problems))
-    search = replace(profile.search, breadths=(4,))
-    return replace(profile, data=data, models={"S": small}, search=search)
+    return replace(profile, models={"S": small})
 
 
 def trained(experiment: Experiment, from_zero: bool) -> Artifact:
@@ -245,20 +250,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--quick", action="store_true", help="one seed, a twentieth of the examples"
     )
-    parser.add_argument("--seeds", type=int, default=len(SEEDS), help="how many seeds")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="which seeds")
+    parser.add_argument("--share", type=float, default=1.0, help="of the profile's examples")
     options = parser.parse_args(arguments)
 
     def work() -> None:
         profile = load_profile(options.profile)
         if profile.models["S"].path:
             raise UserError(f"PROFILE={options.profile}: ablations train from scratch")
-        if not options.seeds >= 1:
-            raise UserError(f"--seeds {options.seeds}: must be at least 1")
-        seeds = range(options.seeds)
+        if not 0 < options.share <= 1 or min(options.seeds) < 0:
+            raise UserError(
+                f"--share {options.share} --seeds {' '.join(map(str, options.seeds))}: a share is"
+                " more than 0 and at most 1, a seed at least 0"
+            )
+        seeds = options.seeds
         runs = ROOT / "runs" / f"ablations-{profile.name}"
+        profile = shortened(profile, options.share)
         output = ROOT / "figures" / "ablations" / "results.json"
         if options.quick:
-            profile, seeds, runs = quick(profile), range(1), runs.with_name(f"{runs.name}-quick")
+            profile, seeds, runs = quick(profile), [0], runs.with_name(f"{runs.name}-quick")
             output = runs / "results.json"
         print(summary(ablate(profile, options.profile, seeds, runs, output)).to_string())
         print(f"written to {output.relative_to(ROOT)}")

@@ -26,6 +26,7 @@ from pathlib import Path
 from lib import hardware
 from lib.errors import UserError
 from lib.models import load_model, load_tokenizer
+from lib.precision import with_fast_products
 from lib.processes import ROOT, end_group, end_with_parent, free_port, python_environment
 from lib.sampler import make_sampler
 from lib.search import CHUNK_SIZE, head, is_written, iter_search, search_settings
@@ -47,6 +48,7 @@ class Job:
     chunk_size: int
     step_end: str
     first_line: str  # of the file of trees
+    precision: str = "float32"  # see lib/precision.py
 
     @property
     def chunks(self) -> int:
@@ -70,6 +72,7 @@ def search_in_processes(
     made_of: str = "",
     expansion: str = "sample",
     threads: int = 0,
+    precision: str = "float32",
 ) -> Path:
     """See `lib.search.search_to_file`; samples have at most `limit` tokens.
 
@@ -85,7 +88,7 @@ def search_in_processes(
     settings = search_settings(breadth, depth, temperature, seed, expansion)
     first_line = head(prompts, None, settings, chunk_size, made_of)
     where = str(Path(checkpoint).resolve())
-    job = Job(where, limit, tuple(prompts), settings, chunk_size, step_end, first_line)
+    job = Job(where, limit, tuple(prompts), settings, chunk_size, step_end, first_line, precision)
     on_progress = on_progress or (lambda done: None)
     if is_written(path, first_line):
         on_progress(len(prompts))
@@ -166,7 +169,7 @@ def work(folder: Path, rank: int, processes: int, device: str) -> None:
     if not mine:
         return
     tokenizer = load_tokenizer(job.checkpoint)
-    model = load_model(job.checkpoint).to(device)
+    model = with_fast_products(load_model(job.checkpoint).to(device), job.precision, device)
     sampler = make_sampler(model, tokenizer, job.step_end, job.limit)
     found = iter_search(
         sampler,

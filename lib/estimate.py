@@ -14,6 +14,7 @@ from lib import hardware, sweep
 from lib.ahead import Ahead, Work
 from lib.experiment import Experiment
 from lib.models import build_model, parameter_count
+from lib.precision import with_fast_products
 from lib.sampler import make_sampler
 from lib.settings import ModelSettings
 from lib.tokenization import build_tokenizer, encode_prompts, encode_traces
@@ -42,13 +43,16 @@ def speeds(experiment: Experiment, sizes: ModelSettings) -> tuple[int, float, fl
     examples_per_s = training_speed(model, tokenizer, traces, recipe)
     torch.manual_seed(0)
     model = build_model(tokenizer, *sizes.size, 0)
-    sampler = make_sampler(model.to(hardware.device()), tokenizer, experiment.task.step_end, 16)
+    device, precision = hardware.device(), experiment.profile.search.precision
+    parameters = parameter_count(model)
+    model = with_fast_products(model.to(device), precision, device)
+    sampler = make_sampler(model, tokenizer, experiment.task.step_end, 16)
     prompts = experiment.task.prompts(experiment.problems("train", 0, WARM_UP_PROBLEMS))
     prefixes = encode_prompts(tokenizer, prompts)
     start = time.monotonic()
     samples = sampler.sample(prefixes, [16] * len(prefixes), 1.0, 0)
     tokens = sum(sample.count * len(sample.tokens) for found in samples for sample in found)
-    return parameter_count(model), examples_per_s, tokens / (time.monotonic() - start)
+    return parameters, examples_per_s, tokens / (time.monotonic() - start)
 
 
 def rates(experiment: Experiment, wanted: Collection[str]) -> dict[str, tuple[int, float, float]]:

@@ -24,6 +24,7 @@ from transformers import PreTrainedTokenizerBase
 from lib import decoding, hardware, hub, launch, publicsplits, store, training
 from lib.dealing import search_in_processes
 from lib.models import build_model, load_model, load_tokenizer, resize_embeddings
+from lib.precision import with_fast_products
 from lib.pretrained import model_folder
 from lib.profiles import MODEL_VARIABLE, ROOT, Profile, load_profile, with_model
 from lib.published import PublishedSampling
@@ -275,6 +276,7 @@ class Experiment:
         plain = variant is None and expansion == "sample"
         with_vllm = self.profile.search.sampler == "vllm" and plain
         other = {} if expansion == "sample" else {"expansion": expansion}
+        precision = self.profile.search.precision
         prompts = self.task.prompts(problems)
         inputs = (
             {
@@ -287,6 +289,7 @@ class Experiment:
             }
             | ({"variant": asdict(variant)} if variant else {})
             | ({"sampler": "vllm", "dtype": self.vllm.dtype} if with_vllm else {})
+            | ({} if with_vllm or precision == "float32" else {"precision": precision})
             | other
         )
 
@@ -301,6 +304,7 @@ class Experiment:
                 how["on_progress"] = bar.update
                 if cached and processes > 1 and len(prompts) > CHUNK_SIZE:
                     limit = self.max_new_tokens(load_tokenizer(checkpoint.path))
+                    how["precision"] = precision
                     search_in_processes(path, checkpoint.path, limit, processes, *settings, **how)
                     return
                 with self.sampling(checkpoint, variant, with_vllm) as (sampler, tokenizer):
@@ -326,6 +330,7 @@ class Experiment:
             yield shared_sampler(checkpoint.path, *ids, limit, self.vllm), tokenizer
             return
         model, tokenizer = self.load(checkpoint)
+        with_fast_products(model, self.profile.search.precision, hardware.device())
         limit = self.max_new_tokens(tokenizer)
         sampler = make_sampler(model, tokenizer, self.task.step_end, limit)
         with applied(variant, model, backtrack_id(tokenizer), sampler) as varied:

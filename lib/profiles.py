@@ -17,6 +17,7 @@ from typing import Any
 from lib.errors import UserError
 from lib.launch import DeepSpeedSettings, check
 from lib.models import heads_fit
+from lib.precision import PRECISIONS
 from lib.selection import SELECTION_RULES
 from lib.settings import (
     BaselineSettings,
@@ -184,6 +185,8 @@ def _check(profile: Profile) -> None:
         demand("search.temperatures", value, 0 < value < math.inf, "more than 0 each")
     demand("search.beams", search.beams, search.beams >= 1, "at least 1")
     demand("search.processes", search.processes, search.processes >= 1, "at least 1")
+    precisions = " or ".join(PRECISIONS)
+    demand("search.precision", search.precision, search.precision in PRECISIONS, precisions)
     rules = ", ".join(SELECTION_RULES)
     demand("search.sampler", search.sampler, search.sampler in SAMPLERS, " or ".join(SAMPLERS))
     demand("search.selection", search.selection, search.selection in SELECTION_RULES, rules)

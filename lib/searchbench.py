@@ -3,6 +3,8 @@
 Takes a checkpoint's folder; gives lines of rates and ratios, measured alternately in one process.
 The counterpart decodes one problem at a time with `generate(num_beams=N, do_sample=True)`, as the
 published code does. The floor is what the same tokens cost in the model's matrix products alone.
+Ours is measured twice: in this process in float32, and in a process for each core, in bfloat16
+where the processor has it, once they have started.
 """
 
 from __future__ import annotations
@@ -18,10 +20,12 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from lib import hardware
 from lib.errors import UserError
 from lib.models import load_model, load_tokenizer
 from lib.sampler import CacheSampler, make_sampler, step_end_ids
-from lib.search import search
+from lib.search import CHUNK_SIZE, search
+from lib.searchpool import SearchPool
 from lib.task import Task
 from lib.tokenization import backtrack_id, encode_prompts
 
@@ -145,27 +149,39 @@ def bench_search(task: Task, checkpoint: Path) -> Iterator[str]:
     prompts = task.prompts(task.make_problems({"seen": max(GROWTH)}, 1))
     search(sampler, tokenizer, prompts[:32], 8, 1, 0.7, 0)  # the first pays for allocations
     some = prompts[:PROBLEMS]
-    for breadth in BREADTHS:
-        for depth in DEPTHS:
-            read, trees = tokens_read(sampler, tokenizer, some, breadth, depth)
-            tokens = sum(tree.tokens_generated for tree in trees) / len(trees)
-            ours, plain, products = [], [], []
-            for number in range(ROUNDS):
-                start = time.perf_counter()
-                search(sampler, tokenizer, some, breadth, depth, 0.7, 0)
-                between = time.perf_counter()
-                at = number * PLAIN_PROBLEMS
-                for prompt in prompts[at : at + PLAIN_PROBLEMS]:
-                    search_plainly(model, tokenizer, prompt, breadth, depth, limit)
-                ours.append(len(some) / (between - start))
-                plain.append(PLAIN_PROBLEMS / (time.perf_counter() - between))
-                products.append(products_per_s(model) * len(some) / read)
-            rate, their_rate, most = map(statistics.median, (ours, plain, products))
-            yield (
-                f"search N={breadth:2} b={depth}     {rate:8.1f} problems/s"
-                f" ({rate * tokens:,.0f} tokens/s), one at a time {their_rate:.2f}:"
-                f" {rate / their_rate:.0f}x (its matrix products alone: {most / their_rate:.0f}x)"
-            )
+    name = "bfloat16" if hardware.has_bfloat16("cpu") else "float32"
+    with SearchPool(checkpoint, task.step_end, limit, "auto") as pool:
+        # As many problems for each core as one process has with all cores' threads.
+        many = [prompts[i : i + CHUNK_SIZE] for i in range(0, len(some), CHUNK_SIZE)]
+        many *= pool.processes
+        pool.seconds([batch[:8] for batch in many], 8, 1, 0.7)
+        for breadth in BREADTHS:
+            for depth in DEPTHS:
+                read, trees = tokens_read(sampler, tokenizer, some, breadth, depth)
+                tokens = sum(tree.tokens_generated for tree in trees) / len(trees)
+                ours, dealt, plain, products = [], [], [], []
+                for number in range(ROUNDS):
+                    start = time.perf_counter()
+                    search(sampler, tokenizer, some, breadth, depth, 0.7, 0)
+                    between = time.perf_counter()
+                    at = number * PLAIN_PROBLEMS
+                    for prompt in prompts[at : at + PLAIN_PROBLEMS]:
+                        search_plainly(model, tokenizer, prompt, breadth, depth, limit)
+                    ours.append(len(some) / (between - start))
+                    plain.append(PLAIN_PROBLEMS / (time.perf_counter() - between))
+                    products.append(products_per_s(model) * len(some) / read)
+                    spent = pool.seconds(many, breadth, depth, 0.7)
+                    dealt.append(sum(map(len, many)) / spent)
+                rate, fast, their_rate, most = map(
+                    statistics.median, (ours, dealt, plain, products)
+                )
+                yield (
+                    f"search N={breadth:2} b={depth}     {rate:8.1f} problems/s"
+                    f" ({rate * tokens:,.0f} tokens/s), one at a time {their_rate:.2f}:"
+                    f" {rate / their_rate:.0f}x (its matrix products alone:"
+                    f" {most / their_rate:.0f}x); {pool.processes} processes in {name}"
+                    f" {fast:.1f}: {fast / their_rate:.0f}x"
+                )
     for count in GROWTH:
         start = time.perf_counter()
         with PeakMemory() as memory:

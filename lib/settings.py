@@ -87,6 +87,9 @@ class SearchSettings:
     selection: str
     sampler: str = "cache"  # or "vllm", which [vllm] says more about
     processes: int = 1  # that searches of many problems are dealt to (lib/dealing.py)
+    precision: str = (
+        "float32"  # of matrix products; `auto`: bfloat16 in hardware (lib/precision.py)
+    )
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from lib import ablations
-from lib.ablations import ablate, committed, quick, summary, variants
+from lib.ablations import ablate, committed, main, quick, shortened, summary, variants
 from lib.profiles import load_profile
 from lib.results import read_results, row, table
 
@@ -56,6 +56,23 @@ def test_quick_is_small():
     assert small.models["S"].trunk_examples == whole.trunk_examples // 20
     assert small.models["S"].branch_examples == whole.branch_examples // 20
     assert small.data.validation_problems == 50 and small.search.breadths == (4,)
+
+
+def test_a_share_of_the_examples():
+    half = shortened(PROFILE, 0.5)
+    whole = PROFILE.models["S"]
+    assert list(half.models) == ["S"]
+    assert half.models["S"].trunk_examples == whole.trunk_examples // 2
+    assert half.models["S"].branch_examples == whole.branch_examples // 2
+    assert half.data == PROFILE.data and half.search == PROFILE.search
+    assert shortened(PROFILE, 1.0).models["S"] == whole
+
+
+@pytest.mark.parametrize("arguments", ["--share 0", "--share 1.5", "--seeds -1"])
+def test_shares_and_seeds_that_cannot_be(arguments, capsys):
+    assert main(arguments.split()) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and arguments in error
 
 
 def test_summary_by_hand():

@@ -1,0 +1,86 @@
+"""Products in bfloat16: what is changed, by how much, and that searches and profiles take it."""
+
+import pytest
+import torch
+from torch import nn
+
+from lib import hardware
+from lib.errors import UserError
+from lib.models import build_model
+from lib.precision import BFloat16Linear, with_fast_products
+from lib.profiles import PROFILES, load_profile
+from lib.sampler import make_sampler
+from lib.tokenization import build_tokenizer, encode_prompts
+
+TASK = load_profile("smoke").load_task()
+TOKENIZER = build_tokenizer(TASK.pieces)
+PROMPTS = encode_prompts(TOKENIZER, TASK.prompts(TASK.make_problems({"seen": 6}, 0)))
+
+
+@pytest.fixture
+def units(monkeypatch):
+    """As on a processor with bfloat16 units: torch computes it anywhere, if slowly."""
+    monkeypatch.setattr(hardware, "has_bfloat16", lambda device: True)
+
+
+def fast(seed=0):
+    return with_fast_products(build_model(TOKENIZER, 32, 2, 2, seed).eval(), "auto", "cpu")
+
+
+def test_a_linear_layer_multiplies_rounded_numbers_and_keeps_the_dtype():
+    linear = nn.Linear(3, 2)
+    layer, given = BFloat16Linear(linear), torch.randn(4, 3)
+    expected = given.bfloat16() @ linear.weight.bfloat16().T + linear.bias.bfloat16()
+    assert layer(given).dtype == torch.float32
+    torch.testing.assert_close(layer(given), expected.float(), atol=0.02, rtol=0.01)
+    assert (layer.in_features, layer.out_features) == (3, 2)
+
+
+def test_only_linear_layers_change(units):
+    model = fast()
+    kinds = {name: type(part) for name, part in model.named_modules()}
+    assert kinds["lm_head"] is kinds["model.layers.1.mlp.up_proj"] is BFloat16Linear
+    assert nn.Linear not in kinds.values()
+    assert model.get_input_embeddings().weight.dtype == torch.float32  # though tied to the output
+    assert model.get_output_embeddings() is model.lm_head
+
+
+@pytest.mark.parametrize("name", ["float32", "auto"])
+def test_nothing_changes_in_float32_or_without_the_units(monkeypatch, name):
+    monkeypatch.setattr(hardware, "has_bfloat16", lambda device: name == "float32")
+    model = build_model(TOKENIZER, 16, 1, 1, 0)
+    assert with_fast_products(model, name, "cpu") is model
+    assert type(model.lm_head) is nn.Linear
+
+
+def test_the_samples_distribution_is_the_models_own_up_to_bfloat16(units):
+    """Greedy samples, scored again by the float32 model from nothing."""
+    plain, rounded = build_model(TOKENIZER, 32, 2, 2, 0).eval(), fast()
+    sampler = make_sampler(rounded, TOKENIZER, TASK.step_end, 10)
+    for prefix, [sample] in zip(PROMPTS, sampler.sample(PROMPTS, [1] * 6, 0.0, 0), strict=True):
+        ids = torch.tensor([[*prefix, *sample.tokens]])
+        with torch.no_grad():
+            logprobs = plain(ids).logits.log_softmax(-1)[0, len(prefix) - 1 : -1]
+        expected = logprobs.gather(1, torch.tensor(sample.tokens)[:, None])[:, 0]
+        torch.testing.assert_close(torch.tensor(sample.logprobs), expected, atol=0.03, rtol=0.02)
+
+
+def test_what_is_cached_is_what_is_computed_anew(units):
+    rounded = fast()
+    sampler = make_sampler(rounded, TOKENIZER, TASK.step_end, 8)
+    for prefix, [sample] in zip(PROMPTS, sampler.sample(PROMPTS, [1] * 6, 0.0, 0), strict=True):
+        with torch.no_grad():
+            logits = rounded(torch.tensor([[*prefix, *sample.tokens]])).logits
+        expected = logits.log_softmax(-1)[0, len(prefix) - 1 : -1]
+        expected = expected.gather(1, torch.tensor(sample.tokens)[:, None])[:, 0]
+        torch.testing.assert_close(torch.tensor(sample.logprobs), expected, atol=0.02, rtol=0.02)
+
+
+def test_profiles_name_it(tmp_path):
+    text = (PROFILES / "smoke.toml").read_text()
+    path = tmp_path / "mine.toml"
+    path.write_text(text.replace("[search]", '[search]\nprecision = "auto"', 1))
+    assert load_profile(str(path)).search.precision == "auto"
+    path.write_text(text.replace("[search]", '[search]\nprecision = "half"', 1))
+    with pytest.raises(UserError, match=r"search.precision.*float32 or auto"):
+        load_profile(str(path))
