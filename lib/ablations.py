@@ -9,6 +9,7 @@ each: a stopped call goes on where it was. Hours, and so no part of `make reprod
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +26,7 @@ from lib.store import Artifact, Run
 from lib.training import Recipe
 
 SEEDS = (0, 1, 2)
+COMMITTED = ROOT / "figures" / "ablations"
 #: AdamW's own learning rate: at 4e-3, which Muon takes, it diverges or stalls.
 ADAMW_RATE = 1e-3
 BATCH_SIZES = (32, 64, 128)
@@ -119,20 +121,19 @@ def with_loss(profile: Profile, loss: str, near_miss: float, verdict_weight: flo
 
 def quick(profile: Profile) -> Profile:
     """The profile with a twentieth of its examples and few problems: does everything run?"""
-    data = replace(profile.data, validation_problems=min(50, profile.data.validation_problems))
-    search = replace(profile.search, breadths=(4,))
-    return shortened(replace(profile, data=data, search=search), 1 / 20)
+    return shortened(replace(profile, search=replace(profile.search, breadths=(4,))), 1 / 20)
 
 
 def shortened(profile: Profile, share: float) -> Profile:
-    """The profile with S alone, on a share of its examples."""
-    sizes = profile.models["S"]
+    """The profile with S alone, on a share of its examples and of its validation problems."""
+    sizes, data = profile.models["S"], profile.data
+    data = replace(data, validation_problems=math.ceil(data.validation_problems * share))
     small = replace(
         sizes,
         trunk_examples=max(min(128, sizes.trunk_examples), int(sizes.trunk_examples * share)),
         branch_examples=max(min(256, sizes.branch_examples), int(sizes.branch_examples * share)),
     )
-    return replace(profile, models={"S": small})
+    return replace(profile, models={"S": small}, data=data)
 
 
 def trained(experiment: Experiment, from_zero: bool) -> Artifact:
@@ -237,10 +238,24 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
     return text.unstack("measure").loc[order, measures]
 
 
-def committed(folder: Path = ROOT / "figures" / "ablations") -> pd.DataFrame:
+def committed(folder: Path = COMMITTED) -> pd.DataFrame:
     """The summary of the results that ship; empty where there are none yet."""
     path = folder / "results.json"
     return summary(results.read_results(path)[1]) if path.exists() else summary(results.table([]))
+
+
+def conditions(folder: Path = COMMITTED) -> str:
+    """What the results that ship were measured on, in a sentence; empty where there are none."""
+    path = folder / "results.json"
+    if not path.exists():
+        return ""
+    manifest, rows = results.read_results(path)
+    sizes = manifest["settings"]["models"]["S"]
+    return (
+        f"S of `{manifest['profile']}`, {sizes['trunk_examples']:,} examples for the trunk and"
+        f" {sizes['branch_examples']:,} for the branch, {rows['problems'].max()} validation"
+        f" problems, seeds {', '.join(map(str, sorted(rows['seed'].dropna().unique())))}."
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -251,7 +266,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--quick", action="store_true", help="one seed, a twentieth of the examples"
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="which seeds")
-    parser.add_argument("--share", type=float, default=1.0, help="of the profile's examples")
+    parser.add_argument("--share", type=float, default=1.0, help="of its examples and problems")
     options = parser.parse_args(arguments)
 
     def work() -> None:
@@ -266,7 +281,7 @@ def main(arguments: list[str] | None = None) -> int:
         seeds = options.seeds
         runs = ROOT / "runs" / f"ablations-{profile.name}"
         profile = shortened(profile, options.share)
-        output = ROOT / "figures" / "ablations" / "results.json"
+        output = COMMITTED / "results.json"
         if options.quick:
             profile, seeds, runs = quick(profile), [0], runs.with_name(f"{runs.name}-quick")
             output = runs / "results.json"

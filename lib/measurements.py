@@ -257,11 +257,12 @@ def everything(experiment: Experiment) -> pd.DataFrame:
     ]
     parts += [measure(experiment, "S") for measure in (table_2, figure_7)]
     parts.append(figure_13(experiment, "S"))
-    from lib import audit, ratios, rounds, studies, targets  # they build on this module
+    from lib import audit, ratios, rollbacks, rounds, studies, targets  # they build on this module
 
     parts += [ratios.ratio_rows(experiment), audit.audit_rows(experiment)]
     for model in experiment.profile.models:
         parts += [targets.by_target(experiment, model), rounds.rows(experiment, model)]
+        parts.append(rollbacks.rows(experiment, model))
     parts.append(studies.rows(experiment))
     rows = table(pd.concat(parts, ignore_index=True).to_dict("records"))
     return table([*rows.to_dict("records"), *claims_rows(rows).to_dict("records")])

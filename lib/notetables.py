@@ -59,6 +59,12 @@ def selection(rows: pd.DataFrame) -> pd.DataFrame:
     return _of(rows, "selection", columns).round(DECIMALS)
 
 
+def rollbacks(rows: pd.DataFrame) -> pd.DataFrame:
+    """What roll-backs add at the same N: gain over b=0, problems gained and lost."""
+    columns = ["model", "split", "N", "b", "accuracy", "gain", "gain_low", "gain_high"]
+    return _of(rows, "rollback", [*columns, "gained", "lost"]).round(DECIMALS)
+
+
 def remedies(rows: pd.DataFrame) -> pd.DataFrame:
     """Each model with and without each remedy, and the gap where there are two models."""
     columns = ["letter", "remedy", "setting", "model", "split", "accuracy", "gain", "gain_low"]

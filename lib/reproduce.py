@@ -49,6 +49,8 @@ def run_notebook(experiment: Experiment, name: str) -> float:
     output, unfinished = folder / f"{name}.ipynb", folder / f".{name}.tmp.ipynb"
     config = Config()
     config.KernelManager.transport = "ipc"  # no port is opened
+    # A kernel that is ended while it answers logs a traceback of its own.
+    config.NotebookClient.extra_arguments = ["--log-level=CRITICAL"]
     start = time.monotonic()
     try:
         papermill.execute_notebook(

@@ -41,7 +41,7 @@ ALLOWED = {
 }
 SHARES = ("accuracy", "low", "high")
 WHOLE_NUMBERS = ("N", "b", "seed", "problems", "round", "step", "examples", "failures", "target")
-WHOLE_NUMBERS += ("claim", "only_strict", "only_published")
+WHOLE_NUMBERS += ("claim", "only_strict", "only_published", "gained", "lost")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 DECIMALS = 6
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from lib import ablations
-from lib.ablations import ablate, committed, main, quick, shortened, summary, variants
+from lib.ablations import ablate, committed, conditions, main, quick, shortened, summary, variants
 from lib.profiles import load_profile
 from lib.results import read_results, row, table
 
@@ -64,7 +64,8 @@ def test_a_share_of_the_examples():
     assert list(half.models) == ["S"]
     assert half.models["S"].trunk_examples == whole.trunk_examples // 2
     assert half.models["S"].branch_examples == whole.branch_examples // 2
-    assert half.data == PROFILE.data and half.search == PROFILE.search
+    assert half.data.validation_problems == PROFILE.data.validation_problems / 2
+    assert half.search == PROFILE.search
     assert shortened(PROFILE, 1.0).models["S"] == whole
 
 
@@ -100,7 +101,7 @@ def test_summary_by_hand():
 
 
 def test_no_committed_results_are_an_empty_table(tmp_path):
-    assert committed(tmp_path).empty
+    assert committed(tmp_path).empty and conditions(tmp_path) == ""
 
 
 def test_ablate_makes_each_variant_once(tmp_path, monkeypatch):
@@ -134,3 +135,7 @@ def test_ablate_makes_each_variant_once(tmp_path, monkeypatch):
     shown = summary(rows)
     assert shown.shape == (2, 3)
     pd.testing.assert_frame_equal(committed(output.parent), shown)
+    assert conditions(output.parent) == (
+        "S of `smoke`, 64 examples for the trunk and 64 for the branch, 12 validation problems,"
+        " seeds 3."
+    )
