@@ -16,6 +16,8 @@ from torch.optim.adamw import adamw
 
 from lib import hardware
 
+COEFFICIENTS = 3.4445, -4.7750, 2.0315
+
 
 def orthogonalise(gradients: Tensor, steps: int = 5) -> Tensor:
     """Newton-Schulz iteration: the nearest (semi-)orthogonal matrices, roughly.
@@ -24,15 +26,46 @@ def orthogonalise(gradients: Tensor, steps: int = 5) -> Tensor:
     it in hardware and float32 elsewhere: `torch.optim.Muon` hard-codes bfloat16, which makes a
     step ten times slower on a processor without such units.
     """
-    a, b, c = 3.4445, -4.7750, 2.0315
+    a, b, c = COEFFICIENTS
     dtype = torch.bfloat16 if hardware.has_bfloat16(gradients.device.type) else torch.float32
     matrix = gradients.to(dtype)
     matrix = matrix / matrix.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    if _gram_alone(dtype, *matrix.shape[1:]):
+        return _iterated_on_gram(matrix, steps).to(gradients.dtype)
     for _ in range(steps):
         gram = matrix @ matrix.mT
         update = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
         matrix = torch.baddbmm(matrix, update, matrix, beta=a)
     return matrix.to(gradients.dtype)
+
+
+def _gram_alone(dtype: torch.dtype, rows: int, columns: int) -> bool:
+    return dtype == torch.float32 and columns >= 2 * rows
+
+
+def orthogonalise_flops(rows: int, columns: int, dtype: torch.dtype, steps: int = 5) -> int:
+    """Floating-point operations of `orthogonalise` on one matrix, rows <= columns."""
+    cube, wide = 2 * rows**3, 2 * rows**2 * columns
+    if _gram_alone(dtype, rows, columns):
+        return (4 * steps - 3) * cube + 2 * wide
+    return steps * (cube + 2 * wide)
+
+
+def _iterated_on_gram(matrix: Tensor, steps: int) -> Tensor:
+    """The same iteration, on the small Gram matrices alone: a third less work for wide matrices.
+
+    Each step multiplies the matrix by a polynomial of its Gram matrix. These all commute, so that
+    they are multiplied with each other first. Rounding in bfloat16 would spoil that.
+    """
+    a, b, c = COEFFICIENTS
+    gram, product = matrix @ matrix.mT, None
+    for step in range(steps):
+        factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        factor.diagonal(dim1=1, dim2=2).add_(a)
+        product = factor if product is None else factor @ product
+        if step < steps - 1:
+            gram = factor @ (gram @ factor)
+    return product @ matrix
 
 
 class MuonAdamW(torch.optim.Optimizer):

@@ -3,10 +3,11 @@
 import pytest
 import torch
 from torch.optim import AdamW
+from torch.utils.flop_counter import FlopCounterMode
 
 from lib import hardware
 from lib.models import build_model
-from lib.optimizers import MuonAdamW, orthogonalise
+from lib.optimizers import COEFFICIENTS, MuonAdamW, orthogonalise, orthogonalise_flops
 from lib.tokenization import build_tokenizer
 
 TOKENIZER = build_tokenizer(("1", "2", "+", "\n"))
@@ -45,8 +46,32 @@ def test_orthogonalise(shape):
     assert off.abs().max() < 1e-3
 
 
-def test_no_gradient_no_direction():
-    assert torch.equal(orthogonalise(torch.zeros(1, 4, 4)), torch.zeros(1, 4, 4))
+@pytest.mark.parametrize("columns", [24, 47, 48, 130])
+def test_iterated_on_gram_matrices_or_not_it_is_one_iteration(columns):
+    """Against the iteration by its definition, on singular values from 1 to 1e-6 of the largest."""
+    random = torch.Generator().manual_seed(0)
+    scale = torch.logspace(0, -6, columns)
+    gradients = torch.randn(3, 24, columns, generator=random) * scale
+    a, b, c = COEFFICIENTS
+    expected = gradients.double() / gradients.double().norm(dim=(1, 2), keepdim=True)
+    for _ in range(5):
+        gram = expected @ expected.mT
+        expected = a * expected + (b * gram + c * gram @ gram) @ expected
+    assert (orthogonalise(gradients) - expected).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize(("columns", "dtype"), [(24, "float32"), (48, "float32"), (48, "bfloat16")])
+def test_operations_are_those_of_its_products(monkeypatch, columns, dtype):
+    monkeypatch.setattr(hardware, "has_bfloat16", lambda device: dtype == "bfloat16")
+    gradients = torch.randn(1, 24, columns)
+    with FlopCounterMode(display=False) as counter:
+        orthogonalise(gradients)
+    assert counter.get_total_flops() == orthogonalise_flops(24, columns, getattr(torch, dtype))
+
+
+@pytest.mark.parametrize("columns", [4, 8])
+def test_no_gradient_no_direction(columns):
+    assert torch.equal(orthogonalise(torch.zeros(1, 4, columns)), torch.zeros(1, 4, columns))
 
 
 def test_bfloat16_gives_nearly_the_same(monkeypatch):
