@@ -1,18 +1,27 @@
 """Products in bfloat16: what is changed, by how much, and that searches and profiles take it."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
-from lib import hardware
+from lib import dealing, hardware
+from lib.dealing import search_in_processes
 from lib.errors import UserError
+from lib.experiment import Experiment
 from lib.models import build_model
 from lib.precision import BFloat16Linear, with_fast_products
 from lib.profiles import PROFILES, load_profile
 from lib.sampler import make_sampler
+from lib.search import search_to_file
+from lib.store import Run
 from lib.tokenization import build_tokenizer, encode_prompts
 
-TASK = load_profile("smoke").load_task()
+PROFILE = load_profile("smoke")
+TASK = PROFILE.load_task()
 TOKENIZER = build_tokenizer(TASK.pieces)
 PROMPTS = encode_prompts(TOKENIZER, TASK.prompts(TASK.make_problems({"seen": 6}, 0)))
 
@@ -84,3 +93,35 @@ def test_profiles_name_it(tmp_path):
     path.write_text(text.replace("[search]", '[search]\nprecision = "half"', 1))
     with pytest.raises(UserError, match=r"search.precision.*float32 or auto"):
         load_profile(str(path))
+
+
+def test_a_search_in_float32_keeps_its_key_and_one_in_bfloat16_has_its_own(tmp_path):
+    keys = {}
+    for name in ("float32", "auto"):
+        search = replace(PROFILE.search, precision=name)
+        experiment = Experiment(replace(PROFILE, search=search), "smoke", 0, Run(tmp_path))
+        asked = []
+        experiment.run.make = lambda name, inputs, make, asked=asked: asked.append(inputs)
+        checkpoint = SimpleNamespace(key="a key", name="a model", path=tmp_path)
+        experiment.search(checkpoint, pd.DataFrame(columns=["numbers", "target"]), 8, 1, 0.7)
+        [keys[name]] = asked
+    assert keys["auto"] == keys["float32"] | {"precision": "auto"}
+    assert "precision" not in keys["float32"]  # runs of before it could be chosen are found again
+
+
+def test_a_dealt_search_has_the_precision_too(units, tmp_path, monkeypatch):
+    build_model(TOKENIZER, 32, 2, 2, 0).save_pretrained(tmp_path / "model")
+    TOKENIZER.save_pretrained(tmp_path / "model")
+    prompts = TASK.prompts(TASK.make_problems({"seen": 5}, 0))
+    how = dict(breadth=4, depth=1, temperature=1.0, seed=0, chunk_size=2)
+    monkeypatch.setattr(
+        dealing, "_launch", lambda folder, processes, *_: [
+            dealing.work(folder, rank, processes, "cpu") for rank in range(processes)
+        ],
+    )  # fmt: skip
+    sampler = make_sampler(fast(), TOKENIZER, TASK.step_end, 10)
+    alone = search_to_file(tmp_path / "alone.jsonl", sampler, TOKENIZER, prompts, **how)
+    dealt = search_in_processes(
+        tmp_path / "dealt.jsonl", tmp_path / "model", 10, 2, prompts, **how, precision="auto"
+    )
+    assert dealt.read_bytes() == alone.read_bytes()
