@@ -256,6 +256,18 @@ class Experiment:
         model = load_model(checkpoint.path).to(hardware.device())
         return model, load_tokenizer(checkpoint.path)
 
+    def load_fast(self, checkpoint: Artifact) -> tuple:
+        """As `load`, with the products of the profile's `search.precision`."""
+        model, tokenizer = self.load(checkpoint)
+        precision = self.profile.search.precision
+        return with_fast_products(model, precision, hardware.device()), tokenizer
+
+    @property
+    def _precision(self) -> dict[str, str]:
+        """What an artifact's inputs say of it: nothing where it is the usual one."""
+        precision = self.profile.search.precision
+        return {} if precision == "float32" else {"precision": precision}
+
     def max_new_tokens(self, tokenizer: object) -> int:
         """Enough for the longest response: from-scratch tokens, of which the goal line is one."""
         goal = len(tokenizer(self.task.goal, add_special_tokens=False)["input_ids"])
@@ -276,7 +288,6 @@ class Experiment:
         plain = variant is None and expansion == "sample"
         with_vllm = self.profile.search.sampler == "vllm" and plain
         other = {} if expansion == "sample" else {"expansion": expansion}
-        precision = self.profile.search.precision
         prompts = self.task.prompts(problems)
         inputs = (
             {
@@ -289,7 +300,7 @@ class Experiment:
             }
             | ({"variant": asdict(variant)} if variant else {})
             | ({"sampler": "vllm", "dtype": self.vllm.dtype} if with_vllm else {})
-            | ({} if with_vllm or precision == "float32" else {"precision": precision})
+            | ({} if with_vllm else self._precision)
             | other
         )
 
@@ -304,7 +315,7 @@ class Experiment:
                 how["on_progress"] = bar.update
                 if cached and processes > 1 and len(prompts) > CHUNK_SIZE:
                     limit = self.max_new_tokens(load_tokenizer(checkpoint.path))
-                    how["precision"] = precision
+                    how["precision"] = self.profile.search.precision
                     search_in_processes(path, checkpoint.path, limit, processes, *settings, **how)
                     return
                 with self.sampling(checkpoint, variant, with_vllm) as (sampler, tokenizer):
@@ -329,8 +340,7 @@ class Experiment:
             ids, limit = stop_ids(tokenizer, self.task.step_end), self.max_new_tokens(tokenizer)
             yield shared_sampler(checkpoint.path, *ids, limit, self.vllm), tokenizer
             return
-        model, tokenizer = self.load(checkpoint)
-        with_fast_products(model, self.profile.search.precision, hardware.device())
+        model, tokenizer = self.load_fast(checkpoint)
         limit = self.max_new_tokens(tokenizer)
         sampler = make_sampler(model, tokenizer, self.task.step_end, limit)
         with applied(variant, model, backtrack_id(tokenizer), sampler) as varied:
@@ -344,9 +354,10 @@ class Experiment:
         """Greedy (one beam) or beam-search responses: columns text, tokens (a count), logprob."""
         prompts = self.task.prompts(problems)
         inputs = {"checkpoint": checkpoint.key, "prompts": store.digest(prompts), "beams": beams}
+        inputs |= self._precision
 
         def make(folder: Path) -> None:
-            model, tokenizer = self.load(checkpoint)
+            model, tokenizer = self.load_fast(checkpoint)
             limit = self.max_new_tokens(tokenizer)
             if beams == 1:
                 found = decoding.greedy(model, tokenizer, prompts, limit)
