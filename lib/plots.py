@@ -30,6 +30,8 @@ from lib.drawing import (
 from lib.errors import UserError
 from lib.task import ERRORS
 
+LABEL_HEIGHT = 0.06  # of a number over a bar, in units of the accuracy axis
+
 
 @styled
 def accuracy_bars(rows: pd.DataFrame) -> Figure:
@@ -65,10 +67,13 @@ def accuracy_bars(rows: pd.DataFrame) -> Figure:
                 error_kw={"elinewidth": 1.3, "capsize": 3, "ecolor": "#222222"},
             )
             panel.plot(at, bars["paper"], **PAPER_MARK)
-            for x, high, share in zip(at, bars["high"], bars["accuracy"], strict=True):
+            # Above the interval, and above the paper's mark where that would lie on the number.
+            near = (bars["paper"] - bars["high"] - LABEL_HEIGHT / 2).abs() < LABEL_HEIGHT
+            above = bars["high"].where(~near, bars["paper"] + LABEL_HEIGHT / 3)
+            for x, y, share in zip(at, above, bars["accuracy"], strict=True):
                 panel.annotate(
                     f"{100 * share:.0f}",
-                    (x, high),
+                    (x, y),
                     (0, 3),
                     textcoords="offset points",
                     ha="center",
