@@ -22,23 +22,29 @@ from lib.experiment import Experiment
 from lib.store import MADE, Artifact, Run
 from lib.training import Recipe
 
-#: A search's tokens for each problem, over its breadth: most samples share their first tokens, and
-#: roll-backs add a third. Measured at N = 32; the estimate is rough and says so.
+#: A search's tokens for each problem, over its breadth, where no two samples share a token:
+#: roll-backs add a third.
 TOKENS_PER_SAMPLE = {0: 20, 1: 27}
-#: A token that is decoded plainly costs as many sampled ones: measured, greedily and with 4 beams.
-DECODED = 15
+#: Samples of a trained model share most of their first tokens: what N of them cost, in tokens that
+#: nothing is shared with, fitted to the searches of a whole `cpu` run at N = 2 to 64 (within 20%).
+SHARED, EXPONENT = 54, 0.56
+ROLL_BACK = 0.35  # what b = 1 adds; each further one adds a third of it
+#: What beams cost beside as many independent samples: measured there too.
+EXPANSION_COST = {"sample": 1.0, "beam_sample": 2.5, "stochastic_beam": 2.0}
+BEAM_SEARCH_COST, LONG_RESPONSE_COST = 2.7, 2.0
 FORWARD = 1 / 3  # of a training example's work
 
 
-def search_tokens(problems: int, breadth: int, depth: int) -> float:
+def search_tokens(problems: int, breadth: int, depth: int, expansion: str = "sample") -> float:
     """Tokens that a search samples, about."""
-    per_sample = TOKENS_PER_SAMPLE[min(depth, 1)] * (1 + 0.5 * max(0, depth - 1))
-    return problems * breadth * per_sample
+    rolled_back = 1 + (ROLL_BACK * (2 + depth) / 3 if depth else 0)
+    each = SHARED * breadth**EXPONENT * rolled_back
+    return problems * each * EXPANSION_COST[expansion]
 
 
 def decoded_tokens(problems: int, beams: int) -> float:
     """Sampled tokens that cost as much as decoding these problems, about."""
-    return DECODED * search_tokens(problems, beams, 0)
+    return search_tokens(problems, beams, 0) * (BEAM_SEARCH_COST if beams > 1 else 1)
 
 
 @dataclass
@@ -158,7 +164,8 @@ class Ahead(Experiment):
         ask, setting = super().search, (breadth, depth, temperature, variant, expansion)
         if self.lacks(lambda: asked.append(ask(checkpoint, problems, *setting))):
             drawn = breadth * getattr(variant, "oversampling", 1)
-            self.add_tokens(model_of(checkpoint), search_tokens(len(problems), drawn, depth))
+            tokens = search_tokens(len(problems), drawn, depth, expansion)
+            self.add_tokens(model_of(checkpoint), tokens)
         return asked[0]
 
     def decode(self, checkpoint: Artifact, problems: pd.DataFrame, beams: int = 1) -> pd.DataFrame:

@@ -27,7 +27,7 @@ from lib import (
     samples,
     sweep,
 )
-from lib.ahead import DECODED, FORWARD, Ahead, decoded_tokens, search_tokens
+from lib.ahead import FORWARD, LONG_RESPONSE_COST, Ahead, decoded_tokens, search_tokens
 from lib.errors import UserError
 from lib.experiment import TEST_SPLITS
 from lib.search import roll_backs
@@ -76,7 +76,8 @@ def stream(ahead: Ahead) -> None:
     othersearches.stream_checkpoint(ahead, MODEL)
     ahead.add_examples(MODEL, (STREAM_LENGTH - 1) * (ahead.work.examples[MODEL] - before))
     if ahead.lacks(lambda: othersearches.streamed(ahead, MODEL, problems)):
-        ahead.add_tokens(MODEL, DECODED * len(problems) * settings.max_tokens / 2)
+        read = len(problems) * settings.max_tokens / 2
+        ahead.add_tokens(MODEL, LONG_RESPONSE_COST * read)
 
 
 def dfs(ahead: Ahead) -> None:

@@ -8,7 +8,7 @@ import pytest
 from test_measurements import small
 
 from lib import audit, sweep
-from lib.ahead import DECODED, Ahead, decoded_tokens, search_tokens
+from lib.ahead import LONG_RESPONSE_COST, Ahead, decoded_tokens, search_tokens
 from lib.profiles import load_profile
 from lib.store import MADE, Run
 from lib.studysettings import (
@@ -83,7 +83,8 @@ def test_the_main_parts(experiment):
     assert found["backtracking branch"].examples == {"S": 384}
     # Figure 13 at the middle N = 1 and T = 1; decoding with 1 and 2 beams, of two checkpoints.
     tokens = [search_tokens(12, n, b) for n in (1, 4, 1) for b in (0, 1)]
-    assert found["search"].tokens == {"S": sum(tokens) + 2 * decoded_tokens(12, 1 + 2)}
+    decoded = sum(decoded_tokens(12, beams) for beams in (1, 2))
+    assert found["search"].tokens == {"S": pytest.approx(sum(tokens) + 2 * decoded)}
     # The round's own search, and both splits before and after it.
     searched = search_tokens(8, 4, 1) + 2 * 2 * search_tokens(3, 4, 1)
     assert found["self-improvement"].tokens == {"S": pytest.approx(searched)}
@@ -108,27 +109,35 @@ def test_each_study_by_hand(ahead, experiment):
     assert found["baselines"].examples == {"S": pytest.approx(learned)}
     sampled = search_tokens(10, 2, 0) + 2 * search_tokens(5, 4, 0) + 2 * decoded_tokens(12, 1)
     assert found["baselines"].tokens == {"S": pytest.approx(sampled)}
-    # Four settings on validation; on test two of them, and three samples for each.
-    tried = 4 * search_tokens(3, 4, 1) + 2 * (2 + 3) * search_tokens(4, 4, 1)
+    # Four settings on validation; on test two of them, and three samples for each one kept.
+    tried = 4 * search_tokens(3, 4, 1)
+    tried += 2 * (2 * search_tokens(4, 4, 1) + search_tokens(4, 3 * 4, 1))
     assert found["hypotheses"].tokens == {m: pytest.approx(tried) for m in ("S", "L")}
     read = (2 * 32 + 2 * 2 * 4 * 4) / 3
     assert found["hypotheses"].examples == {m: pytest.approx(read) for m in ("S", "L")}
     assert found["stream"].examples == {"S": 3 * 30}
-    assert found["stream"].tokens == {"S": DECODED * 12 * 32}
+    assert found["stream"].tokens == {"S": LONG_RESPONSE_COST * 12 * 32}
     assert found["dfs"].tokens == {"S": search_tokens(12, 2, 0)}
     assert found["sweep"].examples == {
         "sweep S": 100 + (20 + 30) * (1 + 2),
         "sweep L": 100 + 2 * (20 + 30) * (1 + 2),
     }
     cell = search_tokens(16, 4, 1) + decoded_tokens(16, 1)
-    assert found["sweep"].tokens == {"sweep S": 4 * cell, "sweep L": 8 * cell}
+    assert found["sweep"].tokens == pytest.approx({"sweep S": 4 * cell, "sweep L": 8 * cell})
     # N = 4 of the SFT model, and N = 8; at T = 1.5 both models' samples and b = 1; three beams.
     tokens = [search_tokens(4, n, b) for n, b in ((4, 0), (8, 0), (4, 0), (4, 0), (4, 1))]
-    assert found["compute"].tokens == {"S": 2 * (sum(tokens) + decoded_tokens(4, 3))}
+    assert found["compute"].tokens == {"S": pytest.approx(2 * (sum(tokens) + decoded_tokens(4, 3)))}
     # Independent samples at N = 2, and beams at both N.
-    wide = [search_tokens(5, n, b) for n, b in ((2, 0), (2, 1), (2, 1), (4, 1))]
+    wide = [search_tokens(5, 2, b) for b in (0, 1)]
+    wide += [search_tokens(5, n, 1, "beam_sample") for n in (2, 4)]
     assert found["expansions"].tokens == {"S": pytest.approx(2 * sum(wide))}
     assert found["mining"].examples == {"S": 2 * 20 * experiment.profile.mining.recipe.epochs}
+
+
+def test_more_samples_cost_less_each_and_beams_share_less():
+    assert search_tokens(10, 1, 0) < search_tokens(10, 8, 0) < 8 * search_tokens(10, 1, 0)
+    assert search_tokens(10, 8, 0) < search_tokens(10, 8, 1) < search_tokens(10, 8, 3)
+    assert search_tokens(1, 8, 1, "beam_sample") > 2 * search_tokens(1, 8, 1)
 
 
 def test_what_is_there_counts_nothing(experiment, tmp_path, monkeypatch):
