@@ -278,7 +278,7 @@ def main(arguments: list[str] | None = None) -> int:
                 f"--share {options.share} --seeds {' '.join(map(str, options.seeds))}: a share is"
                 " more than 0 and at most 1, a seed at least 0"
             )
-        seeds = options.seeds
+        seeds = sorted(set(options.seeds))
         runs = ROOT / "runs" / f"ablations-{profile.name}"
         profile = shortened(profile, options.share)
         output = COMMITTED / "results.json"

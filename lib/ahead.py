@@ -36,7 +36,7 @@ FORWARD = 1 / 3  # of a training example's work
 
 
 def search_tokens(problems: int, breadth: int, depth: int, expansion: str = "sample") -> float:
-    """Tokens that a search samples, about."""
+    """What a search costs, in sampled tokens that nothing is shared with, about."""
     rolled_back = 1 + (ROLL_BACK * (2 + depth) / 3 if depth else 0)
     each = SHARED * breadth**EXPONENT * rolled_back
     return problems * each * EXPANSION_COST[expansion]

@@ -124,7 +124,7 @@ def _text(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], stop: str) 
 def _logprobs(model, sequences, prompt_mask, generated) -> torch.Tensor:
     """Log-probability `[batch, generated]` of each generated token, by one more forward pass.
 
-    Beam search's own scores are sums over beams that were dropped; this is exact for both.
+    Beam search's own scores are sums over beams that were dropped; this is exact.
     """
     mask = torch.cat([prompt_mask, torch.ones_like(generated)], dim=1)
     positions = (mask.cumsum(1) - 1).clamp(min=0)

@@ -263,7 +263,7 @@ class Experiment:
         return with_fast_products(model, precision, hardware.device()), tokenizer
 
     @property
-    def _precision(self) -> dict[str, str]:
+    def precision_inputs(self) -> dict[str, str]:
         """What an artifact's inputs say of it: nothing where it is the usual one."""
         precision = self.profile.search.precision
         return {} if precision == "float32" else {"precision": precision}
@@ -300,7 +300,7 @@ class Experiment:
             }
             | ({"variant": asdict(variant)} if variant else {})
             | ({"sampler": "vllm", "dtype": self.vllm.dtype} if with_vllm else {})
-            | ({} if with_vllm else self._precision)
+            | ({} if with_vllm else self.precision_inputs)
             | other
         )
 
@@ -354,7 +354,7 @@ class Experiment:
         """Greedy (one beam) or beam-search responses: columns text, tokens (a count), logprob."""
         prompts = self.task.prompts(problems)
         inputs = {"checkpoint": checkpoint.key, "prompts": store.digest(prompts), "beams": beams}
-        inputs |= self._precision
+        inputs |= self.precision_inputs
 
         def make(folder: Path) -> None:
             model, tokenizer = self.load_fast(checkpoint)

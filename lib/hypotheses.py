@@ -130,12 +130,13 @@ def judged_paths(experiment: Experiment, model: str, judge: str, split: str) -> 
     settings = experiment.profile.hypotheses
     checkpoint = experiment.checkpoint(judge, "backtracking")
     inputs = {"search": made.key, "judge": checkpoint.key, "problems": settings.problems}
+    inputs |= experiment.precision_inputs  # judging itself, a model ranks as its search does
 
     def make(folder: Path) -> None:
         trees = experiment.read_trees(made)[: settings.problems]
         found = path_table(trees, problems, experiment.task)
         prompts = experiment.task.prompts(problems.iloc[found["problem"]])
-        loaded = experiment.load(checkpoint)
+        loaded = experiment.load_fast(checkpoint)
         found["judged"] = response_logprobs(*loaded, prompts, found["text"].tolist())
         store.write_parquet(folder / "paths.parquet", found)
 

@@ -92,9 +92,10 @@ def streamed(experiment: Experiment, model: str, problems: pd.DataFrame) -> pd.D
     prompts = experiment.task.prompts(problems)
     limit = experiment.profile.stream.max_tokens
     inputs = {"checkpoint": checkpoint.key, "prompts": store.digest(prompts), "limit": limit}
+    inputs |= experiment.precision_inputs
 
     def make(folder: Path) -> None:
-        network, tokenizer = experiment.load(checkpoint)
+        network, tokenizer = experiment.load_fast(checkpoint)
         sampler = make_sampler(network, tokenizer, experiment.task.step_end, limit)
         prefixes = encode_prompts(tokenizer, prompts, experiment.task.step_end)
         rows = []
@@ -144,10 +145,11 @@ def guided(experiment: Experiment, model: str, problems: pd.DataFrame) -> pd.Dat
         "prompts": store.digest(prompts),
         **asdict(settings),
         "seed": experiment.seed,
+        **experiment.precision_inputs,
     }
 
     def make(folder: Path) -> None:
-        network, tokenizer = experiment.load(checkpoint)
+        network, tokenizer = experiment.load_fast(checkpoint)
         limit = experiment.max_new_tokens(tokenizer)
         sampler = step_sampler(network, tokenizer, experiment.task.step_end, limit)
         asked = list(problems.itertuples(index=False))

@@ -1,6 +1,6 @@
 """How fast the search is: beside decoding problem by problem, and as N, b and the problems grow.
 
-Takes a checkpoint's folder; gives lines of rates and ratios, measured alternately in one process.
+Takes a checkpoint's folder; gives lines of rates and ratios, measured alternately.
 The counterpart decodes one problem at a time with `generate(num_beams=N, do_sample=True)`, as the
 published code does. The floor is what the same tokens cost in the model's matrix products alone.
 Ours is measured twice: in this process in float32, and in a process for each core, in bfloat16
@@ -29,7 +29,8 @@ from lib.searchpool import SearchPool
 from lib.task import Task
 from lib.tokenization import backtrack_id, encode_prompts
 
-PROBLEMS, PLAIN_PROBLEMS, ROUNDS = 128, 2, 3
+PROBLEMS, PLAIN_PROBLEMS, ROUNDS = 128, 4, 3
+PROCESSES = 0  # as many as there are cores
 BREADTHS, DEPTHS = (8, 32), (0, 1, 2)
 GROWTH = (64, 256, 1024)  # problems
 FLOOR_ROWS, FLOOR_S = 512, 0.3
@@ -150,7 +151,7 @@ def bench_search(task: Task, checkpoint: Path) -> Iterator[str]:
     search(sampler, tokenizer, prompts[:32], 8, 1, 0.7, 0)  # the first pays for allocations
     some = prompts[:PROBLEMS]
     name = "bfloat16" if hardware.has_bfloat16("cpu") else "float32"
-    with SearchPool(checkpoint, task.step_end, limit, "auto") as pool:
+    with SearchPool(checkpoint, task.step_end, limit, "auto", PROCESSES) as pool:
         # As many problems for each core as one process has with all cores' threads.
         many = [prompts[i : i + CHUNK_SIZE] for i in range(0, len(some), CHUNK_SIZE)]
         many *= pool.processes

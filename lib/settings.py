@@ -87,9 +87,8 @@ class SearchSettings:
     selection: str
     sampler: str = "cache"  # or "vllm", which [vllm] says more about
     processes: int = 1  # that searches of many problems are dealt to (lib/dealing.py)
-    precision: str = (
-        "float32"  # of matrix products; `auto`: bfloat16 in hardware (lib/precision.py)
-    )
+    #: Of matrix products; `auto` is bfloat16 where it runs in hardware (lib/precision.py).
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)

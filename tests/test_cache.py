@@ -5,6 +5,7 @@ import torch
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
+from lib import cache as cache_module
 from lib.cache import BufferedLayer, SharedPrefixCache
 from lib.memory import Prefilled
 
@@ -34,7 +35,11 @@ def test_same_contents_as_transformers_own_cache():
 @pytest.mark.parametrize("kv_heads", [1, 2, 4])
 @pytest.mark.parametrize("padding", [(0, 0, 0), (2, 0, 1)])
 @pytest.mark.parametrize("begun", [False, True])
-def test_attention_over_shared_prefixes_equals_plain_attention(kv_heads, padding, begun):
+@pytest.mark.parametrize("small_product", [0, 10_000])  # the library's products, our loop
+def test_attention_over_shared_prefixes_equals_plain_attention(
+    monkeypatch, kv_heads, padding, begun, small_product
+):
+    monkeypatch.setattr(cache_module, "SMALL_PRODUCT", small_product)
     torch.manual_seed(0)
     heads, size, length, scaling = 4, 8, 5, 0.3
     prefix_key, prefix_value = torch.randn(2, 3, kv_heads, length, size)

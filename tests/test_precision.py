@@ -1,5 +1,6 @@
 """Products in bfloat16: what is changed, by how much, and that searches and profiles take it."""
 
+from contextlib import suppress
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from lib import dealing, hardware
+from lib import dealing, decoding, hardware
 from lib.dealing import search_in_processes
 from lib.errors import UserError
 from lib.experiment import Experiment
@@ -48,10 +49,23 @@ def test_a_linear_layer_multiplies_rounded_numbers_and_keeps_the_dtype():
 def test_only_linear_layers_change(units):
     model = fast()
     kinds = {name: type(part) for name, part in model.named_modules()}
-    assert kinds["lm_head"] is kinds["model.layers.1.mlp.up_proj"] is BFloat16Linear
-    assert nn.Linear not in kinds.values()
-    assert model.get_input_embeddings().weight.dtype == torch.float32  # though tied to the output
-    assert model.get_output_embeddings() is model.lm_head
+    assert kinds["model.layers.1.mlp.up_proj"] is BFloat16Linear
+    assert [name for name, kind in kinds.items() if kind is nn.Linear] == ["lm_head"]
+    assert model.lm_head.weight is model.get_input_embeddings().weight  # tied as before
+
+
+def test_large_logits_keep_their_digits(units):
+    """A trained model's lie far from 0, where bfloat16 tells only eighths apart."""
+    model = fast()
+    ids = torch.tensor([PROMPTS[0]])
+    with torch.no_grad():
+        model.lm_head.weight.mul_(40)
+        hidden = model.model(ids).last_hidden_state.double()
+        expected = hidden @ model.lm_head.weight.double().T
+        logits = model(ids).logits
+    assert expected.abs().max() > 20
+    assert (logits - expected).abs().max() < 1e-3
+    assert len(logits.unique()) > 0.9 * logits.numel()
 
 
 @pytest.mark.parametrize("name", ["float32", "auto"])
@@ -103,10 +117,24 @@ def test_a_search_in_float32_keeps_its_key_and_one_in_bfloat16_has_its_own(tmp_p
         asked = []
         experiment.run.make = lambda name, inputs, make, asked=asked: asked.append(inputs)
         checkpoint = SimpleNamespace(key="a key", name="a model", path=tmp_path)
-        experiment.search(checkpoint, pd.DataFrame(columns=["numbers", "target"]), 8, 1, 0.7)
-        [keys[name]] = asked
-    assert keys["auto"] == keys["float32"] | {"precision": "auto"}
-    assert "precision" not in keys["float32"]  # runs of before it could be chosen are found again
+        problems = pd.DataFrame(columns=["numbers", "target"])
+        experiment.search(checkpoint, problems, 8, 1, 0.7)
+        with suppress(AttributeError):  # nothing was made that could be read
+            experiment.decode(checkpoint, problems)
+        keys[name] = asked
+    for usual, fast_one in zip(keys["float32"], keys["auto"], strict=True):
+        assert fast_one == usual | {"precision": "auto"}
+        assert "precision" not in usual  # runs of before it could be chosen are found again
+    assert len(keys["auto"]) == 2
+
+
+def test_decoding_goes_through_it(units):
+    prompts = TASK.prompts(TASK.make_problems({"seen": 3}, 0))
+    for decoded in (
+        decoding.greedy(fast(), TOKENIZER, prompts, 6),
+        decoding.beam_search(fast(), TOKENIZER, prompts, 6, 2),
+    ):
+        assert all(one.tokens and -100 < one.logprob <= 0 for one in decoded)
 
 
 def test_a_dealt_search_has_the_precision_too(units, tmp_path, monkeypatch):
