@@ -26,6 +26,9 @@ from lib.store import Artifact, Run
 from lib.training import Recipe
 
 SEEDS = (0, 1, 2)
+GROUPS = ("optimizer", "batch", "loss", "start")
+ORDER = ("muon", "adamw", "paper mask", "honest mask", "+ near misses", "+ verdict weight")
+ORDER += ("trunk and branch", "from zero")
 COMMITTED = ROOT / "figures" / "ablations"
 #: AdamW's own learning rate: at 4e-3, which Muon takes, it diverges or stalls.
 ADAMW_RATE = 1e-3
@@ -233,9 +236,15 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
             + (f" ± {100 * values.std():.1f}" if len(values) > 1 else "")
         )
     )
-    order = list(dict.fromkeys(zip(rows["group"], rows["variant"], strict=True)))
+    order = sorted(set(zip(rows["group"], rows["variant"], strict=True)), key=_place)
     measures = sorted(set(rows["measure"]), key=str.lower)
     return text.unstack("measure").loc[order, measures]
+
+
+def _place(cell: tuple[str, str]) -> tuple[int, int]:
+    """Where a group's variant stands in the table: as `variants` lists them, batches by size."""
+    group, variant = cell
+    return GROUPS.index(group), ORDER.index(variant) if variant in ORDER else int(variant)
 
 
 def committed(folder: Path = COMMITTED) -> pd.DataFrame:

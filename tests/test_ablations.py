@@ -35,6 +35,9 @@ def test_variants_change_only_what_they_are_named_after():
         keys = {d.split(".")[-1] for d in differences(asdict(PROFILE), asdict(changed(variant)))}
         assert keys <= allowed[variant.group], variant.name
         assert changed(variant).models == PROFILE.models  # equal examples
+    assert [(v.group, v.name) for v in found] == sorted(
+        ((v.group, v.name) for v in found), key=ablations._place
+    )
     # The profile's own recipe stands once in every group.
     same = [v.group for v in found if changed(v) == PROFILE and not v.from_zero]
     assert sorted(same) == ["batch", "loss", "optimizer", "start"]
@@ -94,7 +97,13 @@ def test_summary_by_hand():
             variant="paper mask",
         )
     )
-    found = summary(table(rows))
+    for size in ("128", "32"):
+        rows.append(rows[0] | {"group": "batch", "variant": size})
+    found = summary(table(rows[::-1]))
+    # Whatever the order of the rows.
+    assert found.index.tolist() == [
+        ("batch", "32"), ("batch", "128"), ("loss", "paper mask"), ("loss", "honest mask"),
+    ]  # fmt: skip
     assert found.columns.tolist() == ["greedy", "pass@N N=32 b=1"]
     assert found.loc[("loss", "paper mask"), "greedy"] == "60.0 ± 14.1"
     assert found.loc[("loss", "honest mask"), "greedy"] == "40.0"
