@@ -169,7 +169,7 @@ def work(folder: Path, rank: int, processes: int, device: str) -> None:
     if not mine:
         return
     tokenizer = load_tokenizer(job.checkpoint)
-    model = with_fast_products(load_model(job.checkpoint).to(device), job.precision, device)
+    model = with_fast_products(load_model(job.checkpoint).to(device), job.precision)
     sampler = make_sampler(model, tokenizer, job.step_end, job.limit)
     found = iter_search(
         sampler,

@@ -37,9 +37,8 @@ def greedy(
 ) -> list[Decoded]:
     """The most probable token at every position."""
     _check(1, batch_size, max_new_tokens)
-    ends = _ends(tokenizer)
-    # A vocabulary may have no `<backtrack>`; no token is -1.
-    backtrack = next((token for token, stop in ends.items() if stop == "backtrack"), -1)
+    token_of = {stop: token for token, stop in _ends(tokenizer).items()}
+    backtrack = token_of.get("backtrack", -1)  # no token is -1
     ids = (tokenizer.eos_token_id, backtrack, ())
     sampler = CacheSampler(model, *ids, max_new_tokens, tokenizer.pad_token_id, batch_size)
     prefixes = encode_prompts(tokenizer, prompts)

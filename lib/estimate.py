@@ -43,9 +43,8 @@ def speeds(experiment: Experiment, sizes: ModelSettings) -> tuple[int, float, fl
     examples_per_s = training_speed(model, tokenizer, traces, recipe)
     torch.manual_seed(0)
     model = build_model(tokenizer, *sizes.size, 0)
-    device, precision = hardware.device(), experiment.profile.search.precision
     parameters = parameter_count(model)
-    model = with_fast_products(model.to(device), precision, device)
+    model = with_fast_products(model.to(hardware.device()), experiment.profile.search.precision)
     sampler = make_sampler(model, tokenizer, experiment.task.step_end, 16)
     prompts = experiment.task.prompts(experiment.problems("train", 0, WARM_UP_PROBLEMS))
     prefixes = encode_prompts(tokenizer, prompts)

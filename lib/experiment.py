@@ -259,8 +259,7 @@ class Experiment:
     def load_fast(self, checkpoint: Artifact) -> tuple:
         """As `load`, with the products of the profile's `search.precision`."""
         model, tokenizer = self.load(checkpoint)
-        precision = self.profile.search.precision
-        return with_fast_products(model, precision, hardware.device()), tokenizer
+        return with_fast_products(model, self.profile.search.precision), tokenizer
 
     @property
     def precision_inputs(self) -> dict[str, str]:

@@ -13,15 +13,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import evaluation, store, streams
+from lib import decoding, evaluation, store, streams
 from lib.experiment import Experiment, progress_bar
 from lib.guided import guided_search, step_sampler
 from lib.results import table
-from lib.sampler import make_sampler
 from lib.store import Artifact
-from lib.tokenization import encode_prompts, encode_traces
+from lib.tokenization import encode_traces
 
-DECODE_AT_ONCE = 256
 SEARCH_AT_ONCE = 512
 
 
@@ -96,17 +94,9 @@ def streamed(experiment: Experiment, model: str, problems: pd.DataFrame) -> pd.D
 
     def make(folder: Path) -> None:
         network, tokenizer = experiment.load_fast(checkpoint)
-        sampler = make_sampler(network, tokenizer, experiment.task.step_end, limit)
-        prefixes = encode_prompts(tokenizer, prompts, experiment.task.step_end)
-        rows = []
         with progress_bar("Stream of Search", "problem", len(prompts)) as bar:
-            for start in range(0, len(prefixes), DECODE_AT_ONCE):
-                batch = prefixes[start : start + DECODE_AT_ONCE]
-                for [found] in sampler.sample(batch, [1] * len(batch), 0.0, experiment.seed):
-                    ended = found.tokens[: -1 if found.stop == "goal" else None]
-                    text = tokenizer.decode(list(ended))
-                    rows.append({"text": text, "tokens": len(found.tokens)})
-                bar.update(len(batch))
+            found = decoding.greedy(network, tokenizer, prompts, limit, on_progress=bar.update)
+        rows = [{"text": one.text, "tokens": len(one.tokens)} for one in found]
         store.write_atomic(folder / "streams.json", json.dumps(rows))
 
     made = experiment.run.make(f"decode/{checkpoint.name}", inputs, make)

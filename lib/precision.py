@@ -38,10 +38,10 @@ def _rounded(parameter: nn.Parameter) -> nn.Parameter:
     return nn.Parameter(parameter.detach().bfloat16(), requires_grad=False)
 
 
-def with_fast_products(model: PreTrainedModel, precision: str, device: str) -> PreTrainedModel:
-    """The model itself, for inference alone: with `auto` changed in place where `device` has
+def with_fast_products(model: PreTrainedModel, precision: str) -> PreTrainedModel:
+    """The model itself, for inference alone: with `auto` changed in place where its device has
     bfloat16 units, else as it was."""
-    if precision != "auto" or not hardware.has_bfloat16(torch.device(device).type):
+    if precision != "auto" or not hardware.has_bfloat16(model.device.type):
         return model
     output = model.get_output_embeddings()
     for parent in list(model.modules()):

@@ -7,6 +7,7 @@ those of the two accuracies. Beyond the paper, whose tables give no intervals.
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 from lib import measurements
@@ -35,19 +36,19 @@ def rows(experiment: Experiment, model: str) -> pd.DataFrame:
                 named |= {"split": split, "N": breadth, "b": depth, "seed": experiment.seed}
                 named |= {"temperature": search.temperature, "selection": search.selection}
                 row = accuracy_row(correct, checker="strict", **named)
-                gain = dict(
-                    zip(
-                        ("gain", "gain_low", "gain_high"),
-                        paired_difference(correct, base),
-                        strict=True,
-                    )
-                )
-                counts = {"gained": (correct & ~base).sum(), "lost": (base & ~correct).sum()}
-                found.append(row | gain | {key: int(count) for key, count in counts.items()})
+                gain, low, high = paired_difference(correct, base)
+                row |= {"gain": gain, "gain_low": low, "gain_high": high}
+                row |= {
+                    "gained": int((correct & ~base).sum()),
+                    "lost": int((base & ~correct).sum()),
+                }
+                found.append(row)
     return table(found)
 
 
-def _correct(experiment: Experiment, model: str, split: str, breadth: int, depth: int):
+def _correct(
+    experiment: Experiment, model: str, split: str, breadth: int, depth: int
+) -> np.ndarray:
     """Which problems are solved `[problems]`, by the profile's selection rule."""
     found = measurements.outcomes(experiment, model, split, breadth, depth)
     found = found[found["selection"] == experiment.profile.search.selection]

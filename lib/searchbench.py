@@ -140,6 +140,42 @@ def tokens_read(sampler: CacheSampler, tokenizer, prompts: list[str], breadth: i
     return read, trees
 
 
+def compared(
+    sampler: CacheSampler,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[str],
+    pool: SearchPool,
+    many: list[list[str]],
+    breadth: int,
+    depth: int,
+) -> str:
+    """A line: ours in this process and over the pool's (`many` batches), and one at a time."""
+    model, limit, some = sampler.rules.model, sampler.rules.max_new_tokens, prompts[:PROBLEMS]
+    read, trees = tokens_read(sampler, tokenizer, some, breadth, depth)
+    tokens = sum(tree.tokens_generated for tree in trees) / len(trees)
+    ours, dealt, plain, products = [], [], [], []
+    for number in range(ROUNDS):
+        start = time.perf_counter()
+        search(sampler, tokenizer, some, breadth, depth, 0.7, 0)
+        between = time.perf_counter()
+        at = number * PLAIN_PROBLEMS
+        for prompt in prompts[at : at + PLAIN_PROBLEMS]:
+            search_plainly(model, tokenizer, prompt, breadth, depth, limit)
+        ours.append(len(some) / (between - start))
+        plain.append(PLAIN_PROBLEMS / (time.perf_counter() - between))
+        products.append(products_per_s(model) * len(some) / read)
+        dealt.append(sum(map(len, many)) / pool.seconds(many, breadth, depth, 0.7))
+    rate, fast, their_rate, most = map(statistics.median, (ours, dealt, plain, products))
+    name = "bfloat16" if hardware.has_bfloat16("cpu") else "float32"
+    return (
+        f"search N={breadth:2} b={depth}     {rate:8.1f} problems/s"
+        f" ({rate * tokens:,.0f} tokens/s), one at a time {their_rate:.2f}:"
+        f" {rate / their_rate:.0f}x (its matrix products alone:"
+        f" {most / their_rate:.0f}x); {pool.processes} processes in {name}"
+        f" {fast:.1f}: {fast / their_rate:.0f}x"
+    )
+
+
 def bench_search(task: Task, checkpoint: Path) -> Iterator[str]:
     """Ours against one problem at a time, with the checkpoint that ships; then growth."""
     if not checkpoint.exists():
@@ -150,7 +186,6 @@ def bench_search(task: Task, checkpoint: Path) -> Iterator[str]:
     prompts = task.prompts(task.make_problems({"seen": max(GROWTH)}, 1))
     search(sampler, tokenizer, prompts[:32], 8, 1, 0.7, 0)  # the first pays for allocations
     some = prompts[:PROBLEMS]
-    name = "bfloat16" if hardware.has_bfloat16("cpu") else "float32"
     with SearchPool(checkpoint, task.step_end, limit, "auto", PROCESSES) as pool:
         # As many problems for each core as one process has with all cores' threads.
         many = [prompts[i : i + CHUNK_SIZE] for i in range(0, len(some), CHUNK_SIZE)]
@@ -158,31 +193,7 @@ def bench_search(task: Task, checkpoint: Path) -> Iterator[str]:
         pool.seconds([batch[:8] for batch in many], 8, 1, 0.7)
         for breadth in BREADTHS:
             for depth in DEPTHS:
-                read, trees = tokens_read(sampler, tokenizer, some, breadth, depth)
-                tokens = sum(tree.tokens_generated for tree in trees) / len(trees)
-                ours, dealt, plain, products = [], [], [], []
-                for number in range(ROUNDS):
-                    start = time.perf_counter()
-                    search(sampler, tokenizer, some, breadth, depth, 0.7, 0)
-                    between = time.perf_counter()
-                    at = number * PLAIN_PROBLEMS
-                    for prompt in prompts[at : at + PLAIN_PROBLEMS]:
-                        search_plainly(model, tokenizer, prompt, breadth, depth, limit)
-                    ours.append(len(some) / (between - start))
-                    plain.append(PLAIN_PROBLEMS / (time.perf_counter() - between))
-                    products.append(products_per_s(model) * len(some) / read)
-                    spent = pool.seconds(many, breadth, depth, 0.7)
-                    dealt.append(sum(map(len, many)) / spent)
-                rate, fast, their_rate, most = map(
-                    statistics.median, (ours, dealt, plain, products)
-                )
-                yield (
-                    f"search N={breadth:2} b={depth}     {rate:8.1f} problems/s"
-                    f" ({rate * tokens:,.0f} tokens/s), one at a time {their_rate:.2f}:"
-                    f" {rate / their_rate:.0f}x (its matrix products alone:"
-                    f" {most / their_rate:.0f}x); {pool.processes} processes in {name}"
-                    f" {fast:.1f}: {fast / their_rate:.0f}x"
-                )
+                yield compared(sampler, tokenizer, prompts, pool, many, breadth, depth)
     for count in GROWTH:
         start = time.perf_counter()
         with PeakMemory() as memory:

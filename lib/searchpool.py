@@ -27,7 +27,7 @@ _here: dict = {}  # this process's own: sampler and tokenizer
 def _open(checkpoint: str, step_end: str, limit: int, precision: str) -> None:
     torch.set_num_threads(1)
     tokenizer = load_tokenizer(checkpoint)
-    model = with_fast_products(load_model(checkpoint), precision, "cpu")
+    model = with_fast_products(load_model(checkpoint), precision)
     _here.update(tokenizer=tokenizer, sampler=make_sampler(model, tokenizer, step_end, limit))
 
 

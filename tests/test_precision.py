@@ -34,7 +34,7 @@ def units(monkeypatch):
 
 
 def fast(seed=0):
-    return with_fast_products(build_model(TOKENIZER, 32, 2, 2, seed).eval(), "auto", "cpu")
+    return with_fast_products(build_model(TOKENIZER, 32, 2, 2, seed).eval(), "auto")
 
 
 def test_a_linear_layer_multiplies_rounded_numbers_and_keeps_the_dtype():
@@ -72,7 +72,7 @@ def test_large_logits_keep_their_digits(units):
 def test_nothing_changes_in_float32_or_without_the_units(monkeypatch, name):
     monkeypatch.setattr(hardware, "has_bfloat16", lambda device: name == "float32")
     model = build_model(TOKENIZER, 16, 1, 1, 0)
-    assert with_fast_products(model, name, "cpu") is model
+    assert with_fast_products(model, name) is model
     assert type(model.lm_head) is nn.Linear
 
 
