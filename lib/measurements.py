@@ -182,7 +182,7 @@ def figure_3(experiment: Experiment, model: str) -> pd.DataFrame:
     problems = experiment.test_problems(model)
     rows = []
     for control, method in ((False, "self_improved_greedy"), (True, "control_greedy")):
-        for number in range(experiment.profile.improvement.rounds + 1):
+        for number in range(experiment.profile.rounds(model) + 1):
             checkpoint = improvement.self_improved(experiment, model, number, control)
             decoded = experiment.decode(checkpoint, problems)
             found = evaluation.evaluate_responses(

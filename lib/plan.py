@@ -82,7 +82,7 @@ def training_examples(profile: Profile, name: str) -> dict[str, float]:
     branch = sizes.branch_examples * recipes.branch.epochs
     stages = {} if sizes.path else {"trunk": sizes.trunk_examples * recipes.trunk.epochs}
     stages |= {"sft branch": branch, "backtracking branch": branch}
-    rounds = improvement.rounds * improvement.problems * improvement.recipe.epochs
+    rounds = profile.rounds(name) * improvement.problems * improvement.recipe.epochs
     # At most: a round learns the problems that its search solved, and its control as many.
     return stages | {"self-improvement": 2 * rounds} if rounds else stages
 
@@ -143,7 +143,7 @@ def model_lines(profile: Profile, name: str, machine: Machine | None, count: int
     lines += search_lines(profile, model, tokens, machine, count)
     # Two checkpoints while a stage trains (float32 weights, and an optimizer's two moments), and
     # the weights of every finished stage and round.
-    kept = len(stages) + (2 * profile.improvement.rounds - 1 if profile.improvement.rounds else 0)
+    kept = len(stages) + (2 * profile.rounds(name) - 1 if profile.rounds(name) else 0)
     disk = (4 * kept + 2 * 12) * size / GIGA
     lines.append(f"  disk           {disk:,.1f} GB: {kept} checkpoints kept, two being written")
     return lines

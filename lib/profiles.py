@@ -88,6 +88,11 @@ class Profile:
         optional = [field.name for field in fields(self) if field.default is None]
         return [n for n in optional if getattr(self, n) and n not in ("deepspeed", "vllm")]
 
+    def rounds(self, model: str) -> int:
+        """The rounds of self-improvement of one of its models."""
+        own = self.models[model].rounds
+        return self.improvement.rounds if own is None else own
+
     def load_task(self) -> Task:
         """The profile's task, made with its settings."""
         return load_task(self.task.module, self.task.settings)
@@ -173,6 +178,8 @@ def _check(profile: Profile) -> None:
         )
         tested, most = model.test_problems, profile.data.test_problems
         demand(f"models.{name}.test_problems", tested, 1 <= tested <= most, f"from 1 to {most}")
+        rounds = profile.rounds(name)
+        demand(f"models.{name}.rounds", rounds, rounds >= 0, "at least 0")
         for key in ("trunk_examples", "branch_examples"):
             least = 0 if key == "trunk_examples" and model.path else 1
             value = getattr(model, key)

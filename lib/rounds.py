@@ -38,7 +38,7 @@ def rows(experiment: Experiment, model: str) -> pd.DataFrame:
     """Accuracy, pass@N and the number of distinct paths of these searches, by round."""
     depth, rule = experiment.profile.improvement.depth, experiment.profile.search.selection
     found = []
-    for number in range(experiment.profile.improvement.rounds + 1):
+    for number in range(experiment.profile.rounds(model) + 1):
         for split, problems, made in searches(experiment, model, number):
             outcomes = measurements.outcomes_at_depths(experiment, made, problems, [depth])
             outcomes = outcomes[outcomes["selection"] == rule]

@@ -58,7 +58,7 @@ def sample_order(tree: SearchTree, seed: int) -> list[int]:
 def unused_problems(experiment: Experiment, model: str, count: int) -> pd.DataFrame:
     """Training problems after those that branches and self-improvement use."""
     sizes, improvement = experiment.profile.models[model], experiment.profile.improvement
-    start = sizes.examples + improvement.rounds * improvement.problems
+    start = sizes.examples + experiment.profile.rounds(model) * improvement.problems
     return experiment.problems("train", start, count)
 
 

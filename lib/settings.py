@@ -55,6 +55,7 @@ class ModelSettings:
     layers: int = 0
     heads: int = 0
     max_tokens: int = 0  # a longer training example is an error; 0 is no limit
+    rounds: int | None = None  # of self-improvement, where not as many as [improvement] says
 
     @property
     def size(self) -> tuple[int, int, int]:

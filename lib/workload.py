@@ -37,15 +37,15 @@ def searches(ahead: Ahead, model: str) -> None:
 
 def self_improvement(ahead: Ahead, model: str) -> None:
     """Every round's search, the training of it and of its control, and what is searched after."""
-    settings = ahead.profile.improvement
-    for number in range(settings.rounds + 1):
+    settings, last = ahead.profile.improvement, ahead.profile.rounds(model)
+    for number in range(last + 1):
         try:
             for control in (False, True):
                 improvement.self_improved(ahead, model, number, control)
             for _ in rounds.searches(ahead, model, number):
                 pass
         except UserError:  # what this round found is not there yet; its search is counted
-            left = settings.rounds - number
+            left = last - number
             how = settings.breadth, settings.depth
             tokens = left * search_tokens(settings.problems, *how)
             tokens += (left + 1) * 2 * search_tokens(settings.test_problems, *how)

@@ -89,7 +89,7 @@ def test_examples_follow_the_profile():
         "backtracking branch": 4800,
         "self-improvement": 2 * profile.improvement.rounds * profile.improvement.problems,
     }
-    assert training_examples(load_profile("cpu"), "S")["trunk"] == 38_400
+    assert training_examples(load_profile("cpu"), "S")["trunk"] == 70_400
 
 
 class Hub:

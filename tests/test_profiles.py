@@ -109,6 +109,7 @@ MISTAKES = {
     "models.S.hidden_size": (90, "divide"),
     "models.S.trunk_examples": (0, "at least 1"),
     "models.S.branch_examples": (0, "at least 1"),
+    "models.S.rounds": (-1, "at least 0"),
     "training.branch.optimizer": ("sgd", "choose one of adamw, muon"),
     "training.branch.schedule": ("step", "choose one of cosine"),
     "training.branch.learning_rate": (-1.0, "more than 0"),
