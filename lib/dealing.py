@@ -28,7 +28,7 @@ from lib.errors import UserError
 from lib.models import load_model, load_tokenizer
 from lib.precision import with_fast_products
 from lib.processes import ROOT, end_group, end_with_parent, free_port, python_environment
-from lib.sampler import make_sampler
+from lib.sampler import make_sampler, rows_of_chunk
 from lib.search import CHUNK_SIZE, head, is_written, iter_search, search_settings
 from lib.store import read_json, write_atomic
 
@@ -170,7 +170,8 @@ def work(folder: Path, rank: int, processes: int, device: str) -> None:
         return
     tokenizer = load_tokenizer(job.checkpoint)
     model = with_fast_products(load_model(job.checkpoint).to(device), job.precision)
-    sampler = make_sampler(model, tokenizer, job.step_end, job.limit)
+    rows = rows_of_chunk(job.chunk_size)
+    sampler = make_sampler(model, tokenizer, job.step_end, job.limit, rows)
     found = iter_search(
         sampler,
         tokenizer,

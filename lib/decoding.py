@@ -16,6 +16,8 @@ from lib.errors import UserError
 from lib.sampler import CacheSampler
 from lib.tokenization import backtrack_id, encode_prompts
 
+GPU_BATCHES = 16  # so many times a processor's batch are decoded together on a GPU
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -37,6 +39,7 @@ def greedy(
 ) -> list[Decoded]:
     """The most probable token at every position."""
     _check(1, batch_size, max_new_tokens)
+    batch_size *= GPU_BATCHES if model.device.type == "cuda" else 1
     token_of = {stop: token for token, stop in _ends(tokenizer).items()}
     backtrack = token_of.get("backtrack", -1)  # no token is -1
     ids = (tokenizer.eos_token_id, backtrack, ())
@@ -65,6 +68,7 @@ def beam_search(
 ) -> list[Decoded]:
     """The best of `num_beams` beams by mean log-probability (transformers' length penalty 1)."""
     _check(num_beams, batch_size, max_new_tokens)
+    batch_size *= GPU_BATCHES if model.device.type == "cuda" else 1
     model.eval()
     ends = _ends(tokenizer)
     config = GenerationConfig(

@@ -28,7 +28,7 @@ from lib.precision import with_fast_products
 from lib.pretrained import model_folder
 from lib.profiles import MODEL_VARIABLE, ROOT, Profile, load_profile, with_model
 from lib.published import PublishedSampling
-from lib.sampler import make_sampler, stop_ids
+from lib.sampler import make_sampler, rows_of_chunk, stop_ids
 from lib.search import CHUNK_SIZE, search_to_file
 from lib.store import Artifact, Run
 from lib.task import Task
@@ -287,7 +287,7 @@ class Experiment:
         plain = variant is None and expansion == "sample"
         with_vllm = self.profile.search.sampler == "vllm" and plain
         other = {} if expansion == "sample" else {"expansion": expansion}
-        prompts = self.task.prompts(problems)
+        prompts, chunk = self.task.prompts(problems), self.profile.search.chunk
         inputs = (
             {
                 "checkpoint": checkpoint.key,
@@ -300,6 +300,7 @@ class Experiment:
             | ({"variant": asdict(variant)} if variant else {})
             | ({"sampler": "vllm", "dtype": self.vllm.dtype} if with_vllm else {})
             | ({} if with_vllm else self.precision_inputs)
+            | ({} if chunk == CHUNK_SIZE else {"chunk": chunk})
             | other
         )
 
@@ -308,11 +309,12 @@ class Experiment:
             label = f"search N={breadth} b={depth} T={temperature}"
             settings = (prompts, breadth, depth, temperature, self.seed)
             how = {"step_end": self.task.step_end, "made_of": checkpoint.key} | other
+            how["chunk_size"] = chunk
             processes = self.profile.search.processes
             cached = not with_vllm and variant is None
             with progress_bar(label, "problem", len(prompts)) as bar:
                 how["on_progress"] = bar.update
-                if cached and processes > 1 and len(prompts) > CHUNK_SIZE:
+                if cached and processes > 1 and len(prompts) > chunk:
                     limit = self.max_new_tokens(load_tokenizer(checkpoint.path))
                     how["precision"] = self.profile.search.precision
                     search_in_processes(path, checkpoint.path, limit, processes, *settings, **how)
@@ -341,7 +343,8 @@ class Experiment:
             return
         model, tokenizer = self.load_fast(checkpoint)
         limit = self.max_new_tokens(tokenizer)
-        sampler = make_sampler(model, tokenizer, self.task.step_end, limit)
+        rows = rows_of_chunk(self.profile.search.chunk)
+        sampler = make_sampler(model, tokenizer, self.task.step_end, limit, rows)
         with applied(variant, model, backtrack_id(tokenizer), sampler) as varied:
             yield varied, tokenizer
 

@@ -8,6 +8,7 @@ AdamW's).
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -68,6 +69,10 @@ def _iterated_on_gram(matrix: Tensor, steps: int) -> Tensor:
     return product @ matrix
 
 
+def _flipped(matrices: Sequence[Tensor], flips: Sequence[bool]) -> list[Tensor]:
+    return [m.mT if flip else m for m, flip in zip(matrices, flips, strict=True)]
+
+
 class MuonAdamW(torch.optim.Optimizer):
     """Muon on 2-D weights outside the embeddings, AdamW on everything else."""
 
@@ -110,21 +115,22 @@ class MuonAdamW(torch.optim.Optimizer):
             shapes[min(rows, columns), max(rows, columns)].append((parameter, rows > columns))
         momentum = group["momentum"]
         for (_, columns), members in shapes.items():
-            directions = []
-            for parameter, flipped in members:
-                state = self.state[parameter]
-                if not state:
-                    state["momentum"] = torch.zeros_like(parameter)
-                state["momentum"].lerp_(parameter.grad, 1 - momentum)
-                direction = parameter.grad.lerp(state["momentum"], momentum)
-                directions.append(direction.mT if flipped else direction)
-            updates = orthogonalise(torch.stack(directions))
+            for parameter, _ in members:
+                if not self.state[parameter]:
+                    self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+            # Of all together: a GPU would spend more on starting each than on doing it.
+            weights = [parameter for parameter, _ in members]
+            flips = [flipped for _, flipped in members]
+            gradients = [parameter.grad for parameter in weights]
+            momenta = [self.state[parameter]["momentum"] for parameter in weights]
+            torch._foreach_lerp_(momenta, gradients, 1 - momentum)
+            directions = torch._foreach_lerp(gradients, momenta, momentum)
+            updates = orthogonalise(torch.stack(_flipped(directions, flips)))
             # An orthogonal update's entries have a root mean square of 1 / sqrt(columns): scaled
             # to the 0.2 that AdamW's usually have, learning rates of the two can be compared.
             size = group["lr"] * 0.2 * columns**0.5
-            for (parameter, flipped), update in zip(members, updates, strict=True):
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(update.mT if flipped else update, alpha=-size)
+            torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(weights, _flipped(updates.unbind(), flips), alpha=-size)
 
     def _adamw(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         for parameter in parameters:

@@ -33,6 +33,9 @@ __all__ = [
 ]
 
 
+MAX_ROWS = 2048
+
+
 class Sampler(Protocol):
     def sample(
         self,
@@ -67,7 +70,7 @@ class CacheSampler:
         step_end_ids: Collection[int],
         max_new_tokens: int,
         pad_id: int,
-        max_rows: int = 2048,
+        max_rows: int = MAX_ROWS,
     ):
         """`max_rows` bounds the rows computed at once, and with them the memory; a single prefix
         with a larger count is still sampled whole."""
@@ -193,11 +196,21 @@ def entropies(prefixes: Sequence[tuple[int, ...]], seed: int) -> list[list[int]]
     return found
 
 
+def rows_of_chunk(problems: int) -> int:
+    """How many rows to compute at once where so many problems advance together."""
+    return max(MAX_ROWS, 32 * problems)
+
+
 def make_sampler(
-    model: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, step_end: str, limit: int
+    model: torch.nn.Module,
+    tokenizer: PreTrainedTokenizerBase,
+    step_end: str,
+    limit: int,
+    max_rows: int = MAX_ROWS,
 ) -> CacheSampler:
     """A checkpoint's sampler; its samples have at most `limit` tokens."""
-    return CacheSampler(model, *stop_ids(tokenizer, step_end), limit, tokenizer.pad_token_id)
+    ids, pad_id = stop_ids(tokenizer, step_end), tokenizer.pad_token_id
+    return CacheSampler(model, *ids, limit, pad_id, max_rows)
 
 
 def stop_ids(tokenizer: PreTrainedTokenizerBase, step_end: str) -> tuple[int, int, tuple[int, ...]]:

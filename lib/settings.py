@@ -13,6 +13,7 @@ from typing import Any
 
 from lib.errors import UserError
 from lib.models import MAX_POSITIONS
+from lib.search import CHUNK_SIZE
 from lib.training import Recipe
 
 
@@ -88,6 +89,8 @@ class SearchSettings:
     selection: str
     sampler: str = "cache"  # or "vllm", which [vllm] says more about
     processes: int = 1  # that searches of many problems are dealt to (lib/dealing.py)
+    #: Problems that advance together, on one random stream. A GPU has room for more.
+    chunk: int = CHUNK_SIZE
     #: Of matrix products; `auto` is bfloat16 where it runs in hardware (lib/precision.py).
     precision: str = "float32"
 

@@ -33,10 +33,12 @@ from lib.task import Task
 from lib.tokenization import TokenizedTraces, build_tokenizer, encode_traces
 from lib.training import Recipe, train
 
-BATCH_SIZE = 128
+BATCH_SIZE, GPU_BATCH_SIZE = 128, 512
 PLAIN_SKIP, COMPILE_SKIP = 1, 2  # steps that pay for allocations, and for compilation
 #: Width, layers, heads, and how many steps are timed: 2M, 3M, 10M and 25M parameters.
 SIZES = ((208, 4, 8, 10), (256, 4, 8, 10), (384, 6, 6, 5), (512, 8, 8, 4))
+#: The gpu profile's.
+GPU_SIZES = ((768, 4, 6, 60), (1280, 4, 10, 40))
 PEAK_SIZE = 2048
 
 

@@ -37,6 +37,7 @@ from transformers import (
 
 from lib import checkpoints, hardware, store
 from lib.errors import UserError
+from lib.flatpacking import FLAT, flat_attention_fits, flat_shape, pack_flat
 from lib.optimizers import MuonAdamW
 from lib.packing import pack, packed_shape
 from lib.tokenization import TokenizedTraces
@@ -44,6 +45,7 @@ from lib.tokenization import TokenizedTraces
 OPTIMIZERS = ("adamw", "muon")
 SCHEDULES = ("cosine", "constant_with_warmup", "linear")
 PAD_MULTIPLE = 8
+LOADERS = 8  # processes that make batches for a GPU
 CURVE = ["step", "examples", "loss"]
 LATER_KEYS = {"packing": False}
 
@@ -150,6 +152,9 @@ def collator(
         return lambda examples: collate(examples, eos, weight, padding_loss=True)
     if not recipe.packing:
         return lambda examples: collate(examples, pad_id, weight)
+    if config._attn_implementation == FLAT:
+        flat = flat_shape(traces.lengths(), batch_size)
+        return lambda examples: pack_flat(examples, pad_id, weight, flat)
     shape = packed_shape(traces.lengths(), batch_size, config.hidden_size)
     return lambda examples: pack(examples, pad_id, weight, shape)
 
@@ -268,10 +273,15 @@ def optimizers(model: torch.nn.Module, recipe: Recipe) -> tuple[torch.optim.Opti
     return muon, None
 
 
-def fast_attention(model: PreTrainedModel) -> None:
-    """SDPA's bfloat16 backward is slow on CPUs: eager attention there."""
+def fast_attention(model: PreTrainedModel, flat: bool = False) -> None:
+    """The fastest attention that there is: `flat` says that batches may be packed in one row.
+
+    SDPA's bfloat16 backward is slow on CPUs: eager attention there.
+    """
     if hardware.has_bfloat16(hardware.device()) and hardware.device() == "cpu":
         model.set_attn_implementation("eager")
+    elif flat and flat_attention_fits(model):
+        model.set_attn_implementation(FLAT)
 
 
 def training_arguments(
@@ -309,6 +319,10 @@ def training_arguments(
         data_seed=seed,
         use_cpu=not on_gpu,
         dataloader_pin_memory=on_gpu,
+        # A step of a GPU is shorter than making its batch; a CPU's cores have the step to do.
+        dataloader_num_workers=min(LOADERS, os.cpu_count() or 1) if on_gpu else 0,
+        dataloader_prefetch_factor=4 if on_gpu else None,
+        logging_nan_inf_filter=not on_gpu,  # a GPU would wait for it at every step
         # A last, smaller batch would be compiled for itself.
         dataloader_drop_last=compiled,
         remove_unused_columns=False,
@@ -341,13 +355,15 @@ def train(
         return read_curve(folder)
     if not len(traces):
         raise UserError("training: no traces; raise the profile's example counts")
-    fast_attention(model)
+    fast_attention(model, flat=recipe.packing and not deepspeed)
     set_seed(seed)
     model.config.use_cache = False
     more: dict[str, Any] = {"deepspeed": dict(deepspeed)} if deepspeed else {}
     if not keep:
         more["save_strategy"] = "no"
     arguments = training_arguments(recipe, folder, seed, log_steps, **more)
+    if arguments.torch_compile:
+        torch.compiler.reset()  # it compiles a function for eight models, and then no more
     trainer = WeightedTrainer(
         model=model,
         args=arguments,
@@ -359,6 +375,8 @@ def train(
     trainer.remove_callback(PrinterCallback)  # it prints every log; `progress` is told instead
     checkpoints.train(trainer, folder / "checkpoints")
     model.config.use_cache = True
+    if model.config._attn_implementation == FLAT:  # of packed batches alone
+        model.set_attn_implementation("sdpa")
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     rows = [
         {"step": e["step"], "examples": e["step"] * recipe.batch_size, "loss": e["loss"]}

@@ -121,6 +121,7 @@ MISTAKES = {
     "improvement.recipe.weight_decay": (-0.1, "at least 0"),
     "search.selection": ("best", "mean_logprob"),
     "search.beams": (0, "at least 1"),
+    "search.chunk": (0, "at least 1"),
     "search.temperature": (0.0, "more than 0"),
     "improvement.rounds": (-1, "at least 0"),
     "improvement.problems": (0, "at least 1"),

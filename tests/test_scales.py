@@ -229,7 +229,7 @@ def test_the_gpu_profile_is_the_papers_task_from_scratch():
     assert profile.task == paper.task and profile.deepspeed is None
     for model in profile.models.values():
         assert model.trunk_examples + model.branch_examples == 500_000
-        assert model.test_problems == 5_000
+        assert model.test_problems == 2_000
     sizes = [from_scratch(25, *model.size).parameters() for model in profile.models.values()]
     assert 20e6 < sizes[0] < sizes[1] < 100e6
 

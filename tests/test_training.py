@@ -213,3 +213,14 @@ def test_a_loss_keeps_its_precision_under_autocast():
     expected = weighted_loss(logits, ids, weights)
     with torch.autocast("cpu", torch.bfloat16):
         assert weighted_loss(logits, ids, weights) == expected
+
+
+def test_every_model_is_compiled_anew(monkeypatch, tmp_path):
+    """torch compiles one function for eight models at most; a ninth would train uncompiled."""
+    resets = []
+    monkeypatch.setattr(torch.compiler, "reset", lambda: resets.append(1))
+    monkeypatch.setattr(training.checkpoints, "train", lambda *_: None)
+    for compiled in (True, False):
+        recipe = replace(RECIPE, compile=compiled)
+        training.train(tiny(), TOKENIZER, TRACES, recipe, tmp_path / str(compiled), 0)
+    assert len(resets) == hardware.can_compile()
