@@ -33,7 +33,7 @@ LARGEST_HEAD = 256  # what FlashAttention takes
 
 @dataclass(frozen=True)
 class FlatShape:
-    """Tokens of a batch's row, sequences in it (those of padding too), and tokens of the longest."""
+    """Tokens of a batch's row, sequences in it (padding's too), and tokens of the longest."""
 
     tokens: int
     sequences: int
