@@ -2,7 +2,8 @@
 
 Where a profile has a finished run, copies its results and executed notebooks into
 figures/<profile>/. Then takes the results.json there, redraws the figures beside it, and writes the
-text between the README's two markers and its links to executed notebooks. `--check` changes nothing
+text between the README's two markers (of `cpu`; a short one of `gpu` between two others) and its
+links to executed notebooks. `--check` changes nothing
 and exits with 1 when the README differs from what the results give. Knows nothing of how they came
 about.
 """
@@ -20,25 +21,33 @@ from lib.profiles import load_profile
 from lib.publication import finished_experiment, publish, ship
 from lib.reproduce import NOTEBOOKS
 from lib.results import read_results
-from lib.section import render
+from lib.section import brief, render
 from lib.store import Run, read_json, write_atomic
 
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-README_PROFILE = "cpu"  # other profiles have their figures and results.json alone
+README_PROFILE = "cpu"
+#: Profiles that have a short section of their own; others have figures and results.json alone.
+BRIEF = {"gpu": ("<!-- gpu:begin -->", "<!-- gpu:end -->")}
 PROFILE_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
-def updated(readme: str, section: str, path: Path | str = "README.md") -> str:
+def updated(
+    readme: str,
+    section: str,
+    path: Path | str = "README.md",
+    markers: tuple[str, str] = (BEGIN, END),
+) -> str:
     """The README's text with this section between its markers."""
+    begin, end = markers
     if (
-        readme.count(BEGIN) != 1
-        or readme.count(END) != 1
-        or readme.index(BEGIN) > readme.index(END)
+        readme.count(begin) != 1
+        or readme.count(end) != 1
+        or readme.index(begin) > readme.index(end)
     ):
-        raise UserError(f"{path}: it must have the line {BEGIN} once, and {END} once after it")
-    before, rest = readme.split(BEGIN)
-    return f"{before}{BEGIN}\n\n{section}\n\n{END}{rest.split(END)[1]}"
+        raise UserError(f"{path}: it must have the line {begin} once, and {end} once after it")
+    before, rest = readme.split(begin)
+    return f"{before}{begin}\n\n{section}\n\n{end}{rest.split(end)[1]}"
 
 
 def linked(readme: str, folder: Path, root: Path) -> str:
@@ -96,7 +105,10 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
             readme = path.read_text(encoding="utf-8")
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-        text = updated(readme, render(manifest, rows), path)
+        if name in BRIEF:
+            text = updated(readme, brief(manifest, rows), path, BRIEF[name])
+        else:
+            text = updated(readme, render(manifest, rows), path)
         text = linked(text, root / "figures" / README_PROFILE / "notebooks", root)
         if chosen.check:
             if text != readme:
@@ -104,7 +116,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
                 raise UserError(f"{path}: not what results.json gives; run `{command}`")
             return 0
         draw_all(rows, manifest, folder)
-        if text != readme and name == README_PROFILE:
+        if text != readme and (name == README_PROFILE or name in BRIEF):
             write_atomic(path, text)
     except UserError as error:
         print(error, file=sys.stderr)

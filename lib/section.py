@@ -47,6 +47,21 @@ def render(manifest: Mapping, rows: pd.DataFrame) -> str:
     return "\n\n".join(parts)
 
 
+def brief(manifest: Mapping, rows: pd.DataFrame) -> str:
+    """Another profile's results, in short: its accuracies, and what the published checker does."""
+    profile = manifest["profile"]
+    made = f"Profile `{profile}` on {manifest['hardware']['processor']}, {_known(manifest)}"
+    made += f": [results](figures/{profile}/results.json), [figures](figures/{profile})."
+    both = leniency.leniency_text(rows) if leniency.leniency_table(rows) else ""
+    return "\n\n".join(part for part in (made, headline_table(rows), both) if part)
+
+
+def _known(manifest: Mapping) -> str:
+    labels = (("seed", "seed"), ("commit", "commit"), ("data_hash", "data"))
+    found = [f"{label} {manifest[k]}" for k, label in labels if manifest.get(k) is not None]
+    return ", ".join(found)
+
+
 def _made_by(manifest: Mapping) -> str:
     profile = manifest.get("profile", "cpu")
     hardware = manifest.get("hardware") or {}
@@ -59,12 +74,8 @@ def _made_by(manifest: Mapping) -> str:
         sentence += f" ({hardware['cores']} cores)" if hardware.get("cores") else ""
     if durations := manifest.get("durations_s"):
         sentence += f" in {_duration(sum(durations.values()))}"
-    known = [
-        f"{label} {manifest[key]}"
-        for key, label in (("seed", "seed"), ("commit", "commit"), ("data_hash", "data"))
-        if manifest.get(key) is not None
-    ]
-    sentence += f"; {', '.join(known)}" if known else ""
+    known = _known(manifest)
+    sentence += f"; {known}" if known else ""
     return (
         f"{sentence}. This section and its figures are drawn from "
         f"[results.json](figures/{profile}/results.json) by `make figures {settings}`."

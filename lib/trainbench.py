@@ -39,6 +39,7 @@ PLAIN_SKIP, COMPILE_SKIP = 1, 2  # steps that pay for allocations, and for compi
 SIZES = ((208, 4, 8, 10), (256, 4, 8, 10), (384, 6, 6, 5), (512, 8, 8, 4))
 #: The gpu profile's.
 GPU_SIZES = ((768, 4, 6, 60), (1280, 4, 10, 40))
+GPU_LOG_STEPS = 10
 PEAK_SIZE = 2048
 
 
@@ -87,17 +88,18 @@ def train_plainly(
     tokenizer: PreTrainedTokenizerBase,
     traces: TokenizedTraces,
     steps: int,
+    batch_size: int = BATCH_SIZE,
 ) -> float:
     """Examples/s of transformers' Trainer with its defaults: float32, SDPA, AdamW, padded."""
     examples = [
         {"input_ids": ids.tolist(), "labels": ids.tolist(), "attention_mask": [1] * len(ids)}
         for ids in (traces[index]["input_ids"] for index in range(len(traces)))
     ]
-    times = StepTimes(PLAIN_SKIP)
+    times = StepTimes(PLAIN_SKIP, batch_size)
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             output_dir=folder,
-            per_device_train_batch_size=BATCH_SIZE,
+            per_device_train_batch_size=batch_size,
             max_steps=steps + PLAIN_SKIP,
             save_strategy="no",
             logging_strategy="no",
@@ -127,9 +129,11 @@ def training_speed(
     One process without DeepSpeed, whatever the profile says. The model is not kept.
     """
     times = StepTimes(COMPILE_SKIP, recipe.batch_size)
+    # A loss that is told is waited for: at every step a GPU would stand still between them.
+    log_steps = GPU_LOG_STEPS if hardware.device() == "cuda" else 1
     with tempfile.TemporaryDirectory() as folder:
         how = (replace(recipe, epochs=1), Path(folder), 0, times)
-        train(model, tokenizer, traces, *how, log_steps=1, keep=False)
+        train(model, tokenizer, traces, *how, log_steps=log_steps, keep=False)
     gc.collect()  # a Trainer's cycles hold the model
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -142,11 +146,12 @@ def train_fast(
     traces: TokenizedTraces,
     steps: int,
     compile: bool = True,
+    batch_size: int = BATCH_SIZE,
 ) -> float:
     """Examples/s of our training: Muon, packed."""
-    count = BATCH_SIZE * (steps + COMPILE_SKIP)
+    count = batch_size * (steps + COMPILE_SKIP)
     traces = TokenizedTraces(traces.ids, traces.codes, traces.starts[: count + 1])
-    recipe = Recipe(optimizer="muon", batch_size=BATCH_SIZE, compile=compile, packing=True)
+    recipe = Recipe(optimizer="muon", batch_size=batch_size, compile=compile, packing=True)
     return training_speed(model, tokenizer, traces, recipe)
 
 
@@ -158,12 +163,12 @@ def bench_traces(task: Task, tokenizer: PreTrainedTokenizerBase, count: int) -> 
     return encode_traces(tokenizer, both.sample(frac=1, random_state=0))
 
 
-def bench_training(
-    task: Task, sizes: tuple[tuple[int, int, int, int], ...] = SIZES
-) -> Iterator[str]:
+def bench_training(task: Task, sizes: tuple[tuple[int, int, int, int], ...] = ()) -> Iterator[str]:
     """Trainer as it comes against ours, for each size: width, layers, heads, steps."""
     tokenizer = build_tokenizer(task.pieces)
     device = hardware.device()
+    sizes = sizes or (GPU_SIZES if device == "cuda" else SIZES)
+    batch_size = GPU_BATCH_SIZE if device == "cuda" else BATCH_SIZE
     fast = hardware.has_bfloat16(device)
     dtype = torch.bfloat16 if fast else torch.float32
     peak = matmul_peak(dtype, device)
@@ -171,13 +176,14 @@ def bench_training(
         f"matrix products     {peak / 1e9:10,.0f} GFLOP/s at best"
         f" ({str(dtype).removeprefix('torch.')}, measured)"
     )
-    most = BATCH_SIZE * (max(steps for *_, steps in sizes) + COMPILE_SKIP)
+    most = batch_size * (max(steps for *_, steps in sizes) + COMPILE_SKIP)
     traces = bench_traces(task, tokenizer, most)
     tokens = float(traces.lengths().mean())
     for *size, steps in sizes:
-        plain = train_plainly(build_model(tokenizer, *size, 0), tokenizer, traces, steps)
+        how = {"batch_size": batch_size}
+        plain = train_plainly(build_model(tokenizer, *size, 0), tokenizer, traces, steps, **how)
         model = build_model(tokenizer, *size, 0)
-        ours = train_fast(model, tokenizer, traces, steps)
+        ours = train_fast(model, tokenizer, traces, steps, **how)
         # Backward costs twice what forward does. Padding is not counted as work.
         work = 3 * tokens * from_scratch(len(tokenizer), *size).forward_flops(tokens)
         shapes = [
@@ -185,7 +191,7 @@ def bench_training(
             for part in model.model.layers.modules()
             if isinstance(part, torch.nn.Linear)
         ]
-        muon = sum(orthogonalise_flops(*sorted(shape), dtype) for shape in shapes) / BATCH_SIZE
+        muon = sum(orthogonalise_flops(*sorted(shape), dtype) for shape in shapes) / batch_size
         yield (
             f"training {parameter_count(model) / 1e6:5.1f}M     {ours:8.0f} examples/s,"
             f" Trainer's defaults {plain:.0f}: {ours / plain:.2f}x;"

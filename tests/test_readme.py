@@ -114,6 +114,7 @@ def test_no_figure_without_rows(tmp_path):
 
 def test_this_readme_shows_the_committed_results():
     assert main(["--profile", "cpu", "--check"]) == 0
+    assert main(["--profile", "gpu", "--check"]) == 0
 
 
 def test_notebooks_link_to_those_executed_that_are_there(tmp_path):

@@ -9,6 +9,8 @@ from lib.profiles import load_profile
 from lib.tokenization import build_tokenizer
 from lib.trainbench import (
     BATCH_SIZE,
+    GPU_BATCH_SIZE,
+    GPU_SIZES,
     SIZES,
     StepTimes,
     bench_traces,
@@ -45,6 +47,12 @@ def test_sizes_are_those_that_are_named():
     assert sizes == pytest.approx([2, 3, 10, 25], rel=0.1)
 
 
+def test_a_gpu_s_sizes_are_the_gpu_profile_s():
+    models = load_profile("gpu").models.values()
+    assert tuple(size for *size, _ in GPU_SIZES) == tuple(list(model.size) for model in models)
+    assert load_profile("gpu").training.branch.batch_size == GPU_BATCH_SIZE
+
+
 def test_both_sides_give_a_rate():
     traces = bench_traces(TASK, TOKENIZER, 3 * BATCH_SIZE)
     assert len(traces) == 3 * BATCH_SIZE
@@ -55,8 +63,8 @@ def test_both_sides_give_a_rate():
 def test_lines_hold_ratio_and_share(monkeypatch):
     monkeypatch.setattr(hardware, "has_bfloat16", lambda device: False)
     monkeypatch.setattr(trainbench, "matmul_peak", lambda dtype, device: 1e9)
-    monkeypatch.setattr(trainbench, "train_plainly", lambda *_: 50.0)
-    monkeypatch.setattr(trainbench, "train_fast", lambda *_: 100.0)
+    monkeypatch.setattr(trainbench, "train_plainly", lambda *_, **__: 50.0)
+    monkeypatch.setattr(trainbench, "train_fast", lambda *_, **__: 100.0)
     peak, line = bench_training(TASK, ((16, 1, 1, 1),))
     assert "1 GFLOP/s at best (float32, measured)" in peak
     assert "100 examples/s, Trainer's defaults 50: 2.00x;" in line and "% of the peak" in line
