@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from lib.errors import UserError
 
-#: Of the peak. Training: short examples, ZeRO-2 traffic and padding included (without ZeRO-2, 28 and
-#: 79 million parameters reached 26 to 38% on one H100). Search: one token at a time for many rows,
-#: which reads the cache more than it multiplies.
+#: Of the peak. Training: short examples, ZeRO-2 traffic and padding included (without ZeRO-2,
+#: models of 28 and 79 million parameters reach 26 to 38% on one H100). Search: one token at a time
+#: for many rows, which reads the cache more than it multiplies.
 TRAINING_UTILISATION = 0.30
 SEARCH_UTILISATION = 0.05
 
