@@ -2,10 +2,11 @@
 in place of the sampler; leaves the same file.
 
 A search's chunks have random streams of their own, so they can be dealt to any number of processes.
-torch's launcher starts these; process k of n does chunks k, k + n, ..., each into a file of
-its own, and the files are merged. A chunk's batches depend on the chunk alone: its trees do not
-depend on how many processes there were (as long as each computes with as many threads). Processes
-need only see the same folder. A killed search goes on with the chunks that are left.
+Each chunk goes into a file of its own, and the files are merged. On a processor they are dealt to
+the processes of lib/searchpool.py, which stay from search to search, one thread each; on GPUs
+torch's launcher starts a process for each, and process k of n does chunks k, k + n, .... A chunk's
+batches depend on the chunk alone: its trees do not depend on how many processes there were (as long
+as each computes with as many threads). A killed search goes on with the chunks that are left.
 
 `python -m lib.dealing JOB_FOLDER` is one such process. Knows nothing of tasks.
 """
@@ -21,15 +22,20 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerBase
 
 from lib import hardware
 from lib.errors import UserError
 from lib.models import load_model, load_tokenizer
 from lib.precision import with_fast_products
 from lib.processes import ROOT, end_group, end_with_parent, free_port, python_environment
-from lib.sampler import make_sampler, rows_of_chunk
+from lib.sampler import CacheSampler, make_sampler, rows_of_chunk
 from lib.search import CHUNK_SIZE, head, is_written, iter_search, search_settings
+from lib.searchpool import shared_pool
 from lib.store import read_json, write_atomic
 
 LAST_LINES = 12
@@ -71,19 +77,22 @@ def search_in_processes(
     step_end: str = "\n",
     made_of: str = "",
     expansion: str = "sample",
-    threads: int = 0,
     precision: str = "float32",
+    launched: bool | None = None,
 ) -> Path:
     """See `lib.search.search_to_file`; samples have at most `limit` tokens.
 
-    `threads` of each process: 0 shares this machine's cores out among them. `on_progress` is called
-    with the number of problems just done.
+    `processes` of 0 are one for each core, or each GPU. `on_progress` is called with the number of
+    problems just done. `launched` asks for torch's launcher; the default is where there are GPUs.
     """
-    if processes < 1 or threads < 0 or chunk_size < 1:
+    if processes < 0 or chunk_size < 1:
         raise UserError(
-            f"search in {processes} processes of {threads} threads, chunks of {chunk_size}: there"
-            " must be at least 1 process, 0 threads (the cores shared out), 1 problem a chunk"
+            f"search in {processes} processes, chunks of {chunk_size}: there must be at least 0"
+            " processes (one for each core), 1 problem a chunk"
         )
+    on_gpus = hardware.device() == "cuda"
+    if on_gpus:
+        processes = processes or torch.cuda.device_count()
     path = Path(path)
     settings = search_settings(breadth, depth, temperature, seed, expansion)
     first_line = head(prompts, None, settings, chunk_size, made_of)
@@ -109,7 +118,12 @@ def search_in_processes(
 
     tell()
     if done < len(prompts):
-        _launch(folder, min(processes, job.chunks), threads, tell)
+        if on_gpus if launched is None else launched:
+            _launch(folder, min(processes, job.chunks), tell)
+        else:
+            calls = [(folder, c) for c in range(job.chunks) if not _part(folder, c).exists()]
+            for _ in shared_pool(processes).run(search_chunk, calls):
+                tell()
         tell()
     missing = [c for c in range(job.chunks) if not _part(folder, c).exists()]
     if missing:
@@ -120,8 +134,8 @@ def search_in_processes(
     return path
 
 
-def _launch(folder: Path, processes: int, threads: int, tell: Callable[[], None]) -> None:
-    threads = threads or max(1, (os.cpu_count() or 1) // processes)
+def _launch(folder: Path, processes: int, tell: Callable[[], None]) -> None:
+    threads = max(1, (os.cpu_count() or 1) // processes)
     # accelerate's launcher would start one process, whatever was asked for, where there is no GPU.
     command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "1"]
     command += ["--nproc-per-node", str(processes)]
@@ -164,25 +178,30 @@ def _launch(folder: Path, processes: int, threads: int, tell: Callable[[], None]
 
 def work(folder: Path, rank: int, processes: int, device: str) -> None:
     """Search this process's chunks of the job in `folder`."""
+    for chunk in range(rank, _read_job(folder).chunks, processes):
+        if not _part(folder, chunk).exists():
+            search_chunk(folder, chunk, device)
+
+
+def search_chunk(folder: Path, chunk: int, device: str = "cpu") -> None:
+    """Search one chunk of the job in `folder`, and write its trees there."""
     job = _read_job(folder)
-    mine = [c for c in range(rank, job.chunks, processes) if not _part(folder, c).exists()]
-    if not mine:
-        return
-    tokenizer = load_tokenizer(job.checkpoint)
-    model = with_fast_products(load_model(job.checkpoint).to(device), job.precision)
     rows = rows_of_chunk(job.chunk_size)
-    sampler = make_sampler(model, tokenizer, job.step_end, job.limit, rows)
-    found = iter_search(
-        sampler,
-        tokenizer,
-        job.prompts,
-        **job.settings,
-        chunk_size=job.chunk_size,
-        chunks=mine,
-        step_end=job.step_end,
+    sampler, tokenizer = _sampler(
+        job.checkpoint, device, job.precision, job.step_end, job.limit, rows
     )
-    for chunk, trees in zip(mine, found, strict=True):
-        write_atomic(_part(folder, chunk), "".join(tree.to_json() + "\n" for tree in trees))
+    how = {"chunk_size": job.chunk_size, "chunks": [chunk], "step_end": job.step_end}
+    [trees] = iter_search(sampler, tokenizer, job.prompts, **job.settings, **how)
+    write_atomic(_part(folder, chunk), "".join(tree.to_json() + "\n" for tree in trees))
+
+
+@lru_cache(maxsize=1)  # a search's chunks, and often several searches, are of one checkpoint
+def _sampler(
+    checkpoint: str, device: str, precision: str, step_end: str, limit: int, rows: int
+) -> tuple[CacheSampler, PreTrainedTokenizerBase]:
+    tokenizer = load_tokenizer(checkpoint)
+    model = with_fast_products(load_model(checkpoint).to(device), precision)
+    return make_sampler(model, tokenizer, step_end, limit, rows), tokenizer
 
 
 def _part(folder: Path, chunk: int) -> Path:

@@ -16,6 +16,7 @@ from lib.experiment import Experiment
 from lib.models import build_model, parameter_count
 from lib.precision import with_fast_products
 from lib.sampler import make_sampler
+from lib.searchpool import MOST_PROCESSES, available_cores
 from lib.settings import ModelSettings
 from lib.tokenization import build_tokenizer, encode_prompts, encode_traces
 from lib.trainbench import COMPILE_SKIP, training_speed
@@ -48,10 +49,19 @@ def speeds(experiment: Experiment, sizes: ModelSettings) -> tuple[int, float, fl
     sampler = make_sampler(model, tokenizer, experiment.task.step_end, 16)
     prompts = experiment.task.prompts(experiment.problems("train", 0, WARM_UP_PROBLEMS))
     prefixes = encode_prompts(tokenizer, prompts)
-    start = time.monotonic()
-    samples = sampler.sample(prefixes, [16] * len(prefixes), 1.0, 0)
+    processes = experiment.profile.search.processes
+    on_cores = hardware.device() == "cpu" and processes != 1  # then each has one thread
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1 if on_cores else threads)
+    try:
+        start = time.monotonic()
+        samples = sampler.sample(prefixes, [16] * len(prefixes), 1.0, 0)
+        spent = time.monotonic() - start
+    finally:
+        torch.set_num_threads(threads)
     tokens = sum(sample.count * len(sample.tokens) for found in samples for sample in found)
-    return parameters, examples_per_s, tokens / (time.monotonic() - start)
+    at_once = min(processes or MOST_PROCESSES, available_cores()) if on_cores else 1
+    return parameters, examples_per_s, at_once * tokens / spent
 
 
 def rates(experiment: Experiment, wanted: Collection[str]) -> dict[str, tuple[int, float, float]]:

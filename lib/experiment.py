@@ -314,7 +314,7 @@ class Experiment:
             cached = not with_vllm and variant is None
             with progress_bar(label, "problem", len(prompts)) as bar:
                 how["on_progress"] = bar.update
-                if cached and processes > 1 and len(prompts) > chunk:
+                if cached and processes != 1 and len(prompts) > chunk:
                     limit = self.max_new_tokens(load_tokenizer(checkpoint.path))
                     how["precision"] = self.profile.search.precision
                     search_in_processes(path, checkpoint.path, limit, processes, *settings, **how)

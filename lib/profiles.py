@@ -191,7 +191,7 @@ def _check(profile: Profile) -> None:
     for value in search.temperatures:
         demand("search.temperatures", value, 0 < value < math.inf, "more than 0 each")
     demand("search.beams", search.beams, search.beams >= 1, "at least 1")
-    demand("search.processes", search.processes, search.processes >= 1, "at least 1")
+    demand("search.processes", search.processes, search.processes >= 0, "at least 0")
     demand("search.chunk", search.chunk, search.chunk >= 1, "at least 1")
     precisions = " or ".join(PRECISIONS)
     demand("search.precision", search.precision, search.precision in PRECISIONS, precisions)

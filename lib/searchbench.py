@@ -3,8 +3,8 @@
 Takes a checkpoint's folder; gives lines of rates and ratios, measured alternately.
 The counterpart decodes one problem at a time with `generate(num_beams=N, do_sample=True)`, as the
 published code does. The floor is what the same tokens cost in the model's matrix products alone.
-Ours is measured twice: in this process in float32, and in a process for each core, in bfloat16
-where the processor has it, once they have started.
+Ours is measured in this process, in float32, and dealt to a process for each core once they have
+started: in float32, and in bfloat16 where the processor has it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import os
 import statistics
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -21,11 +22,12 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lib import hardware
+from lib.dealing import search_in_processes
 from lib.errors import UserError
 from lib.models import load_model, load_tokenizer
 from lib.sampler import CacheSampler, make_sampler, step_end_ids
-from lib.search import CHUNK_SIZE, search
-from lib.searchpool import SearchPool
+from lib.search import search
+from lib.searchpool import available_cores, end_shared
 from lib.task import Task
 from lib.tokenization import backtrack_id, encode_prompts
 
@@ -140,20 +142,44 @@ def tokens_read(sampler: CacheSampler, tokenizer, prompts: list[str], breadth: i
     return read, trees
 
 
+def seconds_dealt(
+    checkpoint: Path,
+    limit: int,
+    prompts: list[str],
+    step_end: str,
+    precision: str,
+    breadth: int,
+    depth: int,
+) -> float:
+    """Wall-clock time of a search dealt to a process for each core, its file of trees included."""
+    with tempfile.TemporaryDirectory() as folder:
+        how = {"step_end": step_end, "precision": precision}
+        settings = (PROCESSES, prompts, breadth, depth, 0.7, 0)
+        start = time.perf_counter()
+        search_in_processes(Path(folder) / "trees.jsonl", checkpoint, limit, *settings, **how)
+        return time.perf_counter() - start
+
+
 def compared(
     sampler: CacheSampler,
     tokenizer: PreTrainedTokenizerBase,
     prompts: list[str],
-    pool: SearchPool,
-    many: list[list[str]],
+    checkpoint: Path,
+    step_end: str,
     breadth: int,
     depth: int,
 ) -> str:
-    """A line: ours in this process and over the pool's (`many` batches), and one at a time."""
+    """A line: ours in this process, ours dealt to kept ones, and one problem at a time."""
     model, limit, some = sampler.rules.model, sampler.rules.max_new_tokens, prompts[:PROBLEMS]
     read, trees = tokens_read(sampler, tokenizer, some, breadth, depth)
     tokens = sum(tree.tokens_generated for tree in trees) / len(trees)
-    ours, dealt, plain, products = [], [], [], []
+    # As many problems for each core as this process has with all cores' threads.
+    many = some * available_cores()
+    precisions = {"float32": "float32"}
+    if hardware.has_bfloat16("cpu"):
+        precisions["auto"] = "bfloat16"
+    ours, plain, products = [], [], []
+    dealt: dict[str, list[float]] = {precision: [] for precision in precisions}
     for number in range(ROUNDS):
         start = time.perf_counter()
         search(sampler, tokenizer, some, breadth, depth, 0.7, 0)
@@ -164,15 +190,20 @@ def compared(
         ours.append(len(some) / (between - start))
         plain.append(PLAIN_PROBLEMS / (time.perf_counter() - between))
         products.append(products_per_s(model) * len(some) / read)
-        dealt.append(sum(map(len, many)) / pool.seconds(many, breadth, depth, 0.7))
-    rate, fast, their_rate, most = map(statistics.median, (ours, dealt, plain, products))
-    name = "bfloat16" if hardware.has_bfloat16("cpu") else "float32"
+        for precision, rates in dealt.items():
+            how = (checkpoint, limit, many, step_end, precision, breadth, depth)
+            rates.append(len(many) / seconds_dealt(*how))
+    rate, their_rate, most = map(statistics.median, (ours, plain, products))
+    shown = ", ".join(
+        f"{statistics.median(rates):.1f} in {precisions[precision]}:"
+        f" {statistics.median(rates) / their_rate:.0f}x"
+        for precision, rates in dealt.items()
+    )
     return (
         f"search N={breadth:2} b={depth}     {rate:8.1f} problems/s"
         f" ({rate * tokens:,.0f} tokens/s), one at a time {their_rate:.2f}:"
         f" {rate / their_rate:.0f}x (its matrix products alone:"
-        f" {most / their_rate:.0f}x); {pool.processes} processes in {name}"
-        f" {fast:.1f}: {fast / their_rate:.0f}x"
+        f" {most / their_rate:.0f}x); dealt to a process for each core {shown}"
     )
 
 
@@ -181,19 +212,16 @@ def bench_search(task: Task, checkpoint: Path) -> Iterator[str]:
     if not checkpoint.exists():
         raise UserError(f"{checkpoint}: no checkpoint to search with; run `make reproduce` first")
     model, tokenizer = load_model(checkpoint), load_tokenizer(checkpoint)
-    limit = task.max_response_tokens
-    sampler = make_sampler(model, tokenizer, task.step_end, limit)
+    limit, step_end = task.max_response_tokens, task.step_end
+    sampler = make_sampler(model, tokenizer, step_end, limit)
     prompts = task.prompts(task.make_problems({"seen": max(GROWTH)}, 1))
     search(sampler, tokenizer, prompts[:32], 8, 1, 0.7, 0)  # the first pays for allocations
-    some = prompts[:PROBLEMS]
-    with SearchPool(checkpoint, task.step_end, limit, "auto", PROCESSES) as pool:
-        # As many problems for each core as one process has with all cores' threads.
-        many = [prompts[i : i + CHUNK_SIZE] for i in range(0, len(some), CHUNK_SIZE)]
-        many *= pool.processes
-        pool.seconds([batch[:8] for batch in many], 8, 1, 0.7)
-        for breadth in BREADTHS:
-            for depth in DEPTHS:
-                yield compared(sampler, tokenizer, prompts, pool, many, breadth, depth)
+    for precision in ("float32", "auto"):  # and for the processes' start
+        seconds_dealt(checkpoint, limit, prompts[:PROBLEMS], step_end, precision, 8, 1)
+    for breadth in BREADTHS:
+        for depth in DEPTHS:
+            yield compared(sampler, tokenizer, prompts, checkpoint, step_end, breadth, depth)
+    end_shared()
     for count in GROWTH:
         start = time.perf_counter()
         with PeakMemory() as memory:

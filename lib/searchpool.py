@@ -1,74 +1,108 @@
-"""Searches in several processes that stay: takes a checkpoint's folder and batches of prompts,
-gives how long all of them took together. For measuring speed without counting how long processes
-take to start; searches that are kept go through lib/dealing.py.
+"""Processes that stay and search: takes how many, and calls of functions that can be imported; each
+process computes with one thread.
+
+Small models gain more from a process for each core than from threads within one: most of a search's
+time is not in its matrix products. Starting a process takes seconds, as long as a small search, so
+that they are started once and kept. Knows nothing of what is searched.
 """
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
+import signal
+import threading
 import time
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 
 import torch
 
-from lib.models import load_model, load_tokenizer
-from lib.precision import with_fast_products
-from lib.sampler import make_sampler
-from lib.search import search
+from lib.errors import UserError
 
 MOST_PROCESSES = 16  # each holds torch and a model: about half a gigabyte
 
-_here: dict = {}  # this process's own: sampler and tokenizer
-
-
-def _open(checkpoint: str, step_end: str, limit: int, precision: str) -> None:
-    torch.set_num_threads(1)
-    tokenizer = load_tokenizer(checkpoint)
-    model = with_fast_products(load_model(checkpoint), precision)
-    _here.update(tokenizer=tokenizer, sampler=make_sampler(model, tokenizer, step_end, limit))
-
-
-def _search(job: tuple[Sequence[str], int, int, float, int]) -> int:
-    prompts, *settings = job
-    return len(search(_here["sampler"], _here["tokenizer"], prompts, *settings))
-
 
 class SearchPool:
-    """Processes of one thread, each with the checkpoint loaded: as many as this process has cores.
+    """Processes of one thread; `processes` of 0 are as many as this process has cores."""
 
-    A process that fails or is killed raises `BrokenProcessPool` in whoever waits for it.
-    """
-
-    def __init__(
-        self, checkpoint: Path, step_end: str, limit: int, precision: str, processes: int = 0
-    ):
+    def __init__(self, processes: int = 0) -> None:
         self.processes = processes or min(MOST_PROCESSES, available_cores())
+        others = set(multiprocessing.active_children())
         # Forking a process whose torch has threads can hang.
-        self._pool = ProcessPoolExecutor(
-            self.processes,
-            multiprocessing.get_context("spawn"),
-            _open,
-            (str(checkpoint), step_end, limit, precision),
-        )
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(self.processes, context, _begin, (os.getpid(),))
+        for _ in range(self.processes):  # they start with the first calls
+            self._pool.submit(os.getpid)
+        self._children = set(multiprocessing.active_children()) - others
 
     def __enter__(self) -> SearchPool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(cancel_futures=True)
+        self.end()
 
-    def seconds(
-        self, batches: Sequence[Sequence[str]], breadth: int, depth: int, temperature: float
-    ) -> float:
-        """Wall-clock time until every batch is searched."""
-        jobs = [(list(batch), breadth, depth, temperature, i) for i, batch in enumerate(batches)]
-        start = time.perf_counter()
-        for _ in self._pool.map(_search, jobs):
-            pass
-        return time.perf_counter() - start
+    def run(self, function: Callable[..., object], calls: Iterable[tuple]) -> Iterator[object]:
+        """Call `function` with each of the arguments; results come as they are there, in any order.
+
+        Raises what a call raised, and `UserError` where a process was killed. Then, as when whoever
+        waits is interrupted, every process ends: what runs is not finished.
+        """
+        try:
+            left = {self._pool.submit(function, *arguments) for arguments in calls}
+            while left:
+                done, left = wait(left, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        except BrokenProcessPool as error:
+            self.end()
+            raise UserError("a search process ended early: out of memory, perhaps") from error
+        except BaseException:
+            self.end()
+            raise
+
+    def end(self) -> None:
+        """End every process at once."""
+        for child in self._children:
+            child.kill()
+        self._pool.shutdown(cancel_futures=True)
+        if _shared.get(self.processes) is self:
+            del _shared[self.processes]
+
+
+_shared: dict[int, SearchPool] = {}
+
+
+def shared_pool(processes: int) -> SearchPool:
+    """This process's one pool of so many processes (0: one for each core); kept to its end."""
+    processes = processes or min(MOST_PROCESSES, available_cores())
+    if processes not in _shared:
+        end_shared()
+        _shared[processes] = SearchPool(processes)
+    return _shared[processes]
+
+
+def end_shared() -> None:
+    """End the processes that are kept, if any."""
+    for pool in list(_shared.values()):
+        pool.end()
+
+
+atexit.register(end_shared)
+
+
+def _begin(parent: int) -> None:
+    """What a process does first."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever waits for it is interrupted, and ends it
+    threading.Thread(target=_end_without, args=(parent,), daemon=True).start()
+
+
+def _end_without(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)  # it was killed, and nobody waits any longer
 
 
 def available_cores() -> int:

@@ -88,7 +88,8 @@ class SearchSettings:
     beams: int
     selection: str
     sampler: str = "cache"  # or "vllm", which [vllm] says more about
-    processes: int = 1  # that searches of many problems are dealt to (lib/dealing.py)
+    #: That searches of many problems are dealt to (lib/dealing.py); 0: one for each core or GPU.
+    processes: int = 1
     #: Problems that advance together, on one random stream. A GPU has room for more.
     chunk: int = CHUNK_SIZE
     #: Of matrix products; `auto` is bfloat16 where it runs in hardware (lib/precision.py).

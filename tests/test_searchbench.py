@@ -1,7 +1,5 @@
 """The search benchmark's own parts: the plain search, what is counted, the lines."""
 
-from concurrent.futures.process import BrokenProcessPool
-
 import numpy as np
 import pytest
 
@@ -11,7 +9,6 @@ from lib.models import build_model
 from lib.profiles import load_profile
 from lib.sampler import make_sampler
 from lib.searchbench import PeakMemory, bench_search, products_per_s, search_plainly, tokens_read
-from lib.searchpool import SearchPool, available_cores
 from lib.tokenization import build_tokenizer
 
 TASK = load_profile("smoke").load_task()
@@ -63,22 +60,8 @@ def test_lines(tmp_path, monkeypatch):
     monkeypatch.setattr(type(TASK), "max_response_tokens", 6, raising=False)
     lines = list(bench_search(TASK, tmp_path))
     assert len(lines) == 4 and all("problems/s" in line for line in lines)
-    assert "one at a time" in lines[0] and "2 processes in" in lines[0]
+    assert "one at a time" in lines[0] and "dealt to a process for each core" in lines[0]
     assert "MB" in lines[-1]
     assert products_per_s(model, 8) > 0
     with pytest.raises(UserError, match="no checkpoint"):
         list(bench_search(TASK, tmp_path / "none"))
-
-
-def test_a_pool_searches_every_batch_and_tells_of_a_process_that_failed(tmp_path):
-    model = build_model(TOKENIZER, 16, 1, 1, 0)
-    model.save_pretrained(tmp_path)
-    TOKENIZER.save_pretrained(tmp_path)
-    with SearchPool(tmp_path, TASK.step_end, 5, "auto", processes=2) as pool:
-        assert pool.processes == 2 and pool.seconds([PROMPTS, PROMPTS[:1]], 4, 1, 1.0) > 0
-    with (
-        SearchPool(tmp_path / "none", TASK.step_end, 5, "auto", processes=1) as pool,
-        pytest.raises(BrokenProcessPool),
-    ):
-        pool.seconds([PROMPTS], 4, 1, 1.0)
-    assert available_cores() >= 1
