@@ -21,9 +21,9 @@ from lib import evaluation, results
 from lib.errors import UserError, exit_status
 from lib.experiment import Experiment
 from lib.profiles import ROOT, Profile, load_profile
+from lib.recipe import Recipe
 from lib.selection import SELECTION_RULES
 from lib.store import Artifact, Run
-from lib.training import Recipe
 
 SEEDS = (0, 1, 2)
 GROUPS = ("optimizer", "batch", "loss", "start")

@@ -19,8 +19,8 @@ import pandas as pd
 
 from lib.errors import UserError
 from lib.experiment import Experiment
+from lib.recipe import Recipe
 from lib.store import MADE, Artifact, Run
-from lib.training import Recipe
 
 #: A search's tokens for each problem, over its breadth, where no two samples share a token:
 #: roll-backs add a third.

@@ -2,7 +2,7 @@
 
 Takes an experiment; gives tidy rows (artifact `audit`): one a switch and split, with the accuracy
 gained or lost against the same answers without it, and a paired 95% interval. Each switch lives
-beside the code that it alters (`lib.published`, `lib.search.roll_backs`, `lib.training.Recipe`,
+beside the code that it alters (`lib.published`, `lib.search.roll_backs`, `lib.recipe.Recipe`,
 `lib.selection.summed_mean_logprob`, `lib.countdown.check_published`, `lib.improvement`), off by
 default. Users of the published code report less than the paper; lib/auditreport.py says which
 switch could be why. Knows nothing of figures.

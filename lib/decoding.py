@@ -10,13 +10,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from lib.errors import UserError
 from lib.sampler import CacheSampler
 from lib.tokenization import backtrack_id, encode_prompts
 
-GPU_BATCHES = 16  # so many times a processor's batch are decoded together on a GPU
+GPU_BATCHES = 16  # at most so many times a processor's batch are decoded together on a GPU
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,12 @@ def greedy(
 ) -> list[Decoded]:
     """The most probable token at every position."""
     _check(1, batch_size, max_new_tokens)
-    batch_size *= GPU_BATCHES if model.device.type == "cuda" else 1
+    prefixes = encode_prompts(tokenizer, prompts)
+    batch_size *= _times(model, batch_size, prefixes, max_new_tokens)
     token_of = {stop: token for token, stop in _ends(tokenizer).items()}
     backtrack = token_of.get("backtrack", -1)  # no token is -1
     ids = (tokenizer.eos_token_id, backtrack, ())
     sampler = CacheSampler(model, *ids, max_new_tokens, tokenizer.pad_token_id, batch_size)
-    prefixes = encode_prompts(tokenizer, prompts)
     decoded: list[Decoded | None] = [None] * len(prefixes)
     for batch in _batches(prefixes, batch_size):
         found = sampler.sample([prefixes[i] for i in batch], [1] * len(batch), 0.0, 0)
@@ -68,7 +73,6 @@ def beam_search(
 ) -> list[Decoded]:
     """The best of `num_beams` beams by mean log-probability (transformers' length penalty 1)."""
     _check(num_beams, batch_size, max_new_tokens)
-    batch_size *= GPU_BATCHES if model.device.type == "cuda" else 1
     model.eval()
     ends = _ends(tokenizer)
     config = GenerationConfig(
@@ -80,6 +84,7 @@ def beam_search(
         return_dict_in_generate=False,
     )
     prefixes = encode_prompts(tokenizer, prompts)
+    batch_size *= _times(model, batch_size * num_beams, prefixes, max_new_tokens)
     decoded: list[Decoded | None] = [None] * len(prefixes)
     for batch in _batches(prefixes, batch_size):
         padded = tokenizer.pad(
@@ -105,6 +110,29 @@ def _check(num_beams: int, batch_size: int, max_new_tokens: int) -> None:
             f"decoding with num_beams {num_beams}, batch_size {batch_size}, "
             f"max_new_tokens {max_new_tokens}: each must be 1 or more"
         )
+
+
+def _times(
+    model: PreTrainedModel, sequences: int, prefixes: Sequence[Sequence[int]], max_new_tokens: int
+) -> int:
+    """So many batches of `sequences` sequences may be one: more on a GPU, as its memory allows."""
+    if model.device.type != "cuda" or not prefixes:
+        return 1
+    free, _ = torch.cuda.mem_get_info()
+    return affordable(model.config, sequences, max(map(len, prefixes)) + max_new_tokens, free)
+
+
+def affordable(config: PretrainedConfig, sequences: int, length: int, free_bytes: int) -> int:
+    """From 1 to GPU_BATCHES: how often half the memory holds the sequences, `length` tokens each.
+
+    A sequence has keys and values in float32, a copy of them when beams change places, and a few
+    copies of its logits.
+    """
+    heads = config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    kept = 2 * config.num_hidden_layers * size * getattr(config, "num_key_value_heads", heads)
+    each = 4 * (2 * length * kept + 4 * config.vocab_size)
+    return max(1, min(GPU_BATCHES, free_bytes // (2 * sequences * each)))
 
 
 def _ends(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:

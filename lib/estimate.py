@@ -15,8 +15,8 @@ from lib.ahead import Ahead, Work
 from lib.experiment import Experiment
 from lib.models import build_model, parameter_count
 from lib.precision import with_fast_products
-from lib.sampler import make_sampler
-from lib.searchpool import MOST_PROCESSES, available_cores
+from lib.sampler import make_sampler, rows_of_chunk
+from lib.searchpool import MOST_PROCESSES
 from lib.settings import ModelSettings
 from lib.tokenization import build_tokenizer, encode_prompts, encode_traces
 from lib.trainbench import COMPILE_SKIP, training_speed
@@ -46,11 +46,16 @@ def speeds(experiment: Experiment, sizes: ModelSettings) -> tuple[int, float, fl
     model = build_model(tokenizer, *sizes.size, 0)
     parameters = parameter_count(model)
     model = with_fast_products(model.to(hardware.device()), experiment.profile.search.precision)
-    sampler = make_sampler(model, tokenizer, experiment.task.step_end, 16)
-    prompts = experiment.task.prompts(experiment.problems("train", 0, WARM_UP_PROBLEMS))
+    rows = rows_of_chunk(experiment.profile.search.chunk)
+    sampler = make_sampler(model, tokenizer, experiment.task.step_end, 16, rows)
+    on_gpu = hardware.device() == "cuda"  # which takes many rows to be busy
+    count = experiment.profile.search.chunk if on_gpu else WARM_UP_PROBLEMS
+    prompts = experiment.task.prompts(experiment.problems("train", 0, count))
     prefixes = encode_prompts(tokenizer, prompts)
+    if on_gpu:  # its first calls load what they need
+        sampler.sample(prefixes, [16] * len(prefixes), 1.0, 0)
     processes = experiment.profile.search.processes
-    on_cores = hardware.device() == "cpu" and processes != 1  # then each has one thread
+    on_cores = not on_gpu and processes != 1  # then each has one thread
     threads = torch.get_num_threads()
     torch.set_num_threads(1 if on_cores else threads)
     try:
@@ -60,7 +65,7 @@ def speeds(experiment: Experiment, sizes: ModelSettings) -> tuple[int, float, fl
     finally:
         torch.set_num_threads(threads)
     tokens = sum(sample.count * len(sample.tokens) for found in samples for sample in found)
-    at_once = min(processes or MOST_PROCESSES, available_cores()) if on_cores else 1
+    at_once = min(processes or MOST_PROCESSES, hardware.available_cores()) if on_cores else 1
     return parameters, examples_per_s, at_once * tokens / spent
 
 

@@ -15,6 +15,8 @@ import pandas as pd
 
 from lib.errors import UserError
 from lib.results import row, table
+from lib.selection import Rule as SelectionRule
+from lib.selection import paths
 from lib.task import ERRORS, NOT_REACHED
 
 CHECKERS = ("strict", "published")
@@ -91,6 +93,13 @@ def checker_rows(
 
 def score_paths(tree: object, problem: object, task: object) -> pd.DataFrame:
     """One row a leaf: both verdicts, and the scores that a selection rule could use."""
+    columns = ["leaf", "kind", "level", "visits", "finished", "correct", "correct_published"]
+    columns += ["error", "step", "mean_logprob", "min_logprob", "tokens", "response"]
+    frame = pd.DataFrame(_path_records(tree, problem, task), columns=columns)
+    return frame.astype({"finished": bool, "correct": bool, "correct_published": bool})
+
+
+def _path_records(tree: object, problem: object, task: object) -> list[dict]:
     records = []
     for leaf in tree.leaves():
         leaf_id = getattr(leaf, "id", leaf)
@@ -115,10 +124,7 @@ def score_paths(tree: object, problem: object, task: object) -> pd.DataFrame:
                 "response": response,
             }
         )
-    columns = ["leaf", "kind", "level", "visits", "finished", "correct", "correct_published"]
-    columns += ["error", "step", "mean_logprob", "min_logprob", "tokens", "response"]
-    frame = pd.DataFrame(records, columns=columns)
-    return frame.astype({"finished": bool, "correct": bool, "correct_published": bool})
+    return records
 
 
 def search_outcomes(
@@ -130,6 +136,7 @@ def search_outcomes(
     (none is finished) is wrong.
     """
     rows = list(problems.itertuples(index=False))
+    shared = {name for name, rule in rules.items() if isinstance(rule, SelectionRule)}
     seen: set[int] = set()
     # By column: a dict for each row takes ten times the memory of its values.
     columns: dict[str, list] = {}
@@ -140,11 +147,14 @@ def search_outcomes(
             raise UserError(f"search tree of problem {tree.problem_id}: there are two of them")
         seen.add(tree.problem_id)
         problem = rows[tree.problem_id]
-        paths = score_paths(tree, problem, task).set_index("leaf")
+        # Once a tree, and no table of it: that takes as long as all else together.
+        every = paths(tree) if shared else []
+        scored = _path_records(tree, problem, task)
+        by_leaf = {record["leaf"]: record for record in scored}
         for name, rule in rules.items():
-            chosen = rule(tree)
+            chosen = rule.choose(every) if name in shared else rule(tree)
             chosen = getattr(chosen, "id", chosen)
-            found = paths.loc[chosen] if chosen is not None else None
+            found = by_leaf[chosen] if chosen is not None else None
             record = {
                 "problem": tree.problem_id,
                 "split": getattr(problem, "split", None),
@@ -157,10 +167,10 @@ def search_outcomes(
                 "response": None if found is None else found["response"],
                 "correct": found is not None and bool(found["correct"]),
                 "correct_published": found is not None and bool(found["correct_published"]),
-                "covered": bool(paths["correct"].any()),
-                "covered_published": bool(paths["correct_published"].any()),
+                "covered": any(record["correct"] for record in scored),
+                "covered_published": any(record["correct_published"] for record in scored),
                 "error": NOT_REACHED if found is None else found["error"],
-                "finished_paths": int(paths["finished"].sum()),
+                "finished_paths": sum(record["finished"] for record in scored),
                 "tokens": tree.tokens_generated,
             }
             for column, value in record.items():

@@ -28,6 +28,7 @@ from lib.precision import with_fast_products
 from lib.pretrained import model_folder
 from lib.profiles import MODEL_VARIABLE, ROOT, Profile, load_profile, with_model
 from lib.published import PublishedSampling
+from lib.recipe import Recipe
 from lib.sampler import make_sampler, rows_of_chunk, stop_ids
 from lib.search import CHUNK_SIZE, search_to_file
 from lib.store import Artifact, Run
@@ -211,7 +212,7 @@ class Experiment:
         inputs: dict,
         start: Callable[[], tuple],
         traces: Callable[[], pd.DataFrame],
-        recipe: training.Recipe,
+        recipe: Recipe,
         max_tokens: int = 0,
     ) -> Artifact:
         """A checkpoint: `start()` gives model and tokenizer, `traces()` what it learns.
@@ -267,6 +268,12 @@ class Experiment:
         precision = self.profile.search.precision
         return {} if precision == "float32" else {"precision": precision}
 
+    @property
+    def chunk_inputs(self) -> dict[str, int]:
+        """The same of a search's chunks, whose random streams its trees depend on."""
+        chunk = self.profile.search.chunk
+        return {} if chunk == CHUNK_SIZE else {"chunk": chunk}
+
     def max_new_tokens(self, tokenizer: object) -> int:
         """Enough for the longest response: from-scratch tokens, of which the goal line is one."""
         goal = len(tokenizer(self.task.goal, add_special_tokens=False)["input_ids"])
@@ -300,7 +307,7 @@ class Experiment:
             | ({"variant": asdict(variant)} if variant else {})
             | ({"sampler": "vllm", "dtype": self.vllm.dtype} if with_vllm else {})
             | ({} if with_vllm else self.precision_inputs)
-            | ({} if chunk == CHUNK_SIZE else {"chunk": chunk})
+            | self.chunk_inputs
             | other
         )
 

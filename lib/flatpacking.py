@@ -20,7 +20,7 @@ from transformers import AttentionInterface, PreTrainedModel
 
 try:
     from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # an older torch
+except ImportError:  # a build without it
     varlen_attn = None
 
 from lib import hardware
@@ -51,10 +51,12 @@ def flat_attention_fits(model: PreTrainedModel) -> bool:
     return (
         varlen_attn is not None
         and hardware.device() == "cuda"
+        and torch.version.hip is None
         and torch.cuda.device_count() == 1
         and torch.cuda.get_device_capability() >= (8, 0)
         and config.model_type == "llama"
         and config.num_key_value_heads == heads
+        and not config.attention_dropout
         and size % 8 == 0
         and 0 < size <= LARGEST_HEAD
     )

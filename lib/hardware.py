@@ -43,6 +43,13 @@ def can_compile() -> bool:
     return device() == "cuda" or shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
+def available_cores() -> int:
+    """Cores that this process may run on, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def processor() -> str:
     """The processor's name, and the GPU's where there is one."""
     name = platform.processor() or platform.machine()

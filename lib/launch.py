@@ -29,8 +29,9 @@ from lib import hardware, store
 from lib.checkpoints import last_checkpoint
 from lib.errors import UserError
 from lib.processes import ROOT, end_group, free_port, python_environment
+from lib.recipe import Recipe
 from lib.tokenization import TokenizedTraces
-from lib.training import Recipe, finished
+from lib.training import finished
 
 #: What a training process says to this one begins with this; multi-node launchers put a host first.
 MARK = "@trainjob "

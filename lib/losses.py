@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 import torch
 
+from lib.batches import collate
 from lib.experiment import Experiment
 from lib.tokenization import TokenizedTraces, encode_traces
-from lib.training import collate
 
 BATCH = 256
 

@@ -30,6 +30,7 @@ from lib.machines import SEARCH_UTILISATION, TRAINING_UTILISATION, Machine, find
 from lib.models import load_tokenizer
 from lib.modelsize import Architecture, architecture, from_scratch
 from lib.profiles import MODEL_VARIABLE, Profile, load_profile, with_model
+from lib.sampler import rows_of_chunk
 from lib.store import Run
 from lib.tokenization import add_backtrack, build_tokenizer, encode_traces
 
@@ -43,7 +44,6 @@ PIECES = {
 }
 #: The search that the paper's headline row takes.
 HEADLINE = {"problems": 5_000, "breadth": 32, "depth": 1}
-SEARCH_ROWS = 2_048  # rows that lib/sampler.py computes at once
 GIGA = 1e9
 
 
@@ -183,7 +183,9 @@ def search_lines(
         return [line]
     a_second = machine.peak_flops * SEARCH_UTILISATION / flops
     spent = HEADLINE["problems"] / (a_second * count)
-    cache = SEARCH_ROWS * 2 * tokens.example * model.cache_values() * 4 / GIGA
+    cache = (
+        rows_of_chunk(profile.search.chunk) * 2 * tokens.example * model.cache_values() * 4 / GIGA
+    )
     weights = 4 * model.parameters() / GIGA
     return [
         line,

@@ -22,11 +22,12 @@ from lib.errors import UserError
 from lib.evaluation import evaluate_responses
 from lib.experiment import Experiment
 from lib.models import load_model, load_tokenizer
+from lib.recipe import Recipe
 from lib.results import table
 from lib.samples import finished_paths, training_samples
 from lib.store import Artifact
 from lib.tokenization import encode_prompts
-from lib.training import Recipe, optimizers, training_arguments
+from lib.training import optimizers, training_arguments
 
 #: What Trainer logs last, of the clock: no two runs would be the same.
 TIMES = ("train_runtime", "train_samples_per_second", "train_steps_per_second")

@@ -178,8 +178,8 @@ def _check(profile: Profile) -> None:
         )
         tested, most = model.test_problems, profile.data.test_problems
         demand(f"models.{name}.test_problems", tested, 1 <= tested <= most, f"from 1 to {most}")
-        rounds = profile.rounds(name)
-        demand(f"models.{name}.rounds", rounds, rounds >= 0, "at least 0")
+        if model.rounds is not None:
+            demand(f"models.{name}.rounds", model.rounds, model.rounds >= 0, "at least 0")
         for key in ("trunk_examples", "branch_examples"):
             least = 0 if key == "trunk_examples" and model.path else 1
             value = getattr(model, key)

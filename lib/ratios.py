@@ -18,9 +18,9 @@ from lib.experiment import TEST_SPLITS, Experiment
 from lib.headline import headline
 from lib.markdown import accuracy, markdown_table
 from lib.paper import ratio_value
+from lib.recipe import PaddingLossRecipe
 from lib.results import table
 from lib.store import Artifact
-from lib.training import PaddingLossRecipe
 
 ARTIFACTS = {"seen": "table_3", "new": "table_4"}
 
@@ -30,7 +30,7 @@ def ratio_branch(
 ) -> Artifact:
     """A branch of `examples` examples, `ratio` of D_back for each of D_op.
 
-    `padding_loss` is the audit's switch of `lib.training.Recipe`.
+    `padding_loss` is the audit's switch of `lib.recipe.Recipe`.
     """
     sizes, recipe = experiment.profile.models[model], experiment.profile.training.branch
     parent = None if sizes.path else experiment.checkpoint(model, "trunk")

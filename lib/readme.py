@@ -2,10 +2,9 @@
 
 Where a profile has a finished run, copies its results and executed notebooks into
 figures/<profile>/. Then takes the results.json there, redraws the figures beside it, and writes the
-text between the README's two markers (of `cpu`; a short one of `gpu` between two others) and its
-links to executed notebooks. `--check` changes nothing
-and exits with 1 when the README differs from what the results give. Knows nothing of how they came
-about.
+text between two of the README's markers (those of `cpu`; a short one of `gpu` between two of its
+own) and the links to executed notebooks. `--check` changes nothing and exits with 1 when the README
+differs from what the results give. Knows nothing of how they came about.
 """
 
 import argparse

@@ -24,22 +24,18 @@ from transformers import (
 )
 
 from lib import checkpoints, hardware, store
+from lib.batches import PAD_MULTIPLE
 from lib.errors import UserError
 from lib.evaluation import checker_rows, roc_auc
 from lib.experiment import TEST_SPLITS, Experiment
 from lib.models import load_tokenizer
+from lib.recipe import Recipe
 from lib.results import table
 from lib.samples import finished_paths, sample_order, training_samples
 from lib.store import Artifact
 from lib.task import Task
 from lib.tokenization import encode_prompts
-from lib.training import (
-    PAD_MULTIPLE,
-    Recipe,
-    fast_attention,
-    optimizers,
-    training_arguments,
-)
+from lib.training import fast_attention, optimizers, training_arguments
 from lib.tree import SearchTree, tokens_after
 
 HELD_OUT = 10  # one problem in ten tells how well the reward model knows paths it never saw

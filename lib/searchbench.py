@@ -27,7 +27,7 @@ from lib.errors import UserError
 from lib.models import load_model, load_tokenizer
 from lib.sampler import CacheSampler, make_sampler, step_end_ids
 from lib.search import search
-from lib.searchpool import available_cores, end_shared
+from lib.searchpool import end_shared
 from lib.task import Task
 from lib.tokenization import backtrack_id, encode_prompts
 
@@ -174,7 +174,7 @@ def compared(
     read, trees = tokens_read(sampler, tokenizer, some, breadth, depth)
     tokens = sum(tree.tokens_generated for tree in trees) / len(trees)
     # As many problems for each core as this process has with all cores' threads.
-    many = some * available_cores()
+    many = some * hardware.available_cores()
     precisions = {"float32": "float32"}
     if hardware.has_bfloat16("cpu"):
         precisions["auto"] = "bfloat16"

@@ -20,6 +20,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import torch
 
+from lib import hardware
 from lib.errors import UserError
 
 MOST_PROCESSES = 16  # each holds torch and a model: about half a gigabyte
@@ -29,7 +30,7 @@ class SearchPool:
     """Processes of one thread; `processes` of 0 are as many as this process has cores."""
 
     def __init__(self, processes: int = 0) -> None:
-        self.processes = processes or min(MOST_PROCESSES, available_cores())
+        self.processes = processes or min(MOST_PROCESSES, hardware.available_cores())
         others = set(multiprocessing.active_children())
         # Forking a process whose torch has threads can hang.
         context = multiprocessing.get_context("spawn")
@@ -76,7 +77,7 @@ _shared: dict[int, SearchPool] = {}
 
 def shared_pool(processes: int) -> SearchPool:
     """This process's one pool of so many processes (0: one for each core); kept to its end."""
-    processes = processes or min(MOST_PROCESSES, available_cores())
+    processes = processes or min(MOST_PROCESSES, hardware.available_cores())
     if processes not in _shared:
         end_shared()
         _shared[processes] = SearchPool(processes)
@@ -103,10 +104,3 @@ def _end_without(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)  # it was killed, and nobody waits any longer
-
-
-def available_cores() -> int:
-    """Cores that this process may run on, where the system tells."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

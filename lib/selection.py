@@ -5,7 +5,7 @@ roll-back. No rule sees a checker or knows the task; equal scores go to the smal
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lib.search import SearchTree
@@ -74,7 +74,11 @@ class Rule:
         return float(self.order(path)[0])
 
     def __call__(self, tree: SearchTree) -> int | None:
-        finished = [path for path in paths(tree) if path.kind == "goal"]
+        return self.choose(paths(tree))
+
+    def choose(self, every: Sequence[Path]) -> int | None:
+        """The leaf to answer with, of all paths of a tree."""
+        finished = [path for path in every if path.kind == "goal"]
         if not finished:
             return None
         return min(finished, key=lambda path: (*(-x for x in self.order(path)), path.leaf)).leaf

@@ -13,8 +13,8 @@ from typing import Any
 
 from lib.errors import UserError
 from lib.models import MAX_POSITIONS
+from lib.recipe import Recipe
 from lib.search import CHUNK_SIZE
-from lib.training import Recipe
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from lib.errors import UserError
 from lib.expansion import EXPANSIONS
-from lib.training import Recipe
+from lib.recipe import Recipe
 
 
 def _least(settings: object, bound: float, *names: str) -> None:

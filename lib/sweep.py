@@ -107,6 +107,7 @@ def measured(experiment: Experiment, model: str, cell: tuple[int, int, float]) -
     problems = pd.concat([small.problems(split) for split in TEST_SPLITS], ignore_index=True)
     inputs = {"checkpoint": checkpoint.key, "breadth": sweep.breadth, "depth": sweep.depth}
     inputs |= {"temperature": search.temperature, "selection": search.selection}
+    inputs |= small.precision_inputs | small.chunk_inputs
 
     def make(folder: Path) -> None:
         decoded = small.decode(checkpoint, problems)

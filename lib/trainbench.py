@@ -1,8 +1,8 @@
 """Training speed beside its plain counterpart: same model, same data, measured in one run.
 
 Takes nothing but a task; gives examples/s of transformers' Trainer as it comes (float32, SDPA,
-AdamW, padded) and of ours (packed, compiled, bfloat16 where the processor has it, Muon), and what
-share of the machine's measured matrix-product peak ours uses.
+AdamW, padded) and of ours (packed, compiled, bfloat16 where the hardware has it, Muon), and what
+share of the machine's measured matrix-product peak ours uses. A GPU has sizes of its own.
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from lib import hardware
 from lib.models import build_model, parameter_count
 from lib.modelsize import from_scratch
 from lib.optimizers import orthogonalise_flops
+from lib.recipe import Recipe
 from lib.task import Task
 from lib.tokenization import TokenizedTraces, build_tokenizer, encode_traces
-from lib.training import Recipe, train
+from lib.training import train
 
 BATCH_SIZE, GPU_BATCH_SIZE = 128, 512
 PLAIN_SKIP, COMPILE_SKIP = 1, 2  # steps that pay for allocations, and for compilation
@@ -129,8 +130,10 @@ def training_speed(
     One process without DeepSpeed, whatever the profile says. The model is not kept.
     """
     times = StepTimes(COMPILE_SKIP, recipe.batch_size)
-    # A loss that is told is waited for: at every step a GPU would stand still between them.
-    log_steps = GPU_LOG_STEPS if hardware.device() == "cuda" else 1
+    log_steps = 1
+    if hardware.device() == "cuda":  # a loss that is told is waited for: the GPU stands still
+        timed = len(traces) // recipe.batch_size - COMPILE_SKIP
+        log_steps = max(1, min(GPU_LOG_STEPS, timed // 2))
     with tempfile.TemporaryDirectory() as folder:
         how = (replace(recipe, epochs=1), Path(folder), 0, times)
         train(model, tokenizer, traces, *how, log_steps=log_steps, keep=False)

@@ -2,30 +2,25 @@
 
 Takes a model, a tokenizer, tokenized traces and a recipe; leaves a checkpoint folder that plain
 transformers loads, and its loss curve. Knows nothing of Countdown. Source: section 3.2 and
-appendix of the paper; a recipe's defaults are the paper's.
+appendix of the paper.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
-from accelerate.data_loader import SeedableRandomSampler
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import Sampler
 from transformers import (
-    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     PrinterCallback,
@@ -36,127 +31,19 @@ from transformers import (
 )
 
 from lib import checkpoints, hardware, store
+from lib.batches import EvenSampler, FilledTraces, collator
 from lib.errors import UserError
-from lib.flatpacking import FLAT, flat_attention_fits, flat_shape, pack_flat
+from lib.flatpacking import FLAT, flat_attention_fits
 from lib.optimizers import MuonAdamW
-from lib.packing import pack, packed_shape
+from lib.recipe import Recipe
 from lib.tokenization import TokenizedTraces
 
-OPTIMIZERS = ("adamw", "muon")
-SCHEDULES = ("cosine", "constant_with_warmup", "linear")
-PAD_MULTIPLE = 8
 LOADERS = 8  # processes that make batches for a GPU
 CURVE = ["step", "examples", "loss"]
-LATER_KEYS = {"packing": False}
 
 if hardware.device() == "cpu":  # or two warnings a model would say that there is no GPU
     logging.getLogger("transformers.training_args").setLevel(logging.ERROR)
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train. One epoch over the traces given; batch_size is the global one, in examples."""
-
-    optimizer: str = "adamw"
-    learning_rate: float = 1e-5
-    adamw_learning_rate: float = 1e-5  # of what Muon leaves to AdamW
-    weight_decay: float = 0.01
-    schedule: str = "cosine"
-    warmup_steps: int = 1
-    batch_size: int = 16
-    epochs: float = 3.0
-    max_grad_norm: float = 1.0
-    verdict_weight: float = 1.0
-    save_steps: int = 200
-    compile: bool = False
-    packing: bool = False  # several examples in a row, with no attention between them
-    #: The audit's switch: padding carries loss, as published. No profile can set it.
-    padding_loss: ClassVar[bool] = False
-
-    def inputs(self) -> dict[str, Any]:
-        """The recipe as an artifact's inputs.
-
-        A key that came later is left out where it has its default: it must not change the keys of
-        what was made before.
-        """
-        settings = asdict(self)
-        return {k: v for k, v in settings.items() if k not in LATER_KEYS or v != LATER_KEYS[k]}
-
-    def __post_init__(self) -> None:
-        for key, choices in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
-            if getattr(self, key) not in choices:
-                value = getattr(self, key)
-                raise UserError(f"{key} = {value!r}: choose one of {', '.join(choices)}")
-        if self.packing and self.padding_loss:
-            raise UserError("padding_loss = true: not with packing, which leaves little padding")
-        least = {"batch_size": 1, "save_steps": 1, "weight_decay": 0, "warmup_steps": 0}
-        least |= {"max_grad_norm": 0, "verdict_weight": 0}
-        for key, bound in least.items():
-            if not bound <= getattr(self, key) < math.inf:
-                raise UserError(f"{key} = {getattr(self, key)}: must be at least {bound}")
-        for key in ("learning_rate", "adamw_learning_rate", "epochs"):
-            if not 0 < getattr(self, key) < math.inf:
-                raise UserError(f"{key} = {getattr(self, key)}: must be more than 0")
-
-
-@dataclass(frozen=True)
-class PaddingLossRecipe(Recipe):
-    """A recipe with that switch on; an artifact's inputs must name it themselves."""
-
-    padding_loss: ClassVar[bool] = True
-
-
-def collate(
-    examples: Sequence[dict[str, np.ndarray]],
-    pad_id: int,
-    verdict_weight: float,
-    padding_loss: bool = False,
-) -> dict[str, Tensor]:
-    """Right-padded batch: input_ids, attention_mask int64 [batch, length]; loss_weights float32.
-
-    loss_weights[i, t] weights the loss of *predicting* token t; padding has none, unless the
-    audit's switch `padding_loss` gives it that of any other token.
-    """
-    length = max(len(example["input_ids"]) for example in examples)
-    length = -(-length // PAD_MULTIPLE) * PAD_MULTIPLE  # fewer shapes, fewer compilations
-    ids = np.full((len(examples), length), pad_id, dtype=np.int64)
-    codes = np.zeros((len(examples), length), dtype=np.uint8)
-    mask = np.zeros((len(examples), length), dtype=np.int64)
-    for row, example in enumerate(examples):
-        size = len(example["input_ids"])
-        ids[row, :size] = example["input_ids"]
-        codes[row, :size] = example["loss_codes"]
-        mask[row, :size] = 1
-    weights = np.array([0.0, 1.0, verdict_weight], dtype=np.float32)[codes]
-    if padding_loss:
-        weights[mask == 0] = 1.0
-    return {
-        "input_ids": torch.from_numpy(ids),
-        "attention_mask": torch.from_numpy(mask),
-        "loss_weights": torch.from_numpy(weights),
-    }
-
-
-def collator(
-    recipe: Recipe,
-    tokenizer: PreTrainedTokenizerBase,
-    traces: TokenizedTraces,
-    batch_size: int,
-    config: PretrainedConfig,
-) -> Callable[[Sequence[dict[str, np.ndarray]]], dict[str, Tensor]]:
-    """What makes a batch of `batch_size` examples: padded, or packed where the recipe says so."""
-    pad_id, weight = tokenizer.pad_token_id, recipe.verdict_weight
-    if recipe.padding_loss:  # the published code pads with the end of sequence
-        eos = tokenizer.eos_token_id
-        return lambda examples: collate(examples, eos, weight, padding_loss=True)
-    if not recipe.packing:
-        return lambda examples: collate(examples, pad_id, weight)
-    if config._attn_implementation == FLAT:
-        flat = flat_shape(traces.lengths(), batch_size)
-        return lambda examples: pack_flat(examples, pad_id, weight, flat)
-    shape = packed_shape(traces.lengths(), batch_size, config.hidden_size)
-    return lambda examples: pack(examples, pad_id, weight, shape)
 
 
 def weighted_loss(logits: Tensor, input_ids: Tensor, loss_weights: Tensor) -> Tensor:
@@ -166,44 +53,6 @@ def weighted_loss(logits: Tensor, input_ids: Tensor, loss_weights: Tensor) -> Te
     )
     # Autocast would make a dot product's sum bfloat16.
     return (losses * loss_weights[:, 1:].flatten()).sum()
-
-
-class EvenSampler(Sampler):
-    """One process's order of examples, filled up to whole global batches, for several processes.
-
-    What fills the last batch is the index past the last trace: an example without loss. Left to
-    itself accelerate would repeat the first examples there, which one process does not.
-    """
-
-    def __init__(self, traces: Any, batch_size: int, seed: int) -> None:
-        self.order = SeedableRandomSampler(traces, data_seed=seed)
-        self.filling = -len(traces) % batch_size
-
-    def __len__(self) -> int:
-        return len(self.order) + self.filling
-
-    def __iter__(self) -> Iterator[int]:
-        yield from self.order
-        yield from [len(self.order)] * self.filling
-
-    def set_epoch(self, epoch: int) -> None:
-        self.order.set_epoch(epoch)
-
-
-@dataclass(frozen=True)
-class FilledTraces:
-    """Traces, and one more example that carries no loss."""
-
-    traces: TokenizedTraces
-
-    def __len__(self) -> int:
-        return len(self.traces)
-
-    def __getitem__(self, index: int) -> dict[str, np.ndarray]:
-        if index < len(self.traces):
-            return self.traces[index]
-        first = self.traces[0]
-        return {**first, "loss_codes": np.zeros_like(first["loss_codes"])}
 
 
 class WeightedTrainer(Trainer):
@@ -301,6 +150,9 @@ def training_arguments(
         processes = int(os.environ["WORLD_SIZE"])
         # DeepSpeed keeps the parameters themselves in bfloat16: on a GPU, as the paper does.
         bfloat16, compiled = bfloat16 and on_gpu, False
+    loaders = 0
+    if on_gpu and recipe.packing:  # which takes longer to lay out than a GPU's step
+        loaders = max(1, min(LOADERS, hardware.available_cores() // processes))
     return kind(
         output_dir=str(folder / "checkpoints"),
         per_device_train_batch_size=max(1, recipe.batch_size // processes),
@@ -319,9 +171,8 @@ def training_arguments(
         data_seed=seed,
         use_cpu=not on_gpu,
         dataloader_pin_memory=on_gpu,
-        # A step of a GPU is shorter than making its batch; a CPU's cores have the step to do.
-        dataloader_num_workers=min(LOADERS, os.cpu_count() or 1) if on_gpu else 0,
-        dataloader_prefetch_factor=4 if on_gpu else None,
+        dataloader_num_workers=loaders,
+        dataloader_prefetch_factor=4 if loaders else None,
         logging_nan_inf_filter=not on_gpu,  # a GPU would wait for it at every step
         # A last, smaller batch would be compiled for itself.
         dataloader_drop_last=compiled,

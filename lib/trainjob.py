@@ -27,8 +27,9 @@ from lib.errors import UserError
 from lib.launch import LAST_LINES, MARK
 from lib.models import load_model, load_tokenizer
 from lib.processes import end_with_parent
+from lib.recipe import Recipe
 from lib.tokenization import TokenizedTraces
-from lib.training import Recipe, train
+from lib.training import train
 
 
 def work(job: Path, rank: int, say) -> None:

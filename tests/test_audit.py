@@ -8,14 +8,15 @@ import torch
 from test_measurements import small
 
 from lib import audit, improvement
+from lib.batches import collate, collator
 from lib.models import build_model
 from lib.published import BeamSampler, CutSampler, PublishedSampling, published_sampler
+from lib.recipe import PaddingLossRecipe, Recipe
 from lib.sampler import CacheSampler, Sample
 from lib.search import roll_backs
 from lib.selection import SELECTION_RULES, summed_mean_logprob
 from lib.studysettings import AuditSettings, RatioSettings
 from lib.tokenization import build_tokenizer
-from lib.training import PaddingLossRecipe, Recipe, collate, collator
 from lib.tree import Node, SearchTree
 
 

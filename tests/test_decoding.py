@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lib.decoding import beam_search, greedy
+from lib.decoding import affordable, beam_search, greedy
 from lib.errors import UserError
 from lib.tokenization import build_tokenizer, encode_prompts
 
@@ -94,3 +94,20 @@ def test_progress_and_nothing_to_do(model):
 def test_impossible_settings(model):
     with pytest.raises(UserError, match="max_new_tokens 0"):
         greedy(model, TOKENIZER, PROMPTS, 0)
+
+
+def test_how_much_a_gpu_decodes_at_once_by_hand():
+    # Keys and values: 2 layers of 4 heads of 4 numbers, each twice; a vocabulary of 100.
+    sizes = dict(hidden_size=16, num_hidden_layers=2, num_attention_heads=4, vocab_size=100)
+    config = LlamaConfig(**sizes)
+    each = 4 * (2 * 10 * 64 + 4 * 100)
+    assert affordable(config, 8, 10, 2 * 8 * each * 3 + 1) == 3
+    assert affordable(config, 8, 10, 0) == 1 and affordable(config, 8, 10, 10**12) == 16
+    grouped = LlamaConfig(**sizes, num_key_value_heads=1)
+    assert affordable(grouped, 8, 10, 2 * 8 * 4 * (2 * 10 * 16 + 400) * 5) == 5
+    # Llama-3.2-3B, 16 beams of 32 problems, on a card of 80 GB of which 65 are free.
+    large = LlamaConfig(
+        hidden_size=3072, num_hidden_layers=28, num_attention_heads=24, num_key_value_heads=8,
+        head_dim=128, vocab_size=128_257,
+    )  # fmt: skip
+    assert affordable(large, 512, 70, 65 * 2**30) == 1

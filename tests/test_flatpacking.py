@@ -7,11 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_packing import EXAMPLES, RECIPE, TOKENIZER, TRACES, example, tiny
 
 from lib import flatpacking, training
+from lib.batches import collate, collator
 from lib.flatpacking import FLAT, FlatShape, flat_attention_fits, flat_shape, pack_flat
-from lib.training import collate, collator, train, weighted_loss
-from tests.test_packing import EXAMPLES, RECIPE, TOKENIZER, TRACES, example, tiny
+from lib.training import train, weighted_loss
 
 
 def attention_by_definition(query, key, value, starts, others, longest, most, scale, window_size):
@@ -85,6 +86,16 @@ def test_losses_and_gradients_are_the_padded_batch_s(kernel):
     assert other.item() == pytest.approx(loss.item(), rel=1e-5)
     for ours, theirs in zip(others, gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_a_batch_larger_than_its_shape_has_the_same_loss(kernel):
+    model, losses = tiny(FLAT), []
+    for shape in (FlatShape(640, 40, 64), FlatShape(128, 3, 8)):
+        batch = pack_flat(EXAMPLES, 0, 4.0, shape)
+        weights = batch.pop("loss_weights")
+        logits = model(**batch, use_cache=False).logits
+        losses.append(weighted_loss(logits, batch["input_ids"], weights).item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_training_flat_is_training_packed(kernel, monkeypatch, tmp_path):

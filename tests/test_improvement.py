@@ -6,9 +6,9 @@ import pandas as pd
 
 from lib import improvement, problems
 from lib.improvement import correct_responses, response_traces, round_problems
+from lib.recipe import Recipe
 from lib.settings import ModelSettings
 from lib.traces import CountdownTask, optimal_traces
-from lib.training import Recipe
 from lib.tree import Node, SearchTree
 
 TASK = CountdownTask(problems.Settings(3, 9, 1, 20, 81, 0.1))

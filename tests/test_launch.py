@@ -17,10 +17,12 @@ from test_training import TOKENIZER, TRACES, tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lib import hardware, launch
+from lib.batches import EvenSampler, FilledTraces, collate
 from lib.errors import UserError
 from lib.launch import DeepSpeedSettings, check, explain, prepare
+from lib.recipe import Recipe
 from lib.tokenization import TokenizedTraces
-from lib.training import EvenSampler, FilledTraces, Recipe, collate, read_curve, train
+from lib.training import read_curve, train
 
 RECIPE = Recipe(
     "adamw", 1e-2, batch_size=8, epochs=1, save_steps=5, verdict_weight=4.0, schedule="linear"

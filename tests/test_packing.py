@@ -11,14 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib import problems, store, training
+from lib.batches import collate, collator
 from lib.experiment import Experiment
 from lib.models import build_model
 from lib.packing import PackedShape, bins, pack, packed_shape
 from lib.profiles import load_profile
+from lib.recipe import Recipe
 from lib.store import Run
 from lib.tokenization import build_tokenizer, encode_traces
 from lib.traces import CountdownTask
-from lib.training import Recipe, WeightedTrainer, collate, collator, train, weighted_loss
+from lib.training import WeightedTrainer, train, weighted_loss
 
 TASK = CountdownTask(problems.Settings(3, 25, 1, 60, 99, 0.1))
 TOKENIZER = build_tokenizer(TASK.pieces)

@@ -89,7 +89,14 @@ def test_examples_follow_the_profile():
         "backtracking branch": 4800,
         "self-improvement": 2 * profile.improvement.rounds * profile.improvement.problems,
     }
-    assert training_examples(load_profile("cpu"), "S")["trunk"] == 70_400
+    cpu = load_profile("cpu")
+    assert training_examples(cpu, "S")["trunk"] == 70_400
+    assert cpu.rounds("S") == 5 and cpu.rounds("L") == 3
+    each = 2 * cpu.improvement.problems * cpu.improvement.recipe.epochs
+    for name in ("S", "L"):
+        assert training_examples(cpu, name)["self-improvement"] == cpu.rounds(name) * each
+    none = replace(cpu, models={"S": replace(cpu.models["S"], rounds=0)})
+    assert "self-improvement" not in training_examples(none, "S")
 
 
 class Hub:

@@ -16,8 +16,8 @@ from lib.experiment import Experiment
 from lib.models import build_model
 from lib.precision import BFloat16Linear, with_fast_products
 from lib.profiles import PROFILES, load_profile
-from lib.sampler import make_sampler
-from lib.search import search_to_file
+from lib.sampler import MAX_ROWS, make_sampler, rows_of_chunk
+from lib.search import CHUNK_SIZE, search_to_file
 from lib.store import Run
 from lib.tokenization import build_tokenizer, encode_prompts
 
@@ -126,6 +126,41 @@ def test_a_search_in_float32_keeps_its_key_and_one_in_bfloat16_has_its_own(tmp_p
         assert fast_one == usual | {"precision": "auto"}
         assert "precision" not in usual  # runs of before it could be chosen are found again
     assert len(keys["auto"]) == 2
+
+
+def test_a_search_in_usual_chunks_keeps_its_key_and_others_have_their_own(tmp_path):
+    keys = {}
+    for chunk in (CHUNK_SIZE, 3):
+        search = replace(PROFILE.search, chunk=chunk)
+        experiment = Experiment(replace(PROFILE, search=search), "smoke", 0, Run(tmp_path))
+        experiment.run.make = lambda name, inputs, make, chunk=chunk: keys.update({chunk: inputs})
+        checkpoint = SimpleNamespace(key="a key", name="a model", path=tmp_path)
+        experiment.search(checkpoint, pd.DataFrame(columns=["numbers", "target"]), 8, 1, 0.7)
+    assert "chunk" not in keys[CHUNK_SIZE] and keys[3] == keys[CHUNK_SIZE] | {"chunk": 3}
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_search_s_chunks_are_the_profile_s(tmp_path, processes, monkeypatch):
+    model = build_model(TOKENIZER, 16, 1, 1, 0)
+    model.save_pretrained(tmp_path / "model")
+    TOKENIZER.save_pretrained(tmp_path / "model")
+    search = replace(PROFILE.search, chunk=3, processes=processes)
+    experiment = Experiment(replace(PROFILE, search=search), "smoke", 0, Run(tmp_path / "run"))
+    asked = []
+    monkeypatch.setattr(
+        "lib.experiment.search_in_processes", lambda *_, **how: asked.append(how["chunk_size"])
+    )
+    checkpoint = SimpleNamespace(key="a key", name="a model", path=tmp_path / "model")
+    problems = TASK.make_problems({"seen": 4}, 0)
+    made = experiment.search(checkpoint, problems, 2, 0, 0.7)
+    if processes == 1:
+        assert '"chunk_size": 3' in (made.path / "trees.jsonl").read_text().splitlines()[0]
+        assert len(experiment.read_trees(made)) == 4
+    assert asked == ([3] if processes == 2 else [])
+
+
+def test_a_larger_chunk_is_computed_at_once():
+    assert rows_of_chunk(CHUNK_SIZE) == MAX_ROWS == 2_048 and rows_of_chunk(256) == 8_192
 
 
 def test_decoding_goes_through_it(units):

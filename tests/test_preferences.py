@@ -14,8 +14,8 @@ from lib import hardware, preferences
 from lib.errors import UserError
 from lib.models import build_model
 from lib.preferences import preference_pairs, preference_trainer, unpaired
+from lib.recipe import Recipe
 from lib.tokenization import EOS, build_tokenizer, encode_prompts, encode_traces
-from lib.training import Recipe
 
 RECIPE = Recipe("adamw", 1e-3, 1e-3, batch_size=4, epochs=6, save_steps=3)
 FEW = dataclasses.replace(RECIPE, batch_size=2)

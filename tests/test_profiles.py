@@ -144,6 +144,7 @@ def test_mistakes_are_named(load, key):
     message = str(error.value)
     assert "\n" not in message and message.startswith("mine.toml: ")
     assert key in message or key.rpartition(".")[2] in message
+    assert "models.S.rounds" not in message or key == "models.S.rounds"
     assert right in message, message
 
 

@@ -5,9 +5,9 @@ import pytest
 from lib.errors import UserError
 from lib.evaluation import wilson_interval
 from lib.gallery import DRAWINGS, draw_all
-from lib.readme import BEGIN, END, linked, main, updated
+from lib.readme import BEGIN, BRIEF, END, linked, main, updated
 from lib.results import row, table, write_results
-from lib.section import in_a_line, render
+from lib.section import brief, in_a_line, render
 
 MANIFEST = {
     "profile": "smoke",
@@ -51,6 +51,25 @@ def test_render(rows):
     assert "| **reproduced** |" in text and "L, seen" not in text
     assert "](figures/smoke/table_1.png)" in text and "figure_4.png" not in text
     assert text == render(MANIFEST, rows.sample(frac=1, random_state=0))
+
+
+def test_brief(rows):
+    text = brief(MANIFEST | {"profile": "gpu"}, rows)
+    assert text.startswith("Profile `gpu` on Example CPU, seed 1, commit abc1234, data feed: [res")
+    assert "| SFT, greedy | **30.0** [21.9, 39.6] (paper 28.6) |" in text
+    assert "figures/gpu/results.json" in text and "### " not in text
+
+
+def test_a_brief_section_has_markers_of_its_own(repository, rows):
+    path, (begin, end) = repository / "README.md", BRIEF["gpu"]
+    write_results(repository / "figures/gpu/results.json", MANIFEST | {"profile": "gpu"}, rows)
+    assert main(["--profile", "gpu"], repository) == 1  # they are not there
+    before = path.read_text() + f"\n{begin}\n{end}\n"
+    path.write_text(before)
+    assert main(["--profile", "gpu"], repository) == 0
+    text = path.read_text()
+    assert text.startswith(before.split(begin)[0]) and "**86.0**" in text.split(begin)[1]
+    assert main(["--profile", "gpu", "--check"], repository) == 0
 
 
 def test_first_results_in_a_line(rows):

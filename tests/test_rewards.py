@@ -20,6 +20,7 @@ from transformers import Trainer
 from lib import hardware, rewards
 from lib.errors import UserError
 from lib.models import build_model
+from lib.recipe import Recipe
 from lib.results import dumps
 from lib.rewards import (
     choices,
@@ -31,7 +32,6 @@ from lib.rewards import (
 )
 from lib.samples import finished_paths, sample_order
 from lib.tokenization import build_tokenizer, encode_prompts
-from lib.training import Recipe
 
 TOKENIZER = build_tokenizer(TASK.pieces)
 RECIPE = Recipe("adamw", 1e-2, 1e-2, batch_size=16, epochs=8, save_steps=10)

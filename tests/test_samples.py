@@ -1,5 +1,6 @@
 """Samples: the first n of N, what they cost, and which finished paths there are."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,7 @@ from sampled_trees import PROBLEMS, TASK, TREE, tree
 
 from lib.errors import UserError
 from lib.models import build_model
+from lib.profiles import load_profile
 from lib.sampler import make_sampler
 from lib.samples import finished_paths, sample_order, unused_problems
 from lib.search import search
@@ -64,10 +66,13 @@ def test_tokens_of_all_samples_are_what_the_search_generated():
 
 
 def test_problems_that_nothing_trained_on():
-    sizes = ModelSettings(trunk_examples=5, branch_examples=3, test_problems=1)
-    improvement = SimpleNamespace(rounds=2, problems=4)
+    profile = load_profile("smoke")
+    small = ModelSettings(trunk_examples=5, branch_examples=3, test_problems=1)
+    models = {"S": small, "L": replace(small, rounds=1)}
+    improvement = replace(profile.improvement, rounds=2, problems=4)
     experiment = SimpleNamespace(
-        profile=SimpleNamespace(models={"S": sizes}, improvement=improvement),
+        profile=replace(profile, models=models, improvement=improvement),
         problems=lambda split, start, count: (split, start, count),
     )
     assert unused_problems(experiment, "S", 9) == ("train", 16, 9)
+    assert unused_problems(experiment, "L", 9) == ("train", 12, 9)  # fewer rounds of its own

@@ -62,7 +62,7 @@ def test_an_interrupt_ends_them():
 def test_a_process_for_each_core(monkeypatch):
     made = []
     monkeypatch.setattr("lib.searchpool.SearchPool", lambda count: made.append(count) or "pool")
-    monkeypatch.setattr("lib.searchpool.available_cores", lambda: 64)
+    monkeypatch.setattr("lib.hardware.available_cores", lambda: 64)
     monkeypatch.setattr("lib.searchpool._shared", {})
     monkeypatch.setattr("lib.searchpool.end_shared", lambda: None)
     assert shared_pool(0) == "pool" and made == [16]

@@ -6,6 +6,7 @@ import torch
 from lib import hardware, trainbench
 from lib.models import build_model, parameter_count
 from lib.profiles import load_profile
+from lib.recipe import Recipe
 from lib.tokenization import build_tokenizer
 from lib.trainbench import (
     BATCH_SIZE,
@@ -19,7 +20,6 @@ from lib.trainbench import (
     train_fast,
     train_plainly,
 )
-from lib.training import Recipe
 
 TASK = load_profile("smoke").load_task()
 TOKENIZER = build_tokenizer(TASK.pieces)
@@ -39,7 +39,22 @@ def test_a_rate_is_that_of_the_recipe_s_batch(monkeypatch):
 
     monkeypatch.setattr(trainbench, "train", train)
     recipe = Recipe(batch_size=16, packing=True)
-    assert trainbench.training_speed(None, None, None, recipe) == 8
+    assert trainbench.training_speed(None, None, range(64), recipe) == 8
+
+
+def test_a_gpu_s_loss_is_told_seldom_and_often_enough_to_time_it(monkeypatch):
+    monkeypatch.setattr(hardware, "device", lambda: "cuda")
+    asked = []
+
+    def train(model, tokenizer, traces, recipe, folder, seed, times, log_steps, keep):
+        asked.append(log_steps)
+        for step in range(log_steps, len(traces) // recipe.batch_size + 1, log_steps):
+            times(step, 0, 0.0)
+
+    monkeypatch.setattr(trainbench, "train", train)
+    for steps in (8, 62, 4):
+        assert trainbench.training_speed(None, None, range(16 * steps), Recipe(batch_size=16)) > 0
+    assert asked == [3, 10, 1]
 
 
 def test_sizes_are_those_that_are_named():

@@ -11,11 +11,13 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lib import hardware, problems, training
+from lib.batches import PAD_MULTIPLE, collate
 from lib.errors import UserError
 from lib.models import build_model
+from lib.recipe import Recipe
 from lib.tokenization import TokenizedTraces, build_tokenizer, encode_traces
 from lib.traces import CountdownTask
-from lib.training import Recipe, WeightedTrainer, collate, train, training_arguments, weighted_loss
+from lib.training import WeightedTrainer, train, training_arguments, weighted_loss
 
 TASK = CountdownTask(problems.Settings(3, 9, 1, 20, 81, 0.1))
 TOKENIZER = build_tokenizer(TASK.pieces)
@@ -199,7 +201,7 @@ def test_the_fast_path_follows_the_processor(tmp_path, monkeypatch):
 
 def test_pad_multiple_keeps_shapes_few():
     assert {
-        collate([TRACES[i]], 0, 1.0)["input_ids"].shape[1] % training.PAD_MULTIPLE
+        collate([TRACES[i]], 0, 1.0)["input_ids"].shape[1] % PAD_MULTIPLE
         for i in range(len(TRACES))
     } == {0}
 
@@ -224,3 +226,19 @@ def test_every_model_is_compiled_anew(monkeypatch, tmp_path):
         recipe = replace(RECIPE, compile=compiled)
         training.train(tiny(), TOKENIZER, TRACES, recipe, tmp_path / str(compiled), 0)
     assert len(resets) == hardware.can_compile()
+
+
+@pytest.mark.parametrize(
+    ("device", "packing", "cores", "loaders"),
+    [("cpu", True, 16, 0), ("cuda", True, 16, 8), ("cuda", True, 3, 3), ("cuda", False, 16, 0)],
+)
+def test_batches_for_a_gpu_are_made_by_other_processes(
+    monkeypatch, tmp_path, device, packing, cores, loaders
+):
+    monkeypatch.setattr(hardware, "device", lambda: device)
+    monkeypatch.setattr(hardware, "has_bfloat16", lambda device: False)
+    monkeypatch.setattr(hardware, "available_cores", lambda: cores)
+    made = training_arguments(replace(RECIPE, packing=packing), tmp_path, 0, 1)
+    assert made.dataloader_num_workers == loaders
+    assert made.dataloader_prefetch_factor == (4 if loaders else None)
+    assert made.logging_nan_inf_filter == (device == "cpu")
