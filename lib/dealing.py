@@ -195,7 +195,7 @@ def search_chunk(folder: Path, chunk: int, device: str = "cpu") -> None:
     write_atomic(_part(folder, chunk), "".join(tree.to_json() + "\n" for tree in trees))
 
 
-@lru_cache(maxsize=1)  # a search's chunks, and often several searches, are of one checkpoint
+@lru_cache(maxsize=2)  # a search's chunks, and often several searches, are of one checkpoint
 def _sampler(
     checkpoint: str, device: str, precision: str, step_end: str, limit: int, rows: int
 ) -> tuple[CacheSampler, PreTrainedTokenizerBase]:
