@@ -154,7 +154,7 @@ def test_a_search_s_chunks_are_the_profile_s(tmp_path, processes, monkeypatch):
     problems = TASK.make_problems({"seen": 4}, 0)
     made = experiment.search(checkpoint, problems, 2, 0, 0.7)
     if processes == 1:
-        assert '"chunk_size": 3' in (made.path / "trees.jsonl").read_text().splitlines()[0]
+        assert '"chunk_size":3' in (made.path / "trees.jsonl").read_text().splitlines()[0]
         assert len(experiment.read_trees(made)) == 4
     assert asked == ([3] if processes == 2 else [])
 
