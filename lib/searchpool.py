@@ -12,11 +12,13 @@ import atexit
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 
 import torch
 
@@ -35,8 +37,9 @@ class SearchPool:
         # Forking a process whose torch has threads can hang.
         context = multiprocessing.get_context("spawn")
         self._pool = ProcessPoolExecutor(self.processes, context, _begin, (os.getpid(),))
-        for _ in range(self.processes):  # they start with the first calls
-            self._pool.submit(os.getpid)
+        with _without_main():
+            for _ in range(self.processes):  # they start with the first calls
+                self._pool.submit(os.getpid)
         self._children = set(multiprocessing.active_children()) - others
 
     def __enter__(self) -> SearchPool:
@@ -70,6 +73,23 @@ class SearchPool:
         self._pool.shutdown(cancel_futures=True)
         if _shared.get(self.processes) is self:
             del _shared[self.processes]
+
+
+@contextmanager
+def _without_main() -> Iterator[None]:
+    """Processes that start within the block do not run the calling script once more.
+
+    Python would import it in each of them, and a script that trains a model, say, without asking
+    whether it is the main one would train it there again. What they call is in modules.
+    """
+    main = sys.modules["__main__"]
+    hidden = {name: main.__dict__.pop(name) for name in ("__file__",) if name in main.__dict__}
+    spec, main.__spec__ = getattr(main, "__spec__", None), None
+    try:
+        yield
+    finally:
+        main.__dict__.update(hidden)
+        main.__spec__ = spec
 
 
 _shared: dict[int, SearchPool] = {}

@@ -2,12 +2,15 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import psutil
 import pytest
 
 from lib.errors import UserError
+from lib.processes import python_environment
 from lib.searchpool import SearchPool, end_shared, shared_pool
 
 
@@ -57,6 +60,27 @@ def test_an_interrupt_ends_them():
     with pytest.raises(KeyboardInterrupt):
         waiting.throw(KeyboardInterrupt())
     assert psutil.wait_procs(children(), 10)[1] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("started", [["script.py"], ["-m", "script"]])
+def test_a_plain_script_runs_once(tmp_path, started):
+    """Without `if __name__ == "__main__"`, too."""
+    (tmp_path / "script.py").write_text(
+        "from lib.searchpool import shared_pool\n"
+        "with open('ran', 'a') as file: file.write('x')\n"
+        "print(sorted(shared_pool(2).run(max, [(1, 2), (3, 4)])), __file__[-9:])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, *started],
+        cwd=tmp_path,
+        env=python_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout == "[2, 4] script.py\n", done.stderr
+    assert (tmp_path / "ran").read_text() == "x"
 
 
 def test_a_process_for_each_core(monkeypatch):
