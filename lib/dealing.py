@@ -35,7 +35,7 @@ from lib.precision import with_fast_products
 from lib.processes import ROOT, end_group, end_with_parent, free_port, python_environment
 from lib.sampler import CacheSampler, make_sampler, rows_of_chunk
 from lib.search import CHUNK_SIZE, head, is_written, iter_search, search_settings
-from lib.searchpool import shared_pool
+from lib.searchpool import process_count, shared_pool
 from lib.store import read_json, write_atomic
 
 LAST_LINES = 12
@@ -91,8 +91,10 @@ def search_in_processes(
             " processes (one for each core), 1 problem a chunk"
         )
     on_gpus = hardware.device() == "cuda"
-    if on_gpus:
-        processes = processes or torch.cuda.device_count()
+    launched = on_gpus if launched is None else launched
+    if on_gpus and not processes:
+        processes = torch.cuda.device_count()
+    processes = process_count(processes)
     path = Path(path)
     settings = search_settings(breadth, depth, temperature, seed, expansion)
     first_line = head(prompts, None, settings, chunk_size, made_of)
@@ -118,12 +120,13 @@ def search_in_processes(
 
     tell()
     if done < len(prompts):
-        if on_gpus if launched is None else launched:
+        if launched:
             _launch(folder, min(processes, job.chunks), tell)
         else:
             calls = [(folder, c) for c in range(job.chunks) if not _part(folder, c).exists()]
-            for _ in shared_pool(processes).run(search_chunk, calls):
-                tell()
+            for searched in shared_pool(processes).run(search_chunk, calls):
+                done += searched
+                on_progress(searched)
         tell()
     missing = [c for c in range(job.chunks) if not _part(folder, c).exists()]
     if missing:
@@ -183,9 +186,9 @@ def work(folder: Path, rank: int, processes: int, device: str) -> None:
             search_chunk(folder, chunk, device)
 
 
-def search_chunk(folder: Path, chunk: int, device: str = "cpu") -> None:
-    """Search one chunk of the job in `folder`, and write its trees there."""
-    job = _read_job(folder)
+def search_chunk(folder: Path, chunk: int, device: str = "cpu") -> int:
+    """Search one chunk of the job in `folder`, and write its trees there; returns how many."""
+    job = _kept_job(folder, (folder / "job.json").stat().st_mtime_ns)
     rows = rows_of_chunk(job.chunk_size)
     sampler, tokenizer = _sampler(
         job.checkpoint, device, job.precision, job.step_end, job.limit, rows
@@ -193,6 +196,12 @@ def search_chunk(folder: Path, chunk: int, device: str = "cpu") -> None:
     how = {"chunk_size": job.chunk_size, "chunks": [chunk], "step_end": job.step_end}
     [trees] = iter_search(sampler, tokenizer, job.prompts, **job.settings, **how)
     write_atomic(_part(folder, chunk), "".join(tree.to_json() + "\n" for tree in trees))
+    return len(trees)
+
+
+@lru_cache(maxsize=1)  # all prompts are in it: read for each chunk, that grows with their square
+def _kept_job(folder: Path, written_ns: int) -> Job:
+    return _read_job(folder)
 
 
 @lru_cache(maxsize=2)  # a search's chunks, and often several searches, are of one checkpoint

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from lib.errors import UserError
+from lib.models import head_size
 from lib.sampler import CacheSampler
 from lib.tokenization import backtrack_id, encode_prompts
 
@@ -128,9 +129,8 @@ def affordable(config: PretrainedConfig, sequences: int, length: int, free_bytes
     A sequence has keys and values in float32, a copy of them when beams change places, and a few
     copies of its logits.
     """
-    heads = config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    kept = 2 * config.num_hidden_layers * size * getattr(config, "num_key_value_heads", heads)
+    heads = getattr(config, "num_key_value_heads", config.num_attention_heads)
+    kept = 2 * config.num_hidden_layers * head_size(config) * heads
     each = 4 * (2 * length * kept + 4 * config.vocab_size)
     return max(1, min(GPU_BATCHES, free_bytes // (2 * sequences * each)))
 

@@ -16,7 +16,7 @@ from lib.experiment import Experiment
 from lib.models import build_model, parameter_count
 from lib.precision import with_fast_products
 from lib.sampler import make_sampler, rows_of_chunk
-from lib.searchpool import MOST_PROCESSES
+from lib.searchpool import process_count
 from lib.settings import ModelSettings
 from lib.tokenization import build_tokenizer, encode_prompts, encode_traces
 from lib.trainbench import COMPILE_SKIP, training_speed
@@ -65,7 +65,7 @@ def speeds(experiment: Experiment, sizes: ModelSettings) -> tuple[int, float, fl
     finally:
         torch.set_num_threads(threads)
     tokens = sum(sample.count * len(sample.tokens) for found in samples for sample in found)
-    at_once = min(processes or MOST_PROCESSES, hardware.available_cores()) if on_cores else 1
+    at_once = min(process_count(processes), hardware.available_cores()) if on_cores else 1
     return parameters, examples_per_s, at_once * tokens / spent
 
 

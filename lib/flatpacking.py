@@ -24,6 +24,7 @@ except ImportError:  # a build without it
     varlen_attn = None
 
 from lib import hardware
+from lib.models import head_size
 
 FLAT = "flat"  # the name of its attention among transformers' implementations
 TOKENS_MULTIPLE = 128
@@ -46,8 +47,6 @@ def flat_attention_fits(model: PreTrainedModel) -> bool:
     Several GPUs in one process would split the row.
     """
     config = model.config
-    heads = getattr(config, "num_attention_heads", 0)
-    size = getattr(config, "head_dim", None) or (config.hidden_size // heads if heads else 0)
     return (
         varlen_attn is not None
         and hardware.device() == "cuda"
@@ -55,10 +54,10 @@ def flat_attention_fits(model: PreTrainedModel) -> bool:
         and torch.cuda.device_count() == 1
         and torch.cuda.get_device_capability() >= (8, 0)
         and config.model_type == "llama"
-        and config.num_key_value_heads == heads
+        and config.num_key_value_heads == config.num_attention_heads
         and not config.attention_dropout
-        and size % 8 == 0
-        and 0 < size <= LARGEST_HEAD
+        and head_size(config) % 8 == 0
+        and head_size(config) <= LARGEST_HEAD
     )
 
 

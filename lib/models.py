@@ -14,6 +14,7 @@ from transformers import (
     AutoTokenizer,
     LlamaConfig,
     LlamaForCausalLM,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -30,6 +31,11 @@ MAX_POSITIONS = 1024
 def heads_fit(hidden_size: int, heads: int) -> bool:
     """Whether the heads divide a model into even sizes, as rotary positions need."""
     return hidden_size % heads == 0 and (hidden_size // heads) % 2 == 0
+
+
+def head_size(config: PretrainedConfig) -> int:
+    """The width of one attention head; some models' are no equal part of theirs."""
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
 def feed_forward(hidden_size: int) -> int:

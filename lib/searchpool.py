@@ -28,11 +28,16 @@ from lib.errors import UserError
 MOST_PROCESSES = 16  # each holds torch and a model: about half a gigabyte
 
 
+def process_count(wanted: int) -> int:
+    """How many processes are meant: 0 is one for each core."""
+    return wanted or min(MOST_PROCESSES, hardware.available_cores())
+
+
 class SearchPool:
-    """Processes of one thread; `processes` of 0 are as many as this process has cores."""
+    """Processes of one thread; `processes` of 0 are one for each core."""
 
     def __init__(self, processes: int = 0) -> None:
-        self.processes = processes or min(MOST_PROCESSES, hardware.available_cores())
+        self.processes = process_count(processes)
         others = set(multiprocessing.active_children())
         # Forking a process whose torch has threads can hang.
         context = multiprocessing.get_context("spawn")
@@ -97,7 +102,7 @@ _shared: dict[int, SearchPool] = {}
 
 def shared_pool(processes: int) -> SearchPool:
     """This process's one pool of so many processes (0: one for each core); kept to its end."""
-    processes = processes or min(MOST_PROCESSES, hardware.available_cores())
+    processes = process_count(processes)
     if processes not in _shared:
         end_shared()
         _shared[processes] = SearchPool(processes)

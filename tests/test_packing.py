@@ -44,6 +44,20 @@ def example(*ids):
     return {"input_ids": ids, "loss_codes": np.full(len(ids), 1, np.uint8)}
 
 
+def assert_same_step(*sides):
+    """Two pairs of a model and a batch have the same loss and gradients."""
+    found = []
+    for model, batch in sides:
+        weights = batch.pop("loss_weights")
+        loss = weighted_loss(model(**batch, use_cache=False).logits, batch["input_ids"], weights)
+        loss.backward()
+        found.append((loss, [parameter.grad for parameter in model.parameters()]))
+    (loss, gradients), (other, others) = found
+    assert other.item() == pytest.approx(loss.item(), rel=1e-5)
+    for ours, theirs in zip(others, gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
 def test_pack_by_hand():
     examples = [example(5, 6), example(7, 8, 9), example(4)]
     batch = pack(examples, 0, 4.0, PackedShape(3, 4))
@@ -77,16 +91,7 @@ def test_losses_and_gradients_are_the_padded_batch_s(attention):
     packed = pack(EXAMPLES, TOKENIZER.pad_token_id, 4.0, PackedShape(4, 200))
     assert packed["input_ids"].shape[0] < padded["input_ids"].shape[0] / 3
     assert packed["loss_weights"].sum() == padded["loss_weights"][:, 1:].sum()
-    found = []
-    for batch in (padded, packed):
-        model, weights = tiny(attention), batch.pop("loss_weights")
-        loss = weighted_loss(model(**batch, use_cache=False).logits, batch["input_ids"], weights)
-        loss.backward()
-        found.append((loss, [parameter.grad for parameter in model.parameters()]))
-    (loss, gradients), (other, others) = found
-    assert other.item() == pytest.approx(loss.item(), rel=1e-5)
-    for ours, theirs in zip(others, gradients, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+    assert_same_step((tiny(attention), padded), (tiny(attention), packed))
 
 
 def test_no_example_sees_another():
