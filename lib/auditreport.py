@@ -110,7 +110,7 @@ def audit_table(rows: pd.DataFrame) -> str:
 
 
 def audit_text(rows: pd.DataFrame) -> str:
-    """Which of the switches could explain the gap, and which cannot, from this run's numbers."""
+    """Which of the switches could explain the gap by `RULE`, and which cannot, in this run."""
     try:
         found = switches(rows)
     except UserError:
@@ -126,7 +126,7 @@ def audit_text(rows: pd.DataFrame) -> str:
         f"The gap is of {100 * least:.1f} to {100 * most:.1f} points: the paper's "
         f"{100 * (least + REPORTED[1]):.1f} against the {100 * REPORTED[0]:.0f} to "
         f"{100 * REPORTED[1]:.0f} that users of its code report.",
-        _listed("Could explain it alone, at our scale", by_verdict[ALONE]),
+        _listed("Could explain it alone, in this run", by_verdict[ALONE]),
         _listed("In part", by_verdict[PART]),
         _listed("Cannot explain it, since no loss is shown", by_verdict[NONE]),
         _listed("Cannot explain it, since it gains", by_verdict[GAINS]),
@@ -140,7 +140,7 @@ def audit_text(rows: pd.DataFrame) -> str:
                 f"All at once ({trained}): {100 * cell['base']:.1f} becomes "
                 f"{100 * cell['accuracy']:.1f}, {_points(cell)}."
             )
-    parts += [_about_cut(pooled), _about_evaluated(found), RULE]
+    parts += [_about_cut(pooled), _about_evaluated(found)]
     return " ".join(filter(None, parts))
 
 
@@ -158,7 +158,7 @@ def _about_cut(pooled: dict[str, dict]) -> str:
         f"here that is {cut} tokens."
     )
     if hard := pooled.get("hard_cut"):
-        text += f" A cut that bites, at {hard['total_tokens']:.0f}, would cost {_points(hard)}."
+        text += f" A harder cut, at {hard['total_tokens']:.0f}: {_points(hard)}."
     return text
 
 

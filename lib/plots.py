@@ -30,6 +30,7 @@ from lib.drawing import (
 from lib.errors import UserError
 from lib.task import ERRORS
 
+STAGES = ("trunk", "sft", "backtracking")  # in the order of their colours
 LABEL_HEIGHT = 0.06  # of a number over a bar, in units of the accuracy axis
 
 
@@ -191,8 +192,10 @@ def loss_curves(rows: pd.DataFrame) -> Figure:
         raise UserError("figure of figure_6: the results have no rows for it")
     x = "examples" if "examples" in found and found["examples"].notna().all() else "step"
     models = present(found["model"], MODEL_COLOURS) or [None]
-    stages = list(dict.fromkeys(found["stage"]))
-    colours = dict(zip(stages, sns.color_palette("colorblind", len(stages)), strict=True))
+    # A stage has its colour wherever it is drawn, whatever else is.
+    known = list(dict.fromkeys([*STAGES, *found["stage"]]))
+    colours = dict(zip(known, sns.color_palette("colorblind", len(known)), strict=True))
+    stages = present(found["stage"], known)
     figure, axes = panels(1, len(models))
     for panel, model in zip(axes[0], models, strict=True):
         here = found if model is None else found[found["model"] == model]

@@ -1,10 +1,11 @@
 """The README's results section and its figures, made from results.json with no training.
 
 Where a profile has a finished run, copies its results and executed notebooks into
-figures/<profile>/. Then takes the results.json there, redraws the figures beside it, and writes the
-text between two of the README's markers (those of `cpu`; a short one of `gpu` between two of its
-own) and the links to executed notebooks. `--check` changes nothing and exits with 1 when the README
-differs from what the results give. Knows nothing of how they came about.
+figures/<profile>/ (into figures/<profile>-<seed>/ where that is there). Then takes the results.json
+there, redraws the figures beside it, and writes the text between two of the README's markers (those
+of `cpu`; a short one of each of `BRIEF` between two of its own) and the links to executed
+notebooks. `--check` changes nothing and exits with 1 when the README differs from what the results
+give. Knows nothing of how they came about.
 """
 
 import argparse
@@ -26,8 +27,8 @@ from lib.store import Run, read_json, write_atomic
 ROOT = Path(__file__).resolve().parent.parent
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 README_PROFILE = "cpu"
-#: Profiles that have a short section of their own; others have figures and results.json alone.
-BRIEF = {"gpu": ("<!-- gpu:begin -->", "<!-- gpu:end -->")}
+#: Folders of figures that have a short section of their own; others are shown nowhere.
+BRIEF = {name: (f"<!-- {name}:begin -->", f"<!-- {name}:end -->") for name in ("gpu", "gpu-1")}
 PROFILE_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -63,6 +64,12 @@ def linked(readme: str, folder: Path, root: Path) -> str:
     return readme
 
 
+def figures_folder(root: Path, name: str, seed: int) -> Path:
+    """Where a run's figures belong: the profile's folder, or one of this seed's own if there is."""
+    own = root / "figures" / f"{name}-{seed}"
+    return own if own.exists() else root / "figures" / name
+
+
 def publish_run(source: str, seed: int, run: Path, folder: Path, root: Path) -> None:
     """Copy what the finished run of a profile left into the repository; `UserError` if it is not.
 
@@ -72,7 +79,7 @@ def publish_run(source: str, seed: int, run: Path, folder: Path, root: Path) -> 
     with Run(run).lock():
         experiment = finished_experiment(Experiment(profile, source, seed, Run(run)))
         publish(experiment, folder, root)
-        if profile.name == README_PROFILE:
+        if folder.name == README_PROFILE:
             manifest, _ = read_results(folder / "results.json")
             ship(experiment, manifest, root / "models" / "countdown-s")
 
@@ -93,7 +100,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         name = Path(chosen.profile).stem if is_file else chosen.profile
         if not PROFILE_NAME.fullmatch(name):
             raise UserError(f"PROFILE={chosen.profile}: not a profile's name")
-        folder, path = root / "figures" / name, root / "README.md"
+        folder, path = figures_folder(root, name, chosen.seed), root / "README.md"
         run = root / "runs" / f"{name}-{chosen.seed}"
         if not chosen.check and run.exists():
             publish_run(chosen.profile, chosen.seed, run, folder, root)
@@ -104,8 +111,8 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
             readme = path.read_text(encoding="utf-8")
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-        if name in BRIEF:
-            text = updated(readme, brief(manifest, rows), path, BRIEF[name])
+        if folder.name in BRIEF:
+            text = updated(readme, brief(manifest, rows, folder.name), path, BRIEF[folder.name])
         else:
             text = updated(readme, render(manifest, rows), path)
         text = linked(text, root / "figures" / README_PROFILE / "notebooks", root)
@@ -115,7 +122,7 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
                 raise UserError(f"{path}: not what results.json gives; run `{command}`")
             return 0
         draw_all(rows, manifest, folder)
-        if text != readme and (name == README_PROFILE or name in BRIEF):
+        if text != readme and folder.name in (README_PROFILE, *BRIEF):
             write_atomic(path, text)
     except UserError as error:
         print(error, file=sys.stderr)

@@ -8,11 +8,13 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from lib import auditreport, leniency, ratios
+from lib import auditreport, leniency, ratios, targets
 from lib.analysis import NOT_TESTED, RULE, beside_paper, claims_table, headline
 from lib.drawing import METHODS
 from lib.gallery import DRAWINGS
 from lib.markdown import accuracy, markdown_table
+
+GAINED = "Points of accuracy gained or lost by each switch:"
 
 
 def render(manifest: Mapping, rows: pd.DataFrame) -> str:
@@ -26,9 +28,10 @@ def render(manifest: Mapping, rows: pd.DataFrame) -> str:
             headlines,
         ]
     parts += ["### The paper's claims", _claims(rows), f"The rule: {RULE}"]
+    parts += [alike] if (alike := targets.like_targets_text(rows)) else []
     if audited := auditreport.audit_table(rows):
         parts += ["### Why users of the published code get less", auditreport.audit_text(rows)]
-        parts += [f"Points of accuracy gained or lost by each switch:\n\n{audited}"]
+        parts += [auditreport.RULE, GAINED, audited]
     if by_ratio := ratios.ratio_table(rows):
         parts += ["### D_op : D_back (Tables 3 and 4)", by_ratio]
     if both := leniency.leniency_table(rows):
@@ -47,13 +50,21 @@ def render(manifest: Mapping, rows: pd.DataFrame) -> str:
     return "\n\n".join(parts)
 
 
-def brief(manifest: Mapping, rows: pd.DataFrame) -> str:
-    """Another profile's results, in short: its accuracies, and what the published checker does."""
-    profile = manifest["profile"]
-    made = f"Profile `{profile}` on {manifest['hardware']['processor']}, {_known(manifest)}"
-    made += f": [results](figures/{profile}/results.json), [figures](figures/{profile})."
-    both = leniency.leniency_text(rows) if leniency.leniency_table(rows) else ""
-    return "\n\n".join(part for part in (made, headline_table(rows), both) if part)
+def brief(manifest: Mapping, rows: pd.DataFrame, folder: str) -> str:
+    """Another run's results, in short: accuracies, the published checker, the audit, the ratios.
+
+    Each where the run has it; `folder` is that of its figures.
+    """
+    made = f"Profile `{manifest['profile']}` on {manifest['hardware']['processor']}"
+    made += f", {_known(manifest)}"
+    made += f": [results](figures/{folder}/results.json), [figures](figures/{folder})."
+    parts = [made, headline_table(rows)]
+    parts += [leniency.leniency_text(rows)] if leniency.leniency_table(rows) else []
+    if audited := auditreport.audit_table(rows):
+        parts += [auditreport.audit_text(rows), GAINED, audited]
+    if by_ratio := ratios.ratio_table(rows):
+        parts += ["D_op : D_back (Tables 3 and 4):", by_ratio]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _known(manifest: Mapping) -> str:

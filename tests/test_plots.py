@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lib import curveplots, plots
-from lib.drawing import handle, legend, panels, save_figure
+from lib.drawing import PALETTE, handle, legend, panels, save_figure
 from lib.errors import UserError
 from lib.evaluation import wilson_interval
 from lib.results import row, table
@@ -135,3 +135,13 @@ def test_operator_shares_by_split(monkeypatch):
     # A notebook shows pyplot's figures: any other, before one of them, would be text alone.
     assert figure.canvas.manager is not None
     matplotlib.pyplot.close(figure)
+
+
+@pytest.mark.parametrize("order", [["trunk", "sft"], ["sft", "trunk"], ["sft"]])
+def test_a_stage_of_training_keeps_its_colour(order):
+    rows = [
+        row("figure_6", model="S", stage=each, step=n, loss=1) for each in order for n in (0, 1)
+    ]
+    panel = plots.loss_curves(table(rows)).axes[0]
+    whole = [line.get_color() for line in panel.lines if line.get_alpha() is None]
+    assert whole == [PALETTE[{"trunk": 0, "sft": 1}[each]] for each in order]

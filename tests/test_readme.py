@@ -54,10 +54,45 @@ def test_render(rows):
 
 
 def test_brief(rows):
-    text = brief(MANIFEST | {"profile": "gpu"}, rows)
+    text = brief(MANIFEST | {"profile": "gpu"}, rows, "gpu")
     assert text.startswith("Profile `gpu` on Example CPU, seed 1, commit abc1234, data feed: [res")
     assert "| SFT, greedy | **30.0** [21.9, 39.6] (paper 28.6) |" in text
     assert "figures/gpu/results.json" in text and "### " not in text
+
+
+def test_brief_shows_the_audit_and_the_ratios_of_a_run_that_has_no_more():
+    shared = {"model": "S", "problems": 100, "low": 0.7, "high": 0.9, "accuracy": 0.8}
+    rows = [
+        row(
+            "audit",
+            "self_backtracking",
+            switch="published_checker",
+            split=split,
+            **shared,
+            **{"base": 0.89, "difference": -0.09, "difference_low": -0.1, "difference_high": -0.08},
+        )
+        for split in ("seen", "new", None)
+    ]
+    rows.append(cell("table_3", "self_backtracking", 0.7, split="seen", N=8, b=1, ratio=1.0))
+    text = brief(MANIFEST | {"profile": "gpu"}, table(rows), "gpu-1")
+    assert "figures/gpu-1/results.json" in text and "### " not in text
+    assert "In part: the published checker (-9.0 [-10.0, -8.0])." in text
+    assert "| the published checker | 89.0 | -9.0 [-10.0, -8.0] |" in text
+    assert "| seen | b=1 N=8 | **70.0** [60.4, 78.1] (paper 67.6) |" in text
+
+
+def test_a_seed_with_a_folder_of_its_own(repository, rows):
+    path, (begin, end) = repository / "README.md", BRIEF["gpu-1"]
+    before = path.read_text() + f"\n{begin}\n{end}\n"
+    path.write_text(before)
+    manifest = MANIFEST | {"profile": "gpu"}
+    write_results(repository / "figures/gpu-1/results.json", manifest, rows)
+    assert main(["--profile", "gpu", "--seed", "1"], repository) == 0
+    assert "figures/gpu-1/results.json" in path.read_text().split(begin)[1]
+    assert (repository / "figures/gpu-1/table_1.png").exists()
+    assert not (repository / "figures/gpu").exists()
+    assert main(["--profile", "gpu", "--seed", "1", "--check"], repository) == 0
+    assert main(["--profile", "gpu", "--seed", "2"], repository) == 1  # it has none
 
 
 def test_a_brief_section_has_markers_of_its_own(repository, rows):
@@ -134,6 +169,7 @@ def test_no_figure_without_rows(tmp_path):
 def test_this_readme_shows_the_committed_results():
     assert main(["--profile", "cpu", "--check"]) == 0
     assert main(["--profile", "gpu", "--check"]) == 0
+    assert main(["--profile", "gpu", "--seed", "1", "--check"]) == 0
 
 
 def test_notebooks_link_to_those_executed_that_are_there(tmp_path):
