@@ -140,7 +140,7 @@ def audit_text(rows: pd.DataFrame) -> str:
                 f"All at once ({trained}): {100 * cell['base']:.1f} becomes "
                 f"{100 * cell['accuracy']:.1f}, {_points(cell)}."
             )
-    parts += [_about_cut(pooled), _about_evaluated(found)]
+    parts += [_about_cut(pooled), _about_evaluated(found), RULE]
     return " ".join(filter(None, parts))
 
 

@@ -23,7 +23,9 @@ CHECKERS = ("strict", "published")
 Rule = Callable[[object], int | None]
 
 
-def wilson_interval(successes: float, trials: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(
+    successes: float, trials: float, confidence: float = 0.95
+) -> tuple[float, float]:
     """Wilson's score interval of a share; (0, 1) without trials."""
     if trials == 0:
         return 0.0, 1.0

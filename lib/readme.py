@@ -105,6 +105,11 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
         if not chosen.check and run.exists():
             publish_run(chosen.profile, chosen.seed, run, folder, root)
         manifest, rows = read_results(folder / "results.json")
+        if chosen.seed and manifest.get("seed") != chosen.seed:
+            raise UserError(
+                f"{folder}: these are results of seed {manifest.get('seed')}, and there is no run "
+                f"{run}; `make reproduce PROFILE={chosen.profile} SEED={chosen.seed}` makes it"
+            )
         if (folder / "timings.json").exists():
             manifest["durations_s"] = read_json(folder / "timings.json")
         try:

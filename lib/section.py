@@ -31,7 +31,7 @@ def render(manifest: Mapping, rows: pd.DataFrame) -> str:
     parts += [alike] if (alike := targets.like_targets_text(rows)) else []
     if audited := auditreport.audit_table(rows):
         parts += ["### Why users of the published code get less", auditreport.audit_text(rows)]
-        parts += [auditreport.RULE, GAINED, audited]
+        parts += [GAINED, audited]
     if by_ratio := ratios.ratio_table(rows):
         parts += ["### D_op : D_back (Tables 3 and 4)", by_ratio]
     if both := leniency.leniency_table(rows):

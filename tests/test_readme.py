@@ -95,6 +95,11 @@ def test_a_seed_with_a_folder_of_its_own(repository, rows):
     assert main(["--profile", "gpu", "--seed", "2"], repository) == 1  # it has none
 
 
+def test_a_seed_that_was_not_run_is_not_shown_as_another_ones(repository, capsys):
+    assert main(["--profile", "smoke", "--seed", "7"], repository) == 1
+    assert "results of seed 1, and there is no run" in capsys.readouterr().err
+
+
 def test_a_brief_section_has_markers_of_its_own(repository, rows):
     path, (begin, end) = repository / "README.md", BRIEF["gpu"]
     write_results(repository / "figures/gpu/results.json", MANIFEST | {"profile": "gpu"}, rows)

@@ -7,48 +7,48 @@ from lib.targets import at_like_targets, like_targets_text
 
 
 def cell(split, target, accuracy, problems, method="self_backtracking", model="S"):
-    shared = {"N": 32, "b": 1, "checker": "strict"}
-    return row(
-        "targets",
-        method,
-        model=model,
-        split=split,
-        target=target,
-        accuracy=accuracy,
-        problems=problems,
-        **shared,
-    )
+    shared = {"N": 32, "b": 1, "checker": "strict", "model": model, "split": split}
+    counts = {"target": target, "accuracy": accuracy, "problems": problems}
+    return row("targets", method, **shared, **counts)
 
 
-ROWS = table(
-    [
-        cell("seen", 10, 1.0, 90),  # far from all that is held out
-        cell("seen", 59, 0.5, 10),
-        cell("seen", 61, 0.8, 30),
-        cell("seen", 64, 0.25, 20),  # 4 from the first, 3 from the second
-        cell("new", 60, 0.6, 30),
-        cell("new", 67, 0.4, 10),
-        cell("seen", 60, 0.0, 50, method="sft_greedy"),
-    ]
-)
+SEEN = [
+    cell("seen", 10, 1.0, 90),  # far from all that is held out
+    cell("seen", 59, 0.5, 10),
+    cell("seen", 61, 0.8, 30),
+    cell("seen", 64, 0.25, 20),  # 4 from the first, 3 from the second
+]
+NEW = [cell("new", 60, 0.6, 30), cell("new", 67, 0.4, 10)]
+OTHER = cell("seen", 60, 0.0, 50, method="sft_greedy")
 
 
 def test_like_targets_by_hand():
     # 60: (0.5 * 10 + 0.8 * 30) / 40 = 0.725, asked 30 times; 67: 0.25, asked 10 times.
-    share, problems = at_like_targets(ROWS, "self_backtracking", "S")
-    assert share == pytest.approx((0.725 * 30 + 0.25 * 10) / 40)
-    assert problems == 60
+    found = at_like_targets(table(SEEN), table(NEW))
+    assert found.accuracy == pytest.approx((0.725 * 30 + 0.25 * 10) / 40)
+    assert found.problems == 60
+    # A problem of 59 or 61 weighs 3/4 / 40, one of 64 weighs 1/4 / 20.
+    assert found.effective == pytest.approx(1 / (40 * (0.75 / 40) ** 2 + 20 * (0.25 / 20) ** 2))
 
 
-def test_no_neighbour_no_comparison():
-    assert at_like_targets(ROWS, "self_backtracking", "L") is None
-    alone = table([*ROWS.to_dict("records"), cell("new", 99, 0.5, 5)])
-    assert at_like_targets(alone, "self_backtracking", "S") is None
-    assert like_targets_text(alone) == ""
+def test_equal_weights_tell_as_much_as_there_are():
+    found = at_like_targets(table([cell("seen", 59, 0.5, 10)]), table([cell("new", 60, 0.5, 7)]))
+    assert (found.accuracy, found.problems) == (0.5, 10)
+    assert found.effective == pytest.approx(10)
 
 
-def test_the_text_gives_all_three():
-    text = like_targets_text(ROWS)
-    assert "S solves 60.6 of those (60 problems)" in text
-    assert "82.7 of all seen and 55.0 of new ones." in text
-    assert like_targets_text(table([])) == ""
+def test_a_target_with_no_neighbour_is_said():
+    alone = [*SEEN, *NEW, cell("new", 99, 0.5, 5)]
+    assert at_like_targets(table(SEEN), table(alone[-3:])) is None
+    assert "for S, a held-out target has no seen one near it" in like_targets_text(table(alone))
+
+
+def test_the_text_has_the_difference_and_its_interval():
+    text = like_targets_text(table([*SEEN, *NEW, OTHER]))
+    assert "S: 55.0 against 60.6, -5.6 [-24.7, +13.6] (of 60 problems that" in text
+    assert "tell as much as 58)" in text
+
+
+@pytest.mark.parametrize("rows", [[], SEEN, [row("targets", "self_backtracking", model="S")]])
+def test_nothing_to_compare(rows):
+    assert like_targets_text(table(rows)) == ""
