@@ -24,6 +24,7 @@ from lib.store import write_atomic
 
 PALETTE = sns.color_palette("colorblind")
 MODEL_COLOURS = {"S": PALETTE[0], "L": PALETTE[1]}
+STAGE_COLOURS = {"trunk": PALETTE[0], "sft": PALETTE[1], "backtracking": PALETTE[2]}
 DEPTH_COLOURS = [PALETTE[0], PALETTE[3], PALETTE[2], PALETTE[4], PALETTE[5]]
 SPLITS = {"seen": "seen targets", "new": "new targets"}
 METHODS = {

@@ -18,6 +18,7 @@ from lib.drawing import (
     PALETTE,
     PAPER_MARK,
     SPLITS,
+    STAGE_COLOURS,
     errors,
     handle,
     legend,
@@ -30,7 +31,6 @@ from lib.drawing import (
 from lib.errors import UserError
 from lib.task import ERRORS
 
-STAGES = ("trunk", "sft", "backtracking")  # in the order of their colours
 LABEL_HEIGHT = 0.06  # of a number over a bar, in units of the accuracy axis
 
 
@@ -185,26 +185,23 @@ def error_types(rows: pd.DataFrame) -> Figure:
 def loss_curves(rows: pd.DataFrame) -> Figure:
     """Figure 6: training loss against examples (or steps), each stage as logged and smoothed."""
     needed = {"loss", "stage"} <= set(rows.columns)
-    found = (
-        rows[rows["artifact"] == "figure_6"].dropna(subset=["loss", "stage"]) if needed else None
-    )
-    if found is None or found.empty:
+    found = rows[(rows["artifact"] == "figure_6") & needed]
+    if not found.empty:
+        found = found[found["loss"].notna() & found["stage"].isin(STAGE_COLOURS)]
+    if found.empty:
         raise UserError("figure of figure_6: the results have no rows for it")
     x = "examples" if "examples" in found and found["examples"].notna().all() else "step"
     models = present(found["model"], MODEL_COLOURS) or [None]
-    # A stage has its colour wherever it is drawn, whatever else is.
-    known = list(dict.fromkeys([*STAGES, *found["stage"]]))
-    colours = dict(zip(known, sns.color_palette("colorblind", len(known)), strict=True))
-    stages = present(found["stage"], known)
+    stages = present(found["stage"], STAGE_COLOURS)
     figure, axes = panels(1, len(models))
     for panel, model in zip(axes[0], models, strict=True):
         here = found if model is None else found[found["model"] == model]
         for stage, line in here.groupby("stage", sort=False):
-            line = line.sort_values(x)
+            line, colour = line.sort_values(x), STAGE_COLOURS[stage]
             at, loss = line[x].astype(float), line["loss"].astype(float)
             smooth = loss.rolling(max(1, len(loss) // 25), min_periods=1, center=True).mean()
-            panel.plot(at, loss, color=colours[stage], alpha=0.25, linewidth=1)
-            panel.plot(at, smooth, color=colours[stage], linewidth=1.8)
+            panel.plot(at, loss, color=colour, alpha=0.25, linewidth=1)
+            panel.plot(at, smooth, color=colour, linewidth=1.8)
         panel.set_title("training loss" if model is None else f"{model}, training loss")
         panel.set_xlabel("training examples" if x == "examples" else "step")
         panel.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
@@ -215,7 +212,7 @@ def loss_curves(rows: pd.DataFrame) -> Figure:
     axes[0][0].yaxis.set_minor_locator(NullLocator())
     axes[0][0].set_ylabel("loss (log scale)")
     names = {stage: METHODS.get(stage, str(stage).replace("_", " ")) for stage in stages}
-    legend(figure, [handle(names[each], colours[each], marker="") for each in stages])
+    legend(figure, [handle(names[each], STAGE_COLOURS[each], marker="") for each in stages])
     return figure
 
 

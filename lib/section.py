@@ -14,8 +14,6 @@ from lib.drawing import METHODS
 from lib.gallery import DRAWINGS
 from lib.markdown import accuracy, markdown_table
 
-GAINED = "Points of accuracy gained or lost by each switch:"
-
 
 def render(manifest: Mapping, rows: pd.DataFrame) -> str:
     """The results section in Markdown, without its markers."""
@@ -29,9 +27,8 @@ def render(manifest: Mapping, rows: pd.DataFrame) -> str:
         ]
     parts += ["### The paper's claims", _claims(rows), f"The rule: {RULE}"]
     parts += [alike] if (alike := targets.like_targets_text(rows)) else []
-    if audited := auditreport.audit_table(rows):
-        parts += ["### Why users of the published code get less", auditreport.audit_text(rows)]
-        parts += [GAINED, audited]
+    if audited := _audit(rows):
+        parts += ["### Why users of the published code get less", *audited]
     if by_ratio := ratios.ratio_table(rows):
         parts += ["### D_op : D_back (Tables 3 and 4)", by_ratio]
     if both := leniency.leniency_table(rows):
@@ -60,11 +57,16 @@ def brief(manifest: Mapping, rows: pd.DataFrame, folder: str) -> str:
     made += f": [results](figures/{folder}/results.json), [figures](figures/{folder})."
     parts = [made, headline_table(rows)]
     parts += [leniency.leniency_text(rows)] if leniency.leniency_table(rows) else []
-    if audited := auditreport.audit_table(rows):
-        parts += [auditreport.audit_text(rows), GAINED, audited]
+    parts += _audit(rows)
     if by_ratio := ratios.ratio_table(rows):
         parts += ["D_op : D_back (Tables 3 and 4):", by_ratio]
     return "\n\n".join(part for part in parts if part)
+
+
+def _audit(rows: pd.DataFrame) -> list[str]:
+    audited = auditreport.audit_table(rows)
+    gained = "Points of accuracy gained or lost by each switch:"
+    return [auditreport.audit_text(rows), gained, audited] if audited else []
 
 
 def _known(manifest: Mapping) -> str:

@@ -103,7 +103,7 @@ def _measured(share: float, problems: float) -> pd.Series:
 
 def like_targets_text(rows: pd.DataFrame) -> str:
     """What new targets score beside seen targets like them; empty where the run has no targets."""
-    if "target" not in rows or not (rows["artifact"] == "targets").any():
+    if "target" not in rows:
         return ""
     found = rows[(rows["artifact"] == "targets") & (rows["method"] == "self_backtracking")]
     told = []
