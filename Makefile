@@ -50,13 +50,13 @@ $(VLLM_STAMP): requirements-vllm.txt requirements-vllm-gpu.txt
 	@touch $(VLLM_STAMP)
 
 reproduce: $(STAMP) ## the whole experiment: data, training, search, notebooks, figures (PROFILE, SEED, RUNS)
-	$(RUN) -m lib.reproduce --profile "$(PROFILE)" --seed "$(SEED)" --model "$(MODEL)" --runs "$(RUNS)"
+	$(RUN) -m lib.commands.reproduce --profile "$(PROFILE)" --seed "$(SEED)" --model "$(MODEL)" --runs "$(RUNS)"
 
 plan: $(STAMP) ## what a run needs, without weights or GPU (PROFILE, MODEL, HARDWARE=h100x4)
-	$(RUN) -m lib.plan --profile "$(PROFILE)" --model "$(MODEL)" --hardware "$(HARDWARE)"
+	$(RUN) -m lib.commands.plan --profile "$(PROFILE)" --model "$(MODEL)" --hardware "$(HARDWARE)"
 
 ablations: $(STAMP) ## optimisers, batch sizes, losses at equal examples: hours (ARGS=--quick)
-	$(RUN) -m lib.ablations --profile "$(PROFILE)" $(ARGS)
+	$(RUN) -m lib.studies.beyond.ablations --profile "$(PROFILE)" $(ARGS)
 
 test: $(STAMP) ## the tests (ARGS="-k search" picks some)
 	$(RUN) -m pytest $(ARGS)
@@ -66,13 +66,13 @@ lab: $(STAMP) ## JupyterLab on the search-tree explorer, for this machine only
 		$$(test "$$(id -u)" -ne 0 || echo --allow-root)
 
 figures: $(STAMP) ## copy a run's figures and numbers into figures/ and the README (PROFILE, SEED)
-	$(RUN) -m lib.readme --profile "$(PROFILE)" --seed "$(SEED)"
+	$(RUN) -m lib.report.readme --profile "$(PROFILE)" --seed "$(SEED)"
 
 chaos: $(STAMP) ## kill runs at random moments, resume, compare (ARGS="--profile cpu")
-	$(RUN) -m lib.chaos $(ARGS)
+	$(RUN) tests/chaos.py $(ARGS)
 
 bench: $(STAMP) ## speed of the generator, training and search on this machine (ARGS=vllm: that sampler)
-	$(RUN) -m lib.bench $(ARGS)
+	$(RUN) -m lib.commands.bench $(ARGS)
 
 fuzz: $(FUZZ_STAMP) ## a million hostile inputs, an hour or more (ARGS=--random: without a guide)
 	$(RUN) tests/fuzz.py $(ARGS)

@@ -2,7 +2,7 @@
 
 In the order data flows: profiles say what a run is, a task gives problems and traces, training
 makes checkpoints of them, search makes trees of a checkpoint's samples, evaluation makes rows of
-the trees, and plots make figures of the rows. `python -m lib.reproduce` runs all of it.
+the trees, and plots make figures of the rows. `python -m lib.commands.reproduce` runs all of it.
 """
 
 import os

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from lib.task import BACKTRACK, BAD_FORMAT, BAD_RESULT, NOT_REACHED, Verdict
+from lib.tasks.task import BACKTRACK, BAD_FORMAT, BAD_RESULT, NOT_REACHED, Verdict
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.analysis import headline
-from lib.errors import UserError
-from lib.results import read_results
+from lib.base.errors import UserError
+from lib.evaluation.claims import headline
+from lib.evaluation.results import read_results
 
 ARTIFACTS = ("table_1", "figure_4")
 SPLITS = {"seen", "new"}

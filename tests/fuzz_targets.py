@@ -19,17 +19,17 @@ import oracles
 import pandas as pd
 from scripted_engine import CharacterTokenizer, ScriptedSampler
 
-from lib import problems
-from lib.countdown import Problem, check, check_published, parse_step, remaining
-from lib.errors import UserError
-from lib.profiles import PROFILES, Profile, load_profile
-from lib.public_data import COLUMNS, read_public, read_rows
-from lib.search import search
-from lib.store import read_json, read_parquet
-from lib.task import BACKTRACK
-from lib.tokenization import build_tokenizer, encode_prompts, encode_traces
-from lib.traces import CountdownTask
-from lib.tree import read_trees
+from lib.base.errors import UserError
+from lib.base.files import read_json, read_parquet
+from lib.models.tokenizer import build_tokenizer, encode_prompts, encode_traces
+from lib.profiles.load import PROFILES, Profile, load_profile
+from lib.search.search import search
+from lib.search.tree import read_trees
+from lib.tasks.countdown import problems
+from lib.tasks.countdown.public_rows import COLUMNS, read_public, read_rows
+from lib.tasks.countdown.rules import Problem, check, check_published, parse_step, remaining
+from lib.tasks.countdown.task import CountdownTask
+from lib.tasks.task import BACKTRACK
 
 T = TypeVar("T")
 
@@ -196,7 +196,14 @@ def tokens(source: Source) -> None:
 VALUES = ["0", "1", "-1", "2.5", "nan", "-inf", "1e400", '""', '"x"', "'lib.nosuch'", "true", "[]"]
 VALUES += ["[1, 'a']", "{}", "{a = 1}", "1979-05-27", "9" * 400, "0x" + "f" * 5_000, "[" * 2_000]
 VALUES += ['"../../etc/passwd"', '"\\u0000"', '"\\n"', "[0]", "[[1]]", "07:32:00", '"""', "\0"]
-VALUES += ['"os"', '"lib"', '"lib.countdown"', '"subprocess"', '"__import__"', '"lib.problems.x"']
+VALUES += [
+    '"os"',
+    '"lib"',
+    '"lib.tasks.countdown"',
+    '"subprocess"',
+    '"__import__"',
+    '"lib.tasks.countdown.problems.x"',
+]
 
 
 def profile(source: Source, folder: Path) -> None:
@@ -227,7 +234,10 @@ def profile(source: Source, folder: Path) -> None:
     except UserError as error:
         one_line(error)
         return
-    assert isinstance(loaded, Profile) and tomllib.loads(text)["task"]["module"] == "lib.countdown"
+    assert (
+        isinstance(loaded, Profile)
+        and tomllib.loads(text)["task"]["module"] == "lib.tasks.countdown"
+    )
 
 
 def mutated(source: Source, whole: bytes) -> bytes:

@@ -7,8 +7,8 @@ after a roll-back to the question, 8 `2*3=7`, a wrong step, and 9 its end at the
 
 from __future__ import annotations
 
-from lib.countdown import Problem
-from lib.tree import Node, SearchTree
+from lib.search.tree import Node, SearchTree
+from lib.tasks.countdown.rules import Problem
 
 PROBLEM = Problem((2, 3, 4), 10)
 

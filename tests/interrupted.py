@@ -16,9 +16,9 @@ from pathlib import Path
 
 from test_training import RECIPE, TOKENIZER, TRACES, tiny
 
-from lib import training
-from lib.errors import UserError
-from lib.store import Run
+from lib.base.errors import UserError
+from lib.experiment.artifacts import Run
+from lib.training import trainer
 
 INTERRUPTED = replace(RECIPE, optimizer="adamw", epochs=2, schedule="linear")
 
@@ -31,7 +31,7 @@ def train(folder, progress=None):
     """The whole run: twenty-four steps, a checkpoint every five."""
 
     def make(place):
-        training.train(tiny(), TOKENIZER, TRACES, INTERRUPTED, place, 0, progress, log_steps=1)
+        trainer.train(tiny(), TOKENIZER, TRACES, INTERRUPTED, place, 0, progress, log_steps=1)
 
     return Run(folder).make("model", {"seed": 0}, make)
 
@@ -40,9 +40,9 @@ def interrupt(kind, step):
     if kind == "step" and step == 13:
         kill()
     if kind == "files" and step == 7:
-        training.WeightedTrainer._save_optimizer_and_scheduler = kill
+        trainer.WeightedTrainer._save_optimizer_and_scheduler = kill
     if kind == "end" and step == 24:
-        training.store.write_atomic = kill
+        trainer.store.write_atomic = kill
     if kind == "full" and step == 7:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
 

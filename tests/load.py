@@ -31,7 +31,7 @@ class Repeating:
     paths = ("3+4=7\nGoal Reached!", "3*4=12\n", "4-3=1\n1+2=3\n", "3+4=7\n7+1=8\nGoal Reached!")
 
     def sample(self, prefixes, counts, temperature, seed):
-        from lib.sampler import Sample
+        from lib.search.rollout import Sample
 
         found = []
         for count in counts:
@@ -50,7 +50,7 @@ def searching(count: int, folder: Path) -> str:
     """A search of `count` problems, written to a file."""
     from scripted_engine import CharacterTokenizer
 
-    from lib.search import search_to_file
+    from lib.search.search import search_to_file
 
     prompts = [f"###Question: numbers [3, 4]->target {n}\n###Response:\n" for n in range(count)]
     path = search_to_file(folder / "trees.jsonl", Repeating(), CharacterTokenizer(), prompts, 4, 1)
@@ -61,11 +61,11 @@ def reading(count: int, folder: Path) -> str:
     """A search of `count` problems read back and judged."""
     import pandas as pd
 
-    from lib.evaluation import search_outcomes
-    from lib.problems import make_settings
-    from lib.selection import SELECTION_RULES
-    from lib.traces import CountdownTask
-    from lib.tree import TreeFile
+    from lib.evaluation.scoring import search_outcomes
+    from lib.search.selection import SELECTION_RULES
+    from lib.search.tree import TreeFile
+    from lib.tasks.countdown.problems import make_settings
+    from lib.tasks.countdown.task import CountdownTask
 
     aside(searching, count, folder)
     problems = pd.DataFrame({"numbers": [[3, 4]] * count, "target": 7, "split": "seen"})
@@ -77,13 +77,13 @@ def reading(count: int, folder: Path) -> str:
 
 def generating(count: int, folder: Path) -> str:
     """`count` training problems generated and written."""
-    from lib import store
-    from lib.problems import make_problems, make_settings
+    from lib.base import files
+    from lib.tasks.countdown.problems import make_problems, make_settings
 
     wide = GENERATED | {"max_number": 99, "target_high": 100, "max_result": 9_999}
     counts = {"train": count, "validation": 1_000, "seen": 5_000, "new": 5_000}
     table = make_problems(make_settings(wide), counts, 0)
-    store.write_parquet(folder / "problems.parquet", table)
+    files.write_parquet(folder / "problems.parquet", table)
     return f"{(folder / 'problems.parquet').stat().st_size / 1e6:.0f} MB of parquet"
 
 
@@ -93,9 +93,9 @@ def write_public_rows(count: int, folder: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from lib import traces
-    from lib.problems import make_problems, make_settings
-    from lib.public_data import PROMPT, write_public
+    from lib.tasks.countdown import traces
+    from lib.tasks.countdown.problems import make_problems, make_settings
+    from lib.tasks.countdown.public_rows import PROMPT, write_public
 
     settings = make_settings(GENERATED)
     table = make_problems(settings, {"train": 20_000, "seen": 500, "new": 500}, 0)
@@ -117,7 +117,7 @@ def write_public_rows(count: int, folder: Path) -> None:
 
 def public(count: int, folder: Path) -> str:
     """A public data set of `count` rows read as a run does."""
-    from lib.publicsplits import read_splits
+    from lib.tasks.countdown.public_splits import read_splits
 
     aside(write_public_rows, count, folder)
     counts = {"train_problems": 100_000, "validation_problems": 1_000, "test_problems": 500}
@@ -131,7 +131,7 @@ def results_rows(count: int) -> list[dict]:
     """Rows of a run whose losses were logged that often, and of every other figure."""
     import random
 
-    from lib.results import row
+    from lib.evaluation.results import row
 
     draw, rows = random.Random(0), []
     for model in ("S", "L"):
@@ -156,9 +156,10 @@ def results_rows(count: int) -> list[dict]:
 
 def results(count: int, folder: Path) -> str:
     """A results file of `count` rows: written, read, every figure drawn, every table made."""
-    from lib import gallery, notetables
-    from lib.results import read_results, write_results
-    from lib.section import headline_table
+    from lib.drawing import markdown
+    from lib.evaluation.results import read_results, write_results
+    from lib.report import gallery
+    from lib.report.page import headline_table
 
     rows = results_rows(count)
     times = {}
@@ -173,7 +174,7 @@ def results(count: int, folder: Path) -> str:
     manifest, read = timed("read", lambda: read_results(folder / "results.json"))
     timed("figures", lambda: gallery.draw_all(read, manifest, folder / "figures"))
     names = ("diversity", "verdicts", "selection", "remedies", "judges", "memory")
-    timed("tables", lambda: [getattr(notetables, name)(read) for name in names])
+    timed("tables", lambda: [getattr(markdown, name)(read) for name in names])
     timed("headline", lambda: headline_table(read))
     return ", ".join(f"{name} {seconds:.1f} s" for name, seconds in times.items())
 

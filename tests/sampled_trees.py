@@ -5,12 +5,12 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from lib import problems
-from lib.experiment import Experiment
-from lib.profiles import load_profile
-from lib.store import Run
-from lib.traces import CountdownTask
-from lib.tree import Node, SearchTree
+from lib.experiment.artifacts import Run
+from lib.experiment.experiment import Experiment
+from lib.profiles.load import load_profile
+from lib.search.tree import Node, SearchTree
+from lib.tasks.countdown import problems
+from lib.tasks.countdown.task import CountdownTask
 
 TASK = CountdownTask(problems.Settings(2, 9, 1, 20, 81, 0.1))
 PROBLEMS = pd.DataFrame({"numbers": [[3, 4]], "target": [7], "split": "seen"})

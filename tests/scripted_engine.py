@@ -1,7 +1,7 @@
 """An engine without a model, for tests: a seeded player that knows the solver and errs at times.
 
-The search itself is the real one (lib/search.py); only the sampler and the tokenizer (one token a
-character) are made up.
+The search itself is the real one (lib/search/search.py); only the sampler and the tokenizer (one
+token a character) are made up.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import re
 import time
 from collections import Counter
 
-from lib.countdown import GOAL, Problem, after, legal_steps, reachable, remaining
-from lib.engine import Stopped, state_text
-from lib.sampler import Sample
-from lib.search import search
+from lib.explorer.engine import Stopped, state_text
+from lib.search.rollout import Sample
+from lib.search.search import search
+from lib.tasks.countdown.rules import GOAL, Problem, after, legal_steps, reachable, remaining
 
 BACKTRACK, EOS = 1, 2
 EVIL = "<img src=x onerror=document.title='hacked'>"

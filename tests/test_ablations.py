@@ -5,10 +5,19 @@ from dataclasses import asdict, replace
 import pandas as pd
 import pytest
 
-from lib import ablations
-from lib.ablations import ablate, committed, conditions, main, quick, shortened, summary, variants
-from lib.profiles import load_profile
-from lib.results import read_results, row, table
+from lib.evaluation.results import read_results, row, table
+from lib.profiles.load import load_profile
+from lib.studies.beyond import ablations
+from lib.studies.beyond.ablations import (
+    ablate,
+    committed,
+    conditions,
+    main,
+    quick,
+    shortened,
+    summary,
+    variants,
+)
 
 PROFILE = load_profile("cpu")
 

@@ -3,19 +3,11 @@
 import pandas as pd
 import pytest
 
-from lib.analysis import (
-    Difference,
-    beside_paper,
-    claims_table,
-    decomposition,
-    difference,
-    headline,
-    size_gap,
-    verdict,
-)
-from lib.evaluation import wilson_interval
-from lib.results import row, table
-from lib.task import BAD_RESULT
+from lib.evaluation.claims import claims_table, headline, verdict
+from lib.evaluation.decomposition import beside_paper, decomposition, size_gap
+from lib.evaluation.results import row, table
+from lib.evaluation.statistics import Difference, difference, wilson_interval
+from lib.tasks.task import BAD_RESULT
 
 
 def cell(method, accuracy, model="S", split="seen", artifact="table_1", problems=1000, **more):

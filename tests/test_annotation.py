@@ -1,6 +1,6 @@
 from hand_made_tree import PROBLEM, make_tree
 
-from lib.annotation import annotate
+from lib.tasks.countdown.interactive import annotate
 
 
 def test_numbers_and_labels():

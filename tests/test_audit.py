@@ -7,17 +7,19 @@ import pytest
 import torch
 from test_measurements import small
 
-from lib import audit, improvement
-from lib.batches import collate, collator
-from lib.models import build_model
-from lib.published import BeamSampler, CutSampler, PublishedSampling, published_sampler
-from lib.recipe import PaddingLossRecipe, Recipe
-from lib.sampler import CacheSampler, Sample
-from lib.search import roll_backs
-from lib.selection import SELECTION_RULES, summed_mean_logprob
-from lib.studysettings import AuditSettings, RatioSettings
-from lib.tokenization import build_tokenizer
-from lib.tree import Node, SearchTree
+from lib.models.llama import build_model
+from lib.models.tokenizer import build_tokenizer
+from lib.profiles.recipe import PaddingLossRecipe, Recipe
+from lib.profiles.studies import AuditSettings, RatioSettings
+from lib.search.rollout import Sample
+from lib.search.sampler import CacheSampler
+from lib.search.search import roll_backs
+from lib.search.selection import SELECTION_RULES, summed_mean_logprob
+from lib.search.tree import Node, SearchTree
+from lib.search.variants import BeamSampler, CutSampler, PublishedSampling, published_sampler
+from lib.studies.beyond import audit
+from lib.studies.paper import self_improvement
+from lib.training.batches import collate, collator
 
 
 class Fixed:
@@ -137,7 +139,7 @@ def experiment(tmp_path_factory):
 
 def test_validation_problems_are_asked_only_where_it_is_switched_on(experiment):
     splits = [
-        set(improvement.round_problems(experiment, "S", 1, evaluated=each)["split"])
+        set(self_improvement.round_problems(experiment, "S", 1, evaluated=each)["split"])
         for each in (False, True)
     ]
     assert splits == [{"train"}, {"validation"}]

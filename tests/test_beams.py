@@ -23,10 +23,10 @@ from test_sampler import (
 )
 from transformers import GenerationConfig
 
-import lib.beams
-from lib.beams import StochasticBeam, conditioned
-from lib.errors import UserError
-from lib.expansion import Stops
+import lib.search.beams
+from lib.base.errors import UserError
+from lib.search.beams import StochasticBeam, conditioned
+from lib.search.expansion import Stops
 
 BEAMS = ("beam_sample", "stochastic_beam")
 
@@ -165,7 +165,7 @@ def test_beams_do_not_depend_on_the_batch(expansion, monkeypatch):
         (alone,) = sampler(model).sample([PREFIXES[i]], [count], 1.0, 9, expansion)
         assert [s.tokens for s in alone] == [s.tokens for s in together[i]]
         assert alone.lost_tokens == together[i].lost_tokens
-    monkeypatch.setattr(lib.beams, "PROBABILITIES_AT_ONCE", 40)  # part by part
+    monkeypatch.setattr(lib.search.beams, "PROBABILITIES_AT_ONCE", 40)  # part by part
     few = sampler(model, max_rows=7).sample(PREFIXES, [6, 5, 4, 3, 2], 1.0, 9, expansion)
     assert [[s.tokens for s in f] for f in few] == [[s.tokens for s in f] for f in together]
 

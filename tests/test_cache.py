@@ -5,9 +5,9 @@ import torch
 from transformers import Cache
 from transformers.cache_utils import DynamicLayer
 
-from lib import cache as cache_module
-from lib.cache import BufferedLayer, SharedPrefixCache
-from lib.memory import Prefilled
+from lib.search import kv_cache
+from lib.search.kv_cache import BufferedLayer, SharedPrefixCache
+from lib.search.kv_trie import Prefilled
 
 
 def test_same_contents_as_transformers_own_cache():
@@ -39,7 +39,7 @@ def test_same_contents_as_transformers_own_cache():
 def test_attention_over_shared_prefixes_equals_plain_attention(
     monkeypatch, kv_heads, padding, begun, small_product
 ):
-    monkeypatch.setattr(cache_module, "SMALL_PRODUCT", small_product)
+    monkeypatch.setattr(kv_cache, "SMALL_PRODUCT", small_product)
     torch.manual_seed(0)
     heads, size, length, scaling = 4, 8, 5, 0.3
     prefix_key, prefix_value = torch.randn(2, 3, kv_heads, length, size)

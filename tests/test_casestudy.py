@@ -7,10 +7,11 @@ import pandas as pd
 import pytest
 from hand_made_tree import PROBLEM, make_tree
 
-from lib import casestudy, gallery
-from lib.casestudy import case_rows, case_view, draw_case, first_case
-from lib.errors import UserError
-from lib.results import dumps, read_results, row, table, write_results
+from lib.base.errors import UserError
+from lib.evaluation.results import dumps, read_results, row, table, write_results
+from lib.report import gallery
+from lib.studies.paper import case_study
+from lib.studies.paper.case_study import case_rows, case_view, draw_case, first_case
 
 matplotlib.use("Agg")
 ANSWERS = {"SFT greedy": "2*3=6\n6+4=11\nGoal Reached!", "backtracking data greedy": "<backtrack>"}
@@ -86,4 +87,4 @@ def test_the_readme_s_list_draws_it_the_same_every_time(rows, tmp_path):
 
 
 def test_the_rule_is_stated():
-    assert "strict checker" in casestudy.RULE and "roll-back" in casestudy.RULE
+    assert "strict checker" in case_study.RULE and "roll-back" in case_study.RULE

@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 
-from lib import causeplots, computeplots, notetables
-from lib.answer import HOLDS, OPEN, REFUTED, answer, judged
-from lib.errors import UserError
-from lib.evaluation import accuracy_row
-from lib.hypotheses import BASE, DISTINCT, JUDGE, SHIFT, TEMPERATURE
-from lib.results import row, table
+from lib.base.errors import UserError
+from lib.drawing import markdown
+from lib.evaluation.results import row, table
+from lib.evaluation.scoring import accuracy_row
+from lib.studies.beyond import equal_compute, larger_model, sweep, verdicts
+from lib.studies.beyond.larger_model import BASE, DISTINCT, JUDGE, SHIFT, TEMPERATURE
+from lib.studies.beyond.larger_model_answer import HOLDS, OPEN, REFUTED, answer, judged
 
 
 def gap(remedy, split, moved, half, applied="L"):
@@ -82,7 +83,7 @@ def test_no_regime_is_said_to_be_none():
     assert "In none of them does L surely compute better and lose" in answer(rows)
 
 
-@pytest.mark.parametrize("draw", [causeplots.remedies, causeplots.sweep_map])
+@pytest.mark.parametrize("draw", [larger_model.remedies, sweep.sweep_map])
 def test_figures_of_causes(draw):
     figure = draw(rows_of_everything())
     assert figure.axes
@@ -102,10 +103,10 @@ def searched(method, b, n, temperature, tokens, accuracy, split="seen"):
 @pytest.mark.parametrize(
     "draw",
     [
-        computeplots.against_tokens,
-        computeplots.against_breadth,
-        computeplots.against_temperature,
-        computeplots.against_depth,
+        equal_compute.against_tokens,
+        equal_compute.against_breadth,
+        equal_compute.against_temperature,
+        equal_compute.against_depth,
     ],
 )
 def test_figures_of_compute(draw):
@@ -130,7 +131,7 @@ def test_figures_of_compute(draw):
 
 def test_a_run_without_studies_shows_sentences_and_empty_tables():
     empty = table([])
-    assert "no rows" in notetables.shown(causeplots.verdict_curves, empty)
+    assert "no rows" in markdown.shown(verdicts.verdict_curves, empty)
     for made in ("diversity", "verdicts", "selection", "remedies", "judges", "memory"):
-        assert getattr(notetables, made)(empty).empty
-    assert len(notetables.remedies(rows_of_everything())) == 2 + 3 * 2 * 2
+        assert getattr(markdown, made)(empty).empty
+    assert len(markdown.remedies(rows_of_everything())) == 2 + 3 * 2 * 2

@@ -5,17 +5,18 @@ import random
 import signal
 import sys
 
+import chaos
 import numpy as np
 import pandas as pd
 import pytest
+from chaos import Moment, chosen, kill, moments
+from differences import broken_files, different_rows, problems
 from safetensors.numpy import save_file
 
-from lib import chaos
-from lib.chaos import Moment, chosen, kill, moments
-from lib.differences import broken_files, different_rows, problems
-from lib.errors import UserError
-from lib.results import row, write_results
-from lib.store import MADE, Run, write_atomic, write_parquet
+from lib.base.errors import UserError
+from lib.base.files import write_atomic, write_parquet
+from lib.evaluation.results import row, write_results
+from lib.experiment.artifacts import MADE, Run
 
 
 def finished(folder, accuracy=0.5):
@@ -131,8 +132,9 @@ def test_the_whole_trial(tmp_path, monkeypatch, capsys):
     script = """
 import sys, time
 from pathlib import Path
-from lib.results import row, write_results
-from lib.store import Run, write_atomic
+from lib.evaluation.results import row, write_results
+from lib.experiment.artifacts import Run
+from lib.base.files import write_atomic
 
 run = Run(Path(sys.argv[1]) / "smoke-0")
 with run.lock():

@@ -8,9 +8,9 @@ from pickle import UnpicklingError
 import pytest
 from transformers import TrainingArguments
 
-from lib import checkpoints
-from lib.checkpoints import Keeper, last_checkpoint
-from lib.errors import UserError
+from lib.base.errors import UserError
+from lib.training import checkpoints
+from lib.training.checkpoints import Keeper, last_checkpoint
 
 
 class Training:

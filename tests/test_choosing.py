@@ -4,11 +4,11 @@ import pandas as pd
 import pytest
 from hand_made_tree import PROBLEM, make_tree
 
-from lib.choosing import path_table, ranking, rule_rows
-from lib.evaluation import search_outcomes
-from lib.problems import make_settings
-from lib.selection import SELECTION_RULES
-from lib.traces import CountdownTask
+from lib.evaluation.scoring import search_outcomes
+from lib.search.selection import SELECTION_RULES
+from lib.studies.beyond.selection_rules import path_table, ranking, rule_rows
+from lib.tasks.countdown.problems import make_settings
+from lib.tasks.countdown.task import CountdownTask
 
 SETTINGS = dict(numbers=3, max_number=9, target_low=1, target_high=30, max_result=99, held_out=0.1)
 TASK = CountdownTask(make_settings(SETTINGS))

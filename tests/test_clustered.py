@@ -5,8 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from lib.clustered import clustered_auc, clustered_share, within_auc
-from lib.evaluation import roc_auc
+from lib.evaluation.statistics import clustered_auc, clustered_share, roc_auc, within_auc
 
 
 def test_share_of_weighted_hits():

@@ -5,13 +5,13 @@ import pandas as pd
 import pytest
 from scripted_engine import CharacterTokenizer, ScriptedSampler
 
-from lib.compute import equal_tokens, first_samples
-from lib.evaluation import accuracy_row, search_outcomes
-from lib.problems import make_problems, make_settings
-from lib.results import table
-from lib.search import search
-from lib.selection import SELECTION_RULES
-from lib.traces import CountdownTask
+from lib.evaluation.results import table
+from lib.evaluation.scoring import accuracy_row, search_outcomes
+from lib.search.search import search
+from lib.search.selection import SELECTION_RULES
+from lib.studies.beyond.equal_compute import equal_tokens, first_samples
+from lib.tasks.countdown.problems import make_problems, make_settings
+from lib.tasks.countdown.task import CountdownTask
 
 SETTINGS = dict(numbers=3, max_number=9, target_low=1, target_high=30, max_result=99, held_out=0.1)
 TASK = CountdownTask(make_settings(SETTINGS))

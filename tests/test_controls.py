@@ -1,5 +1,5 @@
-from lib.controls import Controls, checkpoint_choices
-from lib.countdown import Problem
+from lib.explorer.engine import Controls, checkpoint_choices
+from lib.tasks.countdown.rules import Problem
 
 
 def make_checkpoint(folder):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.countdown import (
+from lib.tasks.countdown.rules import (
     Problem,
     after,
     check,
@@ -24,7 +24,7 @@ from lib.countdown import (
     remaining,
     solve,
 )
-from lib.task import BAD_FORMAT, BAD_RESULT, ERRORS, NOT_REACHED, UNKNOWN_NUMBER, Verdict
+from lib.tasks.task import BAD_FORMAT, BAD_RESULT, ERRORS, NOT_REACHED, UNKNOWN_NUMBER, Verdict
 
 GOAL = "Goal Reached!"
 

@@ -10,16 +10,15 @@ import psutil
 import pytest
 import torch
 
-from lib.dealing import main, search_in_processes, work
-from lib.errors import UserError
-from lib.models import build_model
-from lib.processes import python_environment
-from lib.profiles import load_profile
-from lib.sampler import CacheSampler, step_end_ids
-from lib.search import search_to_file
-from lib.searchpool import end_shared
-from lib.tokenization import backtrack_id, build_tokenizer
-from lib.tree import read_trees
+from lib.base.errors import UserError
+from lib.base.processes import python_environment
+from lib.models.llama import build_model
+from lib.models.tokenizer import backtrack_id, build_tokenizer
+from lib.profiles.load import load_profile
+from lib.search.parallel import end_shared, main, search_in_processes, work
+from lib.search.sampler import CacheSampler, step_end_ids
+from lib.search.search import search_to_file
+from lib.search.tree import read_trees
 
 TASK = load_profile("smoke").load_task()
 LIMIT = 12
@@ -40,7 +39,7 @@ PROMPTS = TASK.prompts(TASK.make_problems({"seen": 7}, 0))
 
 
 def alone(checkpoint, path):
-    from lib.models import load_model, load_tokenizer
+    from lib.models.llama import load_model, load_tokenizer
 
     tokenizer, model = load_tokenizer(checkpoint), load_model(checkpoint)
     ids = (tokenizer.eos_token_id, backtrack_id(tokenizer), step_end_ids(tokenizer))
@@ -59,7 +58,7 @@ def launched_here(monkeypatch):
             work(folder, rank, processes, "cpu")
             tell()
 
-    monkeypatch.setattr("lib.dealing._launch", launch)
+    monkeypatch.setattr("lib.search.parallel._launch", launch)
     return calls
 
 
@@ -86,7 +85,7 @@ def test_a_killed_search_goes_on(checkpoint, tmp_path, monkeypatch):
         for rank in ranks:
             work(folder, rank, processes, "cpu")
 
-    monkeypatch.setattr("lib.dealing._launch", half)
+    monkeypatch.setattr("lib.search.parallel._launch", half)
     with pytest.raises(UserError, match=r"chunks \[0, 2\] were not searched"):
         search_in_processes(path, checkpoint, LIMIT, 2, PROMPTS, **LAUNCHED)
     times = {p.name: p.stat().st_mtime_ns for p in path.with_name("trees.jsonl.parts").glob("c*")}
@@ -159,7 +158,7 @@ def test_processes_end_with_the_one_that_started_them(checkpoint, tmp_path, laun
     They are the launcher, or Python's own helper, and two.
     """
     script = (
-        "import lib.dealing as d\n"
+        "import lib.search.parallel as d\n"
         f"d.search_in_processes('{tmp_path}/t.jsonl', '{checkpoint}', 200, 2, ['a'] * 900, 16, 0,"
         f" chunk_size=1, launched={launched})"
     )

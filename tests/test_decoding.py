@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lib.decoding import affordable, beam_search, greedy
-from lib.errors import UserError
-from lib.tokenization import build_tokenizer, encode_prompts
+from lib.base.errors import UserError
+from lib.models.tokenizer import build_tokenizer, encode_prompts
+from lib.search.decoding import affordable, beam_search, greedy
 
 TOKENIZER = build_tokenizer([*"abcdefQ", "\n"])
 PROMPTS = ["Q\n", "Qabc\n", "Qa\nb\n", "Qffffffff\n", "Qab\n", "Qcc", "Qe\n"]

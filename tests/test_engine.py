@@ -4,10 +4,10 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lib.countdown import Problem
-from lib.engine import Engine, Stopped
-from lib.errors import UserError
-from lib.tokenization import build_tokenizer
+from lib.base.errors import UserError
+from lib.explorer.engine import Engine, Stopped
+from lib.models.tokenizer import build_tokenizer
+from lib.tasks.countdown.rules import Problem
 
 PIECES = ("###Question: numbers [", ", ", "]->target ", "\n###Response:\n", "\n", "Goal Reached!")
 PROBLEM = Problem((2, 39, 45, 10), 62)

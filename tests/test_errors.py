@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from lib.errors import MOST_SHOWN, UserError, exit_status
+from lib.base.errors import MOST_SHOWN, UserError, exit_status
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_command_ends_on_one_line(capsys):
 
 def test_half_a_character_reaches_any_terminal():
     """Where standard error takes ASCII alone, too."""
-    code = "from lib.errors import *\ndef w(): raise UserError(chr(0xd800) + 'é')\n"
+    code = "from lib.base.errors import *\ndef w(): raise UserError(chr(0xd800) + 'é')\n"
     code += "raise SystemExit(exit_status(w))"
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from lib import estimate as estimates
-from lib import workload
-from lib.ahead import Work
-from lib.estimate import estimate, format_duration, seconds
-from lib.experiment import Experiment
-from lib.profiles import load_profile
-from lib.settings import ModelSettings
-from lib.store import Run
+from lib.commands import estimate as estimate_module
+from lib.commands.estimate import estimate, format_duration, seconds
+from lib.experiment.artifacts import Run
+from lib.experiment.experiment import Experiment
+from lib.experiment.planner import Work
+from lib.profiles.load import load_profile
+from lib.profiles.settings import ModelSettings
+from lib.studies import work as work_module
 
 
 @pytest.mark.parametrize(
@@ -48,11 +48,11 @@ def test_seconds_are_examples_and_tokens_over_their_rates():
 
 
 def test_the_plan_names_every_part_and_their_sum(experiment, monkeypatch):
-    monkeypatch.setattr(estimates, "rates", lambda *_: RATES | {"sweep S": RATES["S"]})
+    monkeypatch.setattr(estimate_module, "rates", lambda *_: RATES | {"sweep S": RATES["S"]})
     parts = {"trunk": "S", "search": "S"}
-    monkeypatch.setattr(workload, "main_parts", lambda *_: parts)
-    monkeypatch.setattr(workload, "STUDIES", {"ratios": None, "sweep": None, "new": None})
-    monkeypatch.setattr(workload, "work_of", lambda *_: Work(Counter({"sweep S": 6_000})))
+    monkeypatch.setattr(work_module, "main_parts", lambda *_: parts)
+    monkeypatch.setattr(work_module, "STUDIES", {"ratios": None, "sweep": None, "new": None})
+    monkeypatch.setattr(work_module, "work_of", lambda *_: Work(Counter({"sweep S": 6_000})))
     text = estimate(experiment)
     assert "S: 1.2M parameters, 100 training examples/s" in text
     lines = [line.split() for line in text.splitlines()]
@@ -64,20 +64,22 @@ def test_the_plan_names_every_part_and_their_sum(experiment, monkeypatch):
 
 
 def test_a_finished_run_is_not_measured(experiment, monkeypatch):
-    monkeypatch.setattr(estimates, "speeds", None)
-    monkeypatch.setattr(workload, "work_of", lambda *_: Work())
+    monkeypatch.setattr(estimate_module, "speeds", None)
+    monkeypatch.setattr(work_module, "work_of", lambda *_: Work())
     text = estimate(experiment)
     assert "  S: all made\n" in text and text.endswith("together about 0 s")
 
 
 def test_only_what_has_work_is_measured_on_its_own_task_and_recipe(experiment, monkeypatch):
-    monkeypatch.setattr(estimates, "speeds", lambda made, sizes: (made, sizes))
-    (name, (small, sizes)), *more = estimates.rates(experiment, {"sweep L"}).items()
+    monkeypatch.setattr(estimate_module, "speeds", lambda made, sizes: (made, sizes))
+    (name, (small, sizes)), *more = estimate_module.rates(experiment, {"sweep L"}).items()
     assert (name, more) == ("sweep L", [])
     assert small.profile.task.settings == experiment.profile.sweep.task
     assert small.profile.training.branch.batch_size == experiment.profile.sweep.batch_size
     assert sizes.hidden_size == experiment.profile.sweep.models["L"].hidden_size
-    assert estimates.rates(experiment, {"S"}) == {"S": (experiment, experiment.profile.models["S"])}
+    assert estimate_module.rates(experiment, {"S"}) == {
+        "S": (experiment, experiment.profile.models["S"])
+    }
 
 
 def test_pretrained_models_are_not_guessed_at(experiment):
@@ -88,5 +90,5 @@ def test_pretrained_models_are_not_guessed_at(experiment):
 
 def test_speeds_are_measured(experiment):
     sizes = replace(experiment.profile.models["S"], hidden_size=16, layers=1, heads=2)
-    parameters, examples_per_s, tokens_per_s = estimates.speeds(experiment, sizes)
+    parameters, examples_per_s, tokens_per_s = estimate_module.speeds(experiment, sizes)
     assert parameters > 1_000 and examples_per_s > 0 and tokens_per_s > 0

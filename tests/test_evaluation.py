@@ -5,21 +5,19 @@ from dataclasses import dataclass
 import pandas as pd
 import pytest
 
-from lib.errors import UserError
-from lib.evaluation import (
+from lib.base.errors import UserError
+from lib.evaluation.scoring import (
     accuracy_row,
     error_rows,
     error_types,
     evaluate_responses,
     evaluate_search,
-    paired_difference,
     response_outcomes,
-    roc_auc,
     score_paths,
     search_outcomes,
-    wilson_interval,
 )
-from lib.task import BAD_RESULT, ERRORS, NOT_REACHED, Verdict
+from lib.evaluation.statistics import paired_difference, roc_auc, wilson_interval
+from lib.tasks.task import BAD_RESULT, ERRORS, NOT_REACHED, Verdict
 
 
 class EchoTask:

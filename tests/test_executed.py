@@ -8,9 +8,9 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from lib import executed
-from lib.errors import UserError
-from lib.executed import FORBIDDEN, places_named, shown_notebook
+from lib.base.errors import UserError
+from lib.report import publish
+from lib.report.publish import FORBIDDEN, places_named, shown_notebook
 
 PIXELS = base64.b64encode(b"\x89PNG, or so").decode()
 
@@ -100,9 +100,9 @@ def test_places_are_found_in_text_and_not_in_pictures(root):
 def test_what_cannot_be_shown_is_named(notebook, root, monkeypatch):
     path = write(notebook, root)
     size = len(shown_notebook(path, root).encode())
-    monkeypatch.setattr(executed, "MOST_BYTES", size)
+    monkeypatch.setattr(publish, "MOST_BYTES", size)
     shown_notebook(path, root)
-    monkeypatch.setattr(executed, "MOST_BYTES", size - 1)
+    monkeypatch.setattr(publish, "MOST_BYTES", size - 1)
     with pytest.raises(UserError, match=rf"made\.ipynb: {size} bytes .*at most {size - 1}"):
         shown_notebook(path, root)
     for text in ("", "[]", '{"nbformat": 4, "cells": 1}'):

@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 from test_measurements import small
 
-from lib import expansionplots, expansions
-from lib.errors import UserError
-from lib.expansions import expansion_rows
-from lib.notetables import shown
-from lib.studysettings import ExpansionSettings
-from lib.tree import SearchTree, at_depth
+from lib.base.errors import UserError
+from lib.drawing.markdown import shown
+from lib.profiles.studies import ExpansionSettings
+from lib.search.tree import SearchTree, at_depth
+from lib.studies.beyond import expansions
+from lib.studies.beyond.expansions import expansion_rows
 
 SETTINGS = ExpansionSettings(
     ("S",), ("sample", "stochastic_beam", "beam_sample"), 5, (4, 5), (0, 1)
@@ -33,7 +33,7 @@ def test_rows_and_figure(experiment):
     assert len(cells) == len(strict) == 3 * 2 * 2 * 2 * 2
     deep = strict.pivot_table("tokens_per_problem", ["expansion", "N", "split", "method"], "b")
     assert (deep[1] >= deep[0]).all()
-    expansionplots.accuracy_against_generated(rows)
+    expansions.accuracy_against_generated(rows)
 
 
 @pytest.mark.slow
@@ -69,7 +69,7 @@ def test_a_profile_without_the_section_has_no_rows(experiment):
     bare = dataclasses.replace(experiment, profile=profile)
     rows = expansion_rows(bare, "S")
     assert rows.empty and expansion_rows(experiment, "L").empty
-    assert "no rows" in shown(expansionplots.accuracy_against_generated, rows)
+    assert "no rows" in shown(expansions.accuracy_against_generated, rows)
     assert expansions.ARTIFACT == "expansions"
 
 

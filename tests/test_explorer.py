@@ -4,9 +4,9 @@ import time
 import pytest
 from scripted_engine import ScriptedEngine
 
-from lib.countdown import check, reachable
-from lib.errors import UserError
-from lib.explorer import Explorer
+from lib.base.errors import UserError
+from lib.explorer.explorer import Explorer
+from lib.tasks.countdown.rules import check, reachable
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ OPEN_LIMIT_MS, STEP_LIMIT_MS = 1000, 100
 
 # The scripted engine takes a minute over the target 99, so that a search can be stopped.
 SOURCE = """from scripted_engine import ScriptedEngine
-from lib.explorer import Explorer
+from lib.explorer.explorer import Explorer
 Explorer(engine=ScriptedEngine(evil=True, slow_target=99))"""
 
 pytestmark = pytest.mark.browser
@@ -409,7 +409,7 @@ def test_shared_page(chromium, tmp_path, shots):
     """The self-contained file, opened from the disk with no network at all."""
     from scripted_engine import ScriptedEngine
 
-    from lib.explorer import Explorer
+    from lib.explorer.explorer import Explorer
 
     explorer = Explorer(engine=ScriptedEngine(evil=True))
     explorer.run("2, 39, 45, 10", 62)

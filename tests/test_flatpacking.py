@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_packing import EXAMPLES, RECIPE, TOKENIZER, TRACES, assert_same_step, example, tiny
 
-from lib import flatpacking, training
-from lib.batches import collate, collator
-from lib.flatpacking import FLAT, FlatShape, flat_attention_fits, flat_shape, pack_flat
-from lib.training import train, weighted_loss
+from lib.training import packing, trainer
+from lib.training.batches import collate, collator
+from lib.training.packing import FLAT, FlatShape, flat_attention_fits, flat_shape, pack_flat
+from lib.training.trainer import train, weighted_loss
 
 
 def attention_by_definition(query, key, value, starts, others, longest, most, scale, window_size):
@@ -32,7 +32,7 @@ def attention_by_definition(query, key, value, starts, others, longest, most, sc
 
 @pytest.fixture
 def kernel(monkeypatch):
-    monkeypatch.setattr(flatpacking, "varlen_attn", attention_by_definition)
+    monkeypatch.setattr(packing, "varlen_attn", attention_by_definition)
 
 
 def test_pack_flat_by_hand():
@@ -67,7 +67,7 @@ def test_batches_of_one_shape():
         batch = pack_flat([TRACES[i] for i in generator.choice(128, 16)], 0, 1.0, shape)
         shapes.add((*batch["input_ids"].shape, *batch["starts"].shape, batch["longest"]))
     assert len(shapes) == 1 and shape == flat_shape(lengths, 16)  # the same for a resumed run
-    assert shape.tokens < 1.3 * 16 * lengths.mean() + flatpacking.TOKENS_MULTIPLE
+    assert shape.tokens < 1.3 * 16 * lengths.mean() + packing.TOKENS_MULTIPLE
 
 
 def test_losses_and_gradients_are_the_padded_batch_s(kernel):
@@ -89,7 +89,7 @@ def test_a_batch_larger_than_its_shape_has_the_same_loss(kernel):
 def test_training_flat_is_training_packed(kernel, monkeypatch, tmp_path):
     """The same random batches step by step and the same losses; a plain checkpoint is left."""
     packed = train(tiny(), TOKENIZER, TRACES, RECIPE, tmp_path / "a", 0, None, 1)
-    monkeypatch.setattr(training, "fast_attention", lambda m, flat: m.set_attn_implementation(FLAT))
+    monkeypatch.setattr(trainer, "fast_attention", lambda m, flat: m.set_attn_implementation(FLAT))
     model = tiny()
     flat = train(model, TOKENIZER, TRACES, RECIPE, tmp_path / "b", 0, None, 1)
     assert np.allclose(packed.loss, flat.loss, rtol=1e-3)

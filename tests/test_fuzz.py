@@ -11,8 +11,8 @@ from fuzz_targets import FILE_TARGETS, TEXT_TARGETS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lib.countdown import GOAL, Problem, check, check_published, parse_step
-from lib.task import BAD_FORMAT
+from lib.tasks.countdown.rules import GOAL, Problem, check, check_published, parse_step
+from lib.tasks.task import BAD_FORMAT
 
 
 class DrawnSource:

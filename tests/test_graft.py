@@ -1,7 +1,6 @@
 from hand_made_tree import make_tree
 
-from lib.graft import add_step, graft, state_steps
-from lib.tree import Node, SearchTree
+from lib.search.tree import Node, SearchTree, add_step, graft, state_steps
 
 
 def branch_from_node_1() -> SearchTree:

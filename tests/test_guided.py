@@ -7,24 +7,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as some
 
-from lib import problems
-from lib.countdown import GOAL, Problem, check, legal_steps, remaining
-from lib.errors import UserError
-from lib.guided import (
-    DEAD,
-    OPEN,
-    Guided,
-    equation_test,
-    generated,
-    guided_search,
-    proposals,
-    step_sampler,
-)
-from lib.guided import GOAL as REACHED
-from lib.models import build_model
-from lib.sampler import Sample
-from lib.tokenization import build_tokenizer, encode_prompts
-from lib.traces import CountdownTask
+from lib.base.errors import UserError
+from lib.models.llama import build_model
+from lib.models.tokenizer import build_tokenizer, encode_prompts
+from lib.search.guided_dfs import Guided, generated, guided_search, proposals, step_sampler
+from lib.search.rollout import Sample
+from lib.tasks.countdown import problems
+from lib.tasks.countdown.rules import GOAL, Problem, check, legal_steps, remaining
+from lib.tasks.countdown.task import CountdownTask, equation_test
+from lib.tasks.task import DEAD, OPEN
+from lib.tasks.task import REACHED as REACHED
 
 TASK = CountdownTask(problems.Settings(4, 9, 1, 30, 81, 0.1))
 TOKENIZER = build_tokenizer(TASK.pieces)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib import hardware
+from lib.base import hardware
 
 
 @pytest.mark.parametrize(

@@ -23,20 +23,22 @@ import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from lib import problems, rewards, vllm_sampler
-from lib.errors import UserError
-from lib.models import build_model, load_model, load_tokenizer
-from lib.profiles import load_profile
-from lib.public_data import read_public
-from lib.store import read_parquet
-from lib.tokenization import build_tokenizer, encode_traces
-from lib.traces import CountdownTask
-from lib.training import train
+from lib.base.errors import UserError
+from lib.base.files import read_parquet
+from lib.models.llama import build_model, load_model, load_tokenizer
+from lib.models.tokenizer import build_tokenizer, encode_traces
+from lib.profiles.load import load_profile
+from lib.search import vllm
+from lib.tasks.countdown import problems
+from lib.tasks.countdown.public_rows import read_public
+from lib.tasks.countdown.task import CountdownTask
+from lib.training import reward_model
+from lib.training.trainer import train
 
 ROOT = Path(__file__).parents[1]
 TASK = CountdownTask(problems.Settings(4, 25, 10, 75, 99, 0.1))
 TOKENIZER = build_tokenizer(TASK.pieces)
-LOADERS = (load_model, load_tokenizer, rewards.load_reward_model, vllm_sampler._max_positions)
+LOADERS = (load_model, load_tokenizer, reward_model.load_reward_model, vllm._max_positions)
 ROW = {"nums": [3, 4], "target": 7, "search_path": "3+4=7\nGoal Reached!"}
 
 
@@ -80,7 +82,7 @@ def test_a_pickle_is_never_a_model(checkpoint, marker):
     load_model(checkpoint)  # beside safetensors it is not looked at
     (checkpoint / "model.safetensors").unlink()
     refused(load_model, checkpoint, match="no model can be loaded")
-    refused(rewards.load_reward_model, checkpoint, match="no reward model can be loaded")
+    refused(reward_model.load_reward_model, checkpoint, match="no reward model can be loaded")
     (checkpoint / "model.safetensors").write_bytes(pickle.dumps(Bomb(marker)))
     refused(load_model, checkpoint, match="no model can be loaded")
 

@@ -4,12 +4,14 @@ from types import SimpleNamespace
 
 import pandas as pd
 
-from lib import improvement, problems
-from lib.improvement import correct_responses, response_traces, round_problems
-from lib.recipe import Recipe
-from lib.settings import ModelSettings
-from lib.traces import CountdownTask, optimal_traces
-from lib.tree import Node, SearchTree
+from lib.profiles.recipe import Recipe
+from lib.profiles.settings import ModelSettings
+from lib.search.tree import Node, SearchTree
+from lib.studies.paper import self_improvement
+from lib.studies.paper.self_improvement import correct_responses, response_traces, round_problems
+from lib.tasks.countdown import problems
+from lib.tasks.countdown.task import CountdownTask
+from lib.tasks.countdown.traces import optimal_traces
 
 TASK = CountdownTask(problems.Settings(3, 9, 1, 20, 81, 0.1))
 PROBLEMS = pd.DataFrame(
@@ -85,12 +87,12 @@ def test_the_control_learns_as_many_of_the_generator_s_solutions(monkeypatch):
         train=lambda name, inputs, start, encode, recipe: learned.append((name, inputs)),
     )
     own = response_traces(TASK.prompts(table)[:4], ["x"] * 4, TASK)
-    monkeypatch.setattr(improvement, "round_problems", lambda *_: table)
-    monkeypatch.setattr(improvement, "experience", lambda *_: own)
-    monkeypatch.setattr(improvement, "self_improved", lambda *_: None)
-    monkeypatch.setattr(improvement.store, "digest", list)
+    monkeypatch.setattr(self_improvement, "round_problems", lambda *_: table)
+    monkeypatch.setattr(self_improvement, "experience", lambda *_: own)
+    monkeypatch.setattr(self_improvement, "self_improved", lambda *_: None)
+    monkeypatch.setattr(self_improvement.files, "digest", list)
     for control in (False, True):
-        improvement.improve(experiment, "S", SimpleNamespace(key="parent"), 1, control)
+        self_improvement.improve(experiment, "S", SimpleNamespace(key="parent"), 1, control)
     (name, inputs), (control_name, control_inputs) = learned
     assert (name, control_name) == ("models/S-improved1", "models/S-control1")
     assert inputs["experience"] == own.text.tolist()

@@ -5,13 +5,12 @@ import pytest
 from hand_made_tree import PROBLEM, make_tree
 from scripted_engine import CharacterTokenizer, ScriptedSampler
 
-from lib.countdown import Problem, after, legal_steps, reachable
-from lib.instruments import coverage_rows, diversity_rows, loss_rows
-from lib.lookahead import judge_steps
-from lib.problems import make_problems, make_settings
-from lib.search import search
-from lib.steps import can_judge, state_table
-from lib.traces import CountdownTask
+from lib.evaluation.states import can_judge, state_table
+from lib.search.search import search
+from lib.studies.beyond.step_coverage import coverage_rows, diversity_rows, loss_rows
+from lib.tasks.countdown.problems import make_problems, make_settings
+from lib.tasks.countdown.rules import Problem, after, legal_steps, reachable
+from lib.tasks.countdown.task import CountdownTask, judge_steps
 
 SETTINGS = dict(numbers=3, max_number=9, target_low=1, target_high=30, max_result=99, held_out=0.1)
 TASK = CountdownTask(make_settings(SETTINGS))

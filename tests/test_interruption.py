@@ -13,9 +13,9 @@ import torch
 from interrupted import train
 from transformers import AutoModelForCausalLM
 
-from lib.checkpoints import last_checkpoint
-from lib.store import MADE
-from lib.training import read_curve
+from lib.experiment.artifacts import MADE
+from lib.training.checkpoints import last_checkpoint
+from lib.training.trainer import read_curve
 
 
 @pytest.fixture(scope="module")

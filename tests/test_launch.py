@@ -16,13 +16,15 @@ import torch
 from test_training import TOKENIZER, TRACES, tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lib import hardware, launch
-from lib.batches import EvenSampler, FilledTraces, collate
-from lib.errors import UserError
-from lib.launch import DeepSpeedSettings, check, explain, prepare
-from lib.recipe import Recipe
-from lib.tokenization import TokenizedTraces
-from lib.training import read_curve, train
+from lib.base import hardware
+from lib.base.errors import UserError
+from lib.models.tokenizer import TokenizedTraces
+from lib.profiles.recipe import Recipe
+from lib.profiles.settings import DeepSpeedSettings, check
+from lib.training import deepspeed
+from lib.training.batches import EvenSampler, FilledTraces, collate
+from lib.training.deepspeed import explain, prepare
+from lib.training.trainer import read_curve, train
 
 RECIPE = Recipe(
     "adamw", 1e-2, batch_size=8, epochs=1, save_steps=5, verdict_weight=4.0, schedule="linear"
@@ -34,7 +36,7 @@ needs_deepspeed = pytest.mark.skipif(sys.platform != "linux", reason="DeepSpeed 
 
 
 def launched(folder, traces=FEW, progress=None):
-    launch.train(
+    deepspeed.train(
         lambda: (tiny(), TOKENIZER), lambda _: traces, RECIPE, folder, 0, TWO, progress, log_steps=1
     )
 
@@ -53,7 +55,11 @@ def test_two_processes_train_as_one_does_also_when_one_is_killed(tmp_path, monke
         seen.append((step, loss))
         if step == 8:
             children = psutil.Process().children(recursive=True)
-            ranks = [child for child in children if child.cmdline()[2:4] == ["-m", "lib.trainjob"]]
+            ranks = [
+                child
+                for child in children
+                if child.cmdline()[2:4] == ["-m", "lib.training.deepspeed_worker"]
+            ]
             assert len(ranks) == 2
             ranks[1].send_signal(signal.SIGKILL)
 
@@ -97,7 +103,7 @@ def test_a_failing_process_is_named_with_its_error(tmp_path):
     first, *rest = str(error.value).splitlines()
     assert first.startswith("training with DeepSpeed failed: process ")
     assert first.endswith("IndexError: index out of range in self")
-    assert any("embedding" in line for line in rest) and len(rest) <= launch.LAST_LINES
+    assert any("embedding" in line for line in rest) and len(rest) <= deepspeed.LAST_LINES
     assert (tmp_path / "job" / "rank0.log").exists()  # the whole of it stays to be read
 
 
@@ -133,9 +139,9 @@ def test_hostfiles(tmp_path):
     hosts.write_text("# ours\nworker-1 slots=4\n\nworker-2 slots=4\n")
     settings = DeepSpeedSettings(devices=4, hostfile=str(hosts))
     assert settings.processes() == 8
-    found = launch.command(tmp_path / "job", settings)
+    found = deepspeed.command(tmp_path / "job", settings)
     assert found[found.index("--hostfile") + 1] == str(hosts)
-    assert "TRAINJOB_WATCH" not in launch.environment(settings)
+    assert "TRAINJOB_WATCH" not in deepspeed.environment(settings)
     for text in ("", "worker-1\n", "worker-1 slots=2\n"):
         hosts.write_text(text)
         with pytest.raises(UserError, match=r"hostfile = .*worker-1 slots=4"):
@@ -181,7 +187,7 @@ def test_nothing_outlives_an_interrupt():
     script = "import subprocess, time; subprocess.Popen(['sleep', '99']); time.sleep(99)"
     with (
         pytest.raises(KeyboardInterrupt),
-        launch.launched([sys.executable, "-c", script], dict(os.environ)) as process,
+        deepspeed.launched([sys.executable, "-c", script], dict(os.environ)) as process,
     ):
         while not (children := psutil.Process(process.pid).children()):
             time.sleep(0.05)
@@ -191,7 +197,7 @@ def test_nothing_outlives_an_interrupt():
 
 
 def test_processes_end_with_the_one_that_launched_them():
-    script = "import lib.processes as p; print('up', flush=True); p.end_with_parent()"
+    script = "import lib.base.processes as p; print('up', flush=True); p.end_with_parent()"
     child = subprocess.Popen(
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
@@ -208,6 +214,6 @@ def test_curves_are_tables(tmp_path):
 
 
 def test_the_notebooks_table():
-    found = launch.describe(TWO)["setting"]
+    found = deepspeed.describe(TWO)["setting"]
     assert found["processes"] == 2 and found["ZeRO stage"] == 2
-    assert launch.describe(None).empty
+    assert deepspeed.describe(None).empty

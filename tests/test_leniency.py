@@ -2,8 +2,8 @@
 
 import pytest
 
-from lib.leniency import direction
-from lib.results import row, table
+from lib.evaluation.results import row, table
+from lib.studies.beyond.checkers import direction
 
 
 def rows(*pairs):

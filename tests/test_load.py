@@ -5,13 +5,13 @@ import weakref
 from load import Repeating
 from scripted_engine import CharacterTokenizer
 
-from lib import problems
-from lib.models import build_model
-from lib.sampler import make_sampler
-from lib.search import iter_search, search, search_to_file
-from lib.tokenization import build_tokenizer, encode_prompts
-from lib.traces import CountdownTask
-from lib.tree import SearchTree, TreeFile
+from lib.models.llama import build_model
+from lib.models.tokenizer import build_tokenizer, encode_prompts
+from lib.search.sampler import make_sampler
+from lib.search.search import iter_search, search, search_to_file
+from lib.search.tree import SearchTree, TreeFile
+from lib.tasks.countdown import problems
+from lib.tasks.countdown.task import CountdownTask
 
 TASK = CountdownTask(problems.Settings(4, 25, 10, 75, 99, 0.1))
 

@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-from lib import measurements
-from lib.experiment import Experiment
-from lib.profiles import load_profile
-from lib.results import dumps
-from lib.store import Run
+from lib.evaluation.results import dumps
+from lib.experiment.artifacts import Run
+from lib.experiment.experiment import Experiment
+from lib.profiles.load import load_profile
+from lib.studies.everything import everything
 
 
 def small(folder):
@@ -34,7 +34,7 @@ def small(folder):
 @pytest.mark.slow
 def test_every_row_is_made_once_and_again_the_same(tmp_path):
     first = small(tmp_path / "first")
-    rows = measurements.everything(first)
+    rows = everything.everything(first)
     found = set(rows["artifact"])
     figures = {f"figure_{number}" for number in (3, 4, 5, 6, 13)}
     rounds = {"round_search", "round_diversity"}
@@ -49,7 +49,7 @@ def test_every_row_is_made_once_and_again_the_same(tmp_path):
     assert set(table_1["method"]) >= {"sft_greedy", "sft_beam", "self_backtracking", "pass_at_n"}
     assert set(table_1[table_1["model"] == "L"]["problems"]) == {4}
     made = {name: artifact.duration_s for name, artifact in first.run.made.items()}
-    again = measurements.everything(first)
+    again = everything.everything(first)
     assert dumps({}, again) == dumps({}, rows)
     assert {name: artifact.duration_s for name, artifact in first.run.made.items()} == made
-    assert dumps({}, measurements.everything(small(tmp_path / "second"))) == dumps({}, rows)
+    assert dumps({}, everything.everything(small(tmp_path / "second"))) == dumps({}, rows)

@@ -8,12 +8,12 @@ import pytest
 import torch
 from test_sampler import END, PREFIXES, random_llama, recomputed, sampler
 
-import lib.memory
-from lib.memory import Memory
-from lib.models import build_model
-from lib.sampler import CacheSampler
-from lib.search import iter_search
-from lib.tokenization import build_tokenizer
+import lib.search.kv_trie
+from lib.models.llama import build_model
+from lib.models.tokenizer import build_tokenizer
+from lib.search.kv_trie import Memory
+from lib.search.sampler import CacheSampler
+from lib.search.search import iter_search
 
 
 def calls(found, prefixes):
@@ -29,7 +29,7 @@ def calls(found, prefixes):
 @pytest.mark.parametrize("expansion", ["sample", "beam_sample", "stochastic_beam"])
 @pytest.mark.parametrize("kept_vocabulary", [1024, 0])
 def test_a_session_gives_the_same_samples_as_recomputing(expansion, kept_vocabulary, monkeypatch):
-    monkeypatch.setattr(lib.memory, "KEPT_VOCABULARY", kept_vocabulary)
+    monkeypatch.setattr(lib.search.kv_trie, "KEPT_VOCABULARY", kept_vocabulary)
     model = random_llama()
     plain, session = sampler(model), sampler(model, max_rows=40).session()
     prefixes = [prefix for prefix in dict.fromkeys(PREFIXES)]

@@ -3,12 +3,11 @@
 import pandas as pd
 import pytest
 
-from lib.mined import mining_table
-from lib.mining import mined_traces
-from lib.problems import Settings
-from lib.results import row, table
-from lib.traces import CountdownTask
-from lib.tree import Node, SearchTree
+from lib.evaluation.results import row, table
+from lib.search.tree import Node, SearchTree
+from lib.studies.beyond.mined_errors import mined_traces, mining_table
+from lib.tasks.countdown.problems import Settings
+from lib.tasks.countdown.task import CountdownTask
 
 TASK = CountdownTask(Settings(3, 25, 10, 75, 99, 0.1))
 PROMPT = "###Question: numbers [8, 3, 5]->target 19\n###Response:\n"

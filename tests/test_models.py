@@ -4,15 +4,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from lib.errors import UserError
-from lib.models import (
+from lib.base.errors import UserError
+from lib.models.llama import (
     build_model,
     load_model,
     load_tokenizer,
     parameter_count,
     resize_embeddings,
 )
-from lib.tokenization import build_tokenizer
+from lib.models.tokenizer import build_tokenizer
 
 TOKENIZER = build_tokenizer(("1", "2", "+", "\n"))
 SIZE = (16, 2, 2)

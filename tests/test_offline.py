@@ -14,10 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, sys.argv[1])
-from lib.experiment import Experiment
-from lib.profiles import load_profile
-from lib.public_data import read_public, write_public
-from lib.store import Run
+from lib.experiment.experiment import Experiment
+from lib.profiles.load import load_profile
+from lib.tasks.countdown.public_rows import read_public, write_public
+from lib.experiment.artifacts import Run
 
 folder = Path(sys.argv[2])
 for name in ("smoke", "cpu", "gpu"):

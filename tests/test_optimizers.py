@@ -5,10 +5,10 @@ import torch
 from torch.optim import AdamW
 from torch.utils.flop_counter import FlopCounterMode
 
-from lib import hardware
-from lib.models import build_model
-from lib.optimizers import COEFFICIENTS, MuonAdamW, orthogonalise, orthogonalise_flops
-from lib.tokenization import build_tokenizer
+from lib.base import hardware
+from lib.models.llama import build_model
+from lib.models.tokenizer import build_tokenizer
+from lib.training.muon import COEFFICIENTS, MuonAdamW, orthogonalise, orthogonalise_flops
 
 TOKENIZER = build_tokenizer(("1", "2", "+", "\n"))
 

@@ -10,17 +10,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import problems, store, training
-from lib.batches import collate, collator
-from lib.experiment import Experiment
-from lib.models import build_model
-from lib.packing import PackedShape, bins, pack, packed_shape
-from lib.profiles import load_profile
-from lib.recipe import Recipe
-from lib.store import Run
-from lib.tokenization import build_tokenizer, encode_traces
-from lib.traces import CountdownTask
-from lib.training import WeightedTrainer, train, weighted_loss
+from lib.base import files
+from lib.experiment.artifacts import Run
+from lib.experiment.experiment import Experiment
+from lib.models.llama import build_model
+from lib.models.tokenizer import build_tokenizer, encode_traces
+from lib.profiles.load import load_profile
+from lib.profiles.recipe import Recipe
+from lib.tasks.countdown import problems
+from lib.tasks.countdown.task import CountdownTask
+from lib.training import trainer
+from lib.training.batches import collate, collator
+from lib.training.packing import PackedShape, bins, pack, packed_shape
+from lib.training.trainer import WeightedTrainer, train, weighted_loss
 
 TASK = CountdownTask(problems.Settings(3, 25, 1, 60, 99, 0.1))
 TOKENIZER = build_tokenizer(TASK.pieces)
@@ -148,8 +150,8 @@ def test_static_shapes_compile_once(tmp_path):
 
 def test_packing_off_leaves_artifact_keys_as_they_were(tmp_path, monkeypatch):
     """The key of the cpu profile's trunk, as recorded before packing was a recipe's key."""
-    monkeypatch.setattr(training, "train", lambda *_, **__: None)
-    monkeypatch.setattr("lib.experiment.encode_traces", lambda *_: [])
+    monkeypatch.setattr(trainer, "train", lambda *_, **__: None)
+    monkeypatch.setattr("lib.experiment.experiment.encode_traces", lambda *_: [])
     experiment = Experiment(load_profile("cpu"), "cpu", 0, Run(tmp_path))
     rates = {"learning_rate": 4e-3, "adamw_learning_rate": 4e-3}
     recipe = replace(experiment.profile.training.trunk, packing=False, batch_size=128, **rates)
@@ -159,13 +161,13 @@ def test_packing_off_leaves_artifact_keys_as_they_were(tmp_path, monkeypatch):
         inputs |= {"examples": 38400, "seed": 0}
         made = experiment.train("models/S-trunk", inputs, lambda: (None, None), list, each)
         keys.append(made.key)
-        record = store.read_json(made.path / "made.json")
+        record = files.read_json(made.path / "made.json")
         assert ("packing" in json.dumps(record)) == each.packing
     assert keys[0] == "88b8880e4f1f" != keys[1]
 
 
 def test_the_trainer_hands_positions_on(tmp_path):
-    arguments = training.training_arguments(RECIPE, tmp_path, 0, 1)
+    arguments = trainer.training_arguments(RECIPE, tmp_path, 0, 1)
     made = WeightedTrainer(model=tiny(), args=arguments, train_dataset=TRACES)
     padded = made.compute_loss(made.model, collate(EXAMPLES, 0, 4.0))
     packed = made.compute_loss(made.model, pack(EXAMPLES, 0, 4.0, PackedShape(10, 100)))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lib.paper import CLAIMS, PAPER, paper_accuracy
+from lib.evaluation.paper import CLAIMS, PAPER, paper_accuracy
 
 
 @pytest.mark.parametrize(

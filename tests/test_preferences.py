@@ -10,12 +10,14 @@ from sampled_trees import TASK, lenient_checks, small_experiment  # noqa: F401
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM, Trainer
 
-from lib import hardware, preferences
-from lib.errors import UserError
-from lib.models import build_model
-from lib.preferences import preference_pairs, preference_trainer, unpaired
-from lib.recipe import Recipe
-from lib.tokenization import EOS, build_tokenizer, encode_prompts, encode_traces
+from lib.base import hardware
+from lib.base.errors import UserError
+from lib.models.llama import build_model
+from lib.models.tokenizer import EOS, build_tokenizer, encode_prompts, encode_traces
+from lib.profiles.recipe import Recipe
+from lib.studies.paper import dpo_kto
+from lib.training import preference
+from lib.training.preference import preference_pairs, preference_trainer, unpaired
 
 RECIPE = Recipe("adamw", 1e-3, 1e-3, batch_size=4, epochs=6, save_steps=3)
 FEW = dataclasses.replace(RECIPE, batch_size=2)
@@ -60,7 +62,7 @@ def test_pairs_are_of_one_problem_and_hold_each_path_once():
     )
     prompts, encoded = ["p0", "p1", "p2", "p3"], [[0], [1], [2], [3]]
     pairs = preference_pairs(table, prompts, encoded, 100, 0)
-    assert pairs.prompt.value_counts().to_dict() == {"p3": preferences.PAIRS_PER_PROBLEM, "p2": 1}
+    assert pairs.prompt.value_counts().to_dict() == {"p3": preference.PAIRS_PER_PROBLEM, "p2": 1}
     assert pairs[pairs.prompt == "p2"].chosen.tolist() == ["c"]
     assert pairs.chosen.is_unique and pairs.rejected.is_unique
     third = pairs[pairs.prompt == "p3"]
@@ -148,7 +150,7 @@ def test_trl_trains_on_the_tokens_that_sft_and_search_see(begin, tmp_path):
     assert [row for row, _ in strangers] == expected
 
 
-@pytest.mark.parametrize("method", preferences.METHODS)
+@pytest.mark.parametrize("method", preference.METHODS)
 def test_training_prefers_the_chosen_and_leaves_the_reference(method, tmp_path):
     made = tokenizer("none")
     found = trainer(method, made, tmp_path)
@@ -175,16 +177,14 @@ def test_mistakes(tmp_path):
 @pytest.mark.usefixtures("lenient_checks")
 def test_the_rows_of_an_experiment_and_a_killed_run(tmp_path, monkeypatch):
     whole = small_experiment(tmp_path / "whole", dpo=FEW, kto=FEW)
-    rows = preferences.preference_rows(whole, "S")
+    rows = dpo_kto.preference_rows(whole, "S")
     strict = rows[rows.checker == "strict"]
     assert sorted(strict[["method", "split"]].itertuples(index=False, name=None)) == [
         (method, split) for method in ("dpo", "kto") for split in ("new", "seen")
     ]
     assert set(strict.problems) == {6} and (strict.artifact == "table_1").all()
-    assert preferences.preference_rows(dataclasses.replace(whole), "L").empty
-    logs = json.loads(
-        (preferences.preferred(whole, "S", "kto").path / "preferences.json").read_text()
-    )
+    assert dpo_kto.preference_rows(dataclasses.replace(whole), "L").empty
+    logs = json.loads((dpo_kto.preferred(whole, "S", "kto").path / "preferences.json").read_text())
     assert logs and all("rewards/margins" in log for log in logs)
     assert not any(key.startswith("train_") and key != "train_loss" for log in logs for key in log)
 
@@ -199,10 +199,10 @@ def test_the_rows_of_an_experiment_and_a_killed_run(tmp_path, monkeypatch):
     with monkeypatch.context() as context:
         context.setattr(Trainer, "training_step", cut)
         with pytest.raises(KeyboardInterrupt):
-            preferences.preferred(killed, "S", "dpo")
+            dpo_kto.preferred(killed, "S", "dpo")
     assert list((killed.run.folder / "models").glob("S-dpo*.partial/checkpoints/checkpoint-3"))
     first, second = (
-        AutoModelForCausalLM.from_pretrained(preferences.preferred(each, "S", "dpo").path)
+        AutoModelForCausalLM.from_pretrained(dpo_kto.preferred(each, "S", "dpo").path)
         for each in (whole, killed)
     )
     kept = second.state_dict()

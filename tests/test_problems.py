@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.countdown import check
-from lib.errors import UserError
-from lib.problems import (
+from lib.base.errors import UserError
+from lib.tasks.countdown.problems import (
     SPLITS,
     Settings,
     held_out_targets,
@@ -16,6 +15,7 @@ from lib.problems import (
     make_settings,
     problem_keys,
 )
+from lib.tasks.countdown.rules import check
 
 PAPER = Settings(4, 99, 10, 100, 999, 0.1)
 SMALL = Settings(3, 12, 1, 30, 60, 0.1)

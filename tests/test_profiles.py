@@ -6,8 +6,8 @@ from copy import deepcopy
 
 import pytest
 
-from lib.errors import UserError, printable
-from lib.profiles import PROFILES, load_profile, profile_names
+from lib.base.errors import UserError, printable
+from lib.profiles.load import PROFILES, load_profile, profile_names
 
 SMOKE = tomllib.loads((PROFILES / "smoke.toml").read_text())
 
@@ -160,7 +160,7 @@ def test_mistakes_are_named(load, key):
         ("search.temperature", float("inf"), "more than 0"),
         ("training.trunk.learning_rate", float("nan"), "more than 0"),
         ("models", {}, "a table with S"),
-        ("task.module", "lib.store", "no task there"),
+        ("task.module", "lib.experiment.artifacts", "no task there"),
         ("task.settings.held_out", 0.999, "leaves at least one target on either side"),
         ("task.settings.held_out", 1.5, "between 0 and 1"),
         ("task.settings.max_result", 10**12, "at most 1000000"),

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import problems, public_data
-from lib.errors import UserError
-from lib.public_data import COLUMNS, read_public, read_rows, write_public
-from lib.traces import backtracking_traces, optimal_traces
+from lib.base.errors import UserError
+from lib.tasks.countdown import problems, public_rows
+from lib.tasks.countdown.public_rows import COLUMNS, read_public, read_rows, write_public
+from lib.tasks.countdown.traces import backtracking_traces, optimal_traces
 
 SETTINGS = problems.Settings(4, 25, 10, 75, 99, 0.1)
 TABLE = problems.make_problems(SETTINGS, {"train": 400}, 2)
@@ -180,7 +180,7 @@ def test_batches_are_one_data_set(tmp_path, monkeypatch):
     table["search_path"] = table["search_path"] + [" " * (row % 3) for row in range(250)]
     table.to_parquet(tmp_path / "data.parquet")
     whole = read_public(tmp_path, "honest")
-    monkeypatch.setattr(public_data, "BATCH", 100)
+    monkeypatch.setattr(public_rows, "BATCH", 100)
     parts = read_public(tmp_path, "honest")
     for one, other in zip(whole, parts, strict=True):
         pd.testing.assert_frame_equal(one, other)

@@ -8,16 +8,16 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from lib import readme
-from lib.errors import UserError
-from lib.executed import MOST_BYTES, places_named
-from lib.experiment import Experiment
-from lib.profiles import ROOT, load_profile
-from lib.publication import finished_experiment, ship
-from lib.readme import BEGIN, END, main
-from lib.reproduce import NOTEBOOKS
-from lib.results import row, table, write_results
-from lib.store import Artifact, Run
+from lib.base.errors import UserError
+from lib.base.files import ROOT
+from lib.commands.reproduce import NOTEBOOKS
+from lib.evaluation.results import row, table, write_results
+from lib.experiment.artifacts import Artifact, Run
+from lib.experiment.experiment import Experiment
+from lib.profiles.load import load_profile
+from lib.report import readme
+from lib.report.publish import MOST_BYTES, finished_experiment, places_named, ship
+from lib.report.readme import BEGIN, END, main
 
 ROWS = table([row("table_1", "sft_greedy", model="S", split="seen", accuracy=0.5)])
 

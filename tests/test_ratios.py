@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 from test_measurements import small
 
-from lib import ratios
-from lib.curveplots import accuracy_against_ratio
-from lib.ratios import ratio_branch, ratio_rows
-from lib.studysettings import RatioSettings
-from lib.tree import at_depth
+from lib.drawing.curves import accuracy_against_ratio
+from lib.profiles.studies import RatioSettings
+from lib.search.tree import at_depth
+from lib.studies.paper import ratios
+from lib.studies.paper.ratios import ratio_branch, ratio_rows
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,12 @@
 
 import pytest
 
-from lib.errors import UserError
-from lib.evaluation import wilson_interval
-from lib.gallery import DRAWINGS, draw_all
-from lib.readme import BEGIN, BRIEF, END, linked, main, updated
-from lib.results import row, table, write_results
-from lib.section import brief, in_a_line, render
+from lib.base.errors import UserError
+from lib.evaluation.results import row, table, write_results
+from lib.evaluation.statistics import wilson_interval
+from lib.report.gallery import DRAWINGS, draw_all
+from lib.report.page import brief, in_a_line, render
+from lib.report.readme import BEGIN, BRIEF, END, linked, main, updated
 
 MANIFEST = {
     "profile": "smoke",
@@ -128,7 +128,7 @@ def test_render_without_rows():
 
 
 def test_round_trip(repository, monkeypatch):
-    monkeypatch.setattr("lib.readme.README_PROFILE", "smoke")
+    monkeypatch.setattr("lib.report.readme.README_PROFILE", "smoke")
     readme = repository / "README.md"
     assert main(["--profile", "smoke", "--check"], repository) == 1
     assert "old" in readme.read_text()

@@ -9,11 +9,12 @@ import sys
 import nbformat
 import pytest
 
-from lib import reproduce
-from lib.errors import UserError
-from lib.experiment import RUNS_VARIABLE, Experiment, open_experiment
-from lib.profiles import ROOT, load_profile
-from lib.store import Run
+from lib.base.errors import UserError
+from lib.base.files import ROOT
+from lib.commands import reproduce
+from lib.experiment.artifacts import Run
+from lib.experiment.experiment import RUNS_VARIABLE, Experiment, open_experiment
+from lib.profiles.load import load_profile
 
 
 @pytest.fixture
@@ -118,7 +119,7 @@ def test_user_errors_become_one_line(monkeypatch, capsys):
 
 
 def test_an_unknown_profile_at_the_command_line():
-    command = [sys.executable, "-m", "lib.reproduce", "--profile", "nosuch"]
+    command = [sys.executable, "-m", "lib.commands.reproduce", "--profile", "nosuch"]
     done = subprocess.run(
         command,
         cwd=ROOT,
@@ -163,12 +164,12 @@ def test_an_interrupted_notebook_leaves_the_last_whole_one(experiment, tmp_path,
     assert len(list(notebooks.iterdir())) == 4
 
 
-@pytest.mark.parametrize("place", ["papermill.execute_notebook", "store.write_atomic"])
+@pytest.mark.parametrize("place", ["papermill.execute_notebook", "files.write_atomic"])
 def test_a_full_disk_at_a_notebook_is_one_line(experiment, monkeypatch, capsys, place):
     def fail(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "01_data.ipynb")
 
-    monkeypatch.setattr(f"lib.reproduce.{place}", fail)
+    monkeypatch.setattr(f"lib.commands.reproduce.{place}", fail)
     assert reproduce.main([]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: runs/smoke-5: cannot be written (No space left on device: 01_")

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.errors import UserError
-from lib.results import COLUMNS, dumps, read_results, row, write_results
+from lib.base.errors import UserError
+from lib.evaluation.results import COLUMNS, dumps, read_results, row, write_results
 
 MANIFEST = {"profile": "cpu", "seed": 1, "durations_s": {"search": 2.00000049, "data": 1}}
 ROWS = [

@@ -3,12 +3,11 @@
 import matplotlib
 import pytest
 
-from lib.errors import UserError
-from lib.evaluation import wilson_interval
-from lib.results import row, table
-from lib.rewardplots import CEILING, LOOKS, best_of_n
-from lib.rewards import CEILING as MEASURED_CEILING
-from lib.rewards import CHOICES
+from lib.base.errors import UserError
+from lib.evaluation.results import row, table
+from lib.evaluation.statistics import wilson_interval
+from lib.studies.paper.best_of_n import CEILING as MEASURED_CEILING
+from lib.studies.paper.best_of_n import CEILING_2, CHOICES, LOOKS, draw_best_of_n
 
 matplotlib.use("Agg")
 
@@ -35,9 +34,9 @@ def make_rows():
 
 
 def test_its_lines():
-    figure = best_of_n(make_rows())
+    figure = draw_best_of_n(make_rows())
     assert len(figure.axes) == 2 and set(LOOKS) == {*CHOICES.values(), "self_backtracking"}
-    assert CEILING == MEASURED_CEILING
+    assert CEILING_2 == MEASURED_CEILING
     texts = [text.get_text() for text in figure.legends[0].get_texts()]
     assert texts[0] == "SFT, reward model's choice" and len(texts) == len(LOOKS) + 2
     # Self-Backtracking stands at the same N alone, and once: its b=0 is not drawn.
@@ -47,7 +46,7 @@ def test_its_lines():
 
 def test_a_run_without_best_of_n_shows_search_alone():
     rows = make_rows()
-    figure = best_of_n(rows[rows["artifact"] == "figure_4"])
+    figure = draw_best_of_n(rows[rows["artifact"] == "figure_4"])
     assert [len(line[0].get_xdata()) for line in figure.axes[0].containers] == [3]
     with pytest.raises(UserError, match="no rows"):
-        best_of_n(rows.iloc[:0])
+        draw_best_of_n(rows.iloc[:0])

@@ -17,21 +17,22 @@ from sampled_trees import (
 )
 from transformers import Trainer
 
-from lib import hardware, rewards
-from lib.errors import UserError
-from lib.models import build_model
-from lib.recipe import Recipe
-from lib.results import dumps
-from lib.rewards import (
-    choices,
-    held_out,
+from lib.base import hardware
+from lib.base.errors import UserError
+from lib.evaluation.results import dumps
+from lib.evaluation.states import finished_paths, sample_order
+from lib.models.llama import build_model
+from lib.models.tokenizer import build_tokenizer, encode_prompts
+from lib.profiles.recipe import Recipe
+from lib.studies.paper import best_of_n
+from lib.studies.paper.best_of_n import choices, held_out
+from lib.training import reward_model
+from lib.training.reward_model import (
     load_reward_model,
     pad_right,
     path_sequences,
     train_reward_model,
 )
-from lib.samples import finished_paths, sample_order
-from lib.tokenization import build_tokenizer, encode_prompts
 
 TOKENIZER = build_tokenizer(TASK.pieces)
 RECIPE = Recipe("adamw", 1e-2, 1e-2, batch_size=16, epochs=8, save_steps=10)
@@ -64,8 +65,8 @@ def test_a_path_is_read_as_it_was_sampled():
 def test_scores_do_not_depend_on_the_batch(checkpoint):
     model = load_reward_model(checkpoint)
     sequences = [list(np.random.default_rng(i).integers(4, 20, 3 + 5 * i)) for i in range(7)]
-    together = rewards.rewards(model, sequences, TOKENIZER.pad_token_id)
-    alone = [rewards.rewards(model, [each], TOKENIZER.pad_token_id)[0] for each in sequences]
+    together = reward_model.rewards(model, sequences, TOKENIZER.pad_token_id)
+    alone = [reward_model.rewards(model, [each], TOKENIZER.pad_token_id)[0] for each in sequences]
     np.testing.assert_allclose(together, alone, atol=1e-5)
     assert len(set(together.round(6))) == 7
 
@@ -91,9 +92,9 @@ def test_it_learns_and_is_an_ordinary_checkpoint(checkpoint, tmp_path, monkeypat
     monkeypatch.setattr(hardware, "has_bfloat16", lambda device: False)
     model = trained(checkpoint, tmp_path)
     sequences, right = learnable(64)
-    scores = rewards.rewards(model, sequences, TOKENIZER.pad_token_id)
+    scores = reward_model.rewards(model, sequences, TOKENIZER.pad_token_id)
     assert ((scores > 0) == right).mean() > 0.9
-    again = rewards.rewards(load_reward_model(tmp_path), sequences, TOKENIZER.pad_token_id)
+    again = reward_model.rewards(load_reward_model(tmp_path), sequences, TOKENIZER.pad_token_id)
     np.testing.assert_allclose(scores, again, atol=1e-5)
     assert not (tmp_path / "checkpoints").exists()
 
@@ -164,7 +165,7 @@ def test_choices_by_hand():
 @pytest.mark.usefixtures("lenient_checks")
 def test_the_rows_of_an_experiment(tmp_path):
     first = small_experiment(tmp_path / "first")
-    rows = rewards.best_of_n_rows(first, "S")
+    rows = best_of_n.best_of_n_rows(first, "S")
     strict = rows[rows.checker == "strict"]
     table_1 = strict[strict.artifact == "table_1"]
     keys = ["method", "split", "N"]
@@ -173,24 +174,24 @@ def test_the_rows_of_an_experiment(tmp_path):
     expected += [(name, split, 4) for name in others for split in ("new", "seen")]
     assert sorted(table_1[keys].itertuples(index=False, name=None)) == sorted(expected)
     assert set(strict[strict.artifact == "best_of_n"].method) == {
-        *rewards.CHOICES.values(),
-        rewards.CEILING,
+        *best_of_n.CHOICES.values(),
+        best_of_n.CEILING,
     }
     wide = strict[strict.artifact == "best_of_n"].pivot_table("accuracy", ["split", "N"], "method")
-    assert (wide.max(axis=1) == wide[rewards.CEILING]).all()
+    assert (wide.max(axis=1) == wide[best_of_n.CEILING]).all()
     (known,) = held_out(first).to_dict("records")
     assert known["held_out_paths"] > 0 and known["trained_paths"] > known["held_out_paths"]
     made = {path: path.stat().st_mtime_ns for path in first.run.folder.rglob("made.json")}
-    assert dumps({}, rewards.best_of_n_rows(first, "S")) == dumps({}, rows)
+    assert dumps({}, best_of_n.best_of_n_rows(first, "S")) == dumps({}, rows)
     again = {path: path.stat().st_mtime_ns for path in first.run.folder.rglob("made.json")}
     assert again == made
     second = small_experiment(tmp_path / "second")
-    assert dumps({}, rewards.best_of_n_rows(second, "S")) == dumps({}, rows)
+    assert dumps({}, best_of_n.best_of_n_rows(second, "S")) == dumps({}, rows)
     assert json.dumps(known) == json.dumps(held_out(second).to_dict("records")[0])
 
 
 def test_a_run_without_the_section_has_no_rows(tmp_path):
     experiment = small_experiment(tmp_path)
     experiment.profile = dataclasses.replace(experiment.profile, baselines=None)
-    assert rewards.best_of_n_rows(experiment, "S").empty and held_out(experiment).empty
+    assert best_of_n.best_of_n_rows(experiment, "S").empty and held_out(experiment).empty
     assert not list(tmp_path.iterdir())

@@ -6,10 +6,12 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 
-from lib import measurements, notetables, rollbacks
-from lib.evaluation import paired_difference
-from lib.profiles import load_profile
-from lib.results import table
+from lib.drawing import markdown
+from lib.evaluation.results import table
+from lib.evaluation.statistics import paired_difference
+from lib.profiles.load import load_profile
+from lib.studies import measurements
+from lib.studies.beyond import rollbacks
 
 PROFILE = load_profile("smoke")
 SOLVED = {0: [1, 1, 0, 0, 0, 0], 1: [1, 0, 1, 1, 1, 0]}
@@ -45,11 +47,11 @@ def test_gains_are_paired():
     assert seen["gain"] == pytest.approx(2 / 6) and seen["accuracy"] == pytest.approx(4 / 6)
     assert (new["gained"], new["lost"], new["gain"]) == (0, 0, 0.0)
     assert new["gain_low"] < 0 < new["gain_high"]  # equal answers prove little on six problems
-    shown = notetables.rollbacks(found)
+    shown = markdown.rollbacks(found)
     assert len(shown) == 4 and shown.loc[0, "gained"] == 3
 
 
 @pytest.mark.parametrize("depths", [(0,), (1,)])
 def test_no_rows_without_a_pair(depths):
     assert rollbacks.rows(experiment(breadths=(2,), depths=depths), "S").empty
-    assert notetables.rollbacks(table([])).empty
+    assert markdown.rollbacks(table([])).empty

@@ -8,11 +8,11 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-import lib.cache
-from lib.errors import UserError
-from lib.rollout import _rearranged
-from lib.sampler import CacheSampler, step_end_ids
-from lib.tokenization import build_tokenizer
+import lib.search.kv_cache
+from lib.base.errors import UserError
+from lib.models.tokenizer import build_tokenizer
+from lib.search.rollout import _rearranged
+from lib.search.sampler import CacheSampler, step_end_ids
 
 PAD, EOS, BACKTRACK, END, VOCABULARY = 0, 1, 2, 3, 12
 PREFIXES = [(5, 6, 7, 3), (8, 9, 10, 11, 4, 3), (5,), (8, 9, 10, 11, 4, 3), (7, 7)]
@@ -60,7 +60,7 @@ def recomputed(model, prefix, tokens) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("shared", [True, False])
 def test_log_probabilities_equal_recomputation(temperature, max_rows, shared, monkeypatch):
     if not shared:
-        monkeypatch.setattr(lib.cache, "SHARED_PREFIX_MODELS", ())
+        monkeypatch.setattr(lib.search.kv_cache, "SHARED_PREFIX_MODELS", ())
     model = random_llama()
     counts = [20, 30, 1, 7, 0]
     result = sampler(model, max_rows=max_rows).sample(PREFIXES, counts, temperature, seed=3)

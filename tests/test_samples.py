@@ -7,15 +7,16 @@ import numpy as np
 import pytest
 from sampled_trees import PROBLEMS, TASK, TREE, tree
 
-from lib.errors import UserError
-from lib.models import build_model
-from lib.profiles import load_profile
-from lib.sampler import make_sampler
-from lib.samples import finished_paths, sample_order, unused_problems
-from lib.search import search
-from lib.settings import ModelSettings
-from lib.tokenization import build_tokenizer
-from lib.tree import path_tokens, tokens_after
+from lib.base.errors import UserError
+from lib.evaluation.states import finished_paths, sample_order
+from lib.models.llama import build_model
+from lib.models.tokenizer import build_tokenizer
+from lib.profiles.load import load_profile
+from lib.profiles.settings import ModelSettings
+from lib.search.sampler import make_sampler
+from lib.search.search import search
+from lib.search.tree import path_tokens, tokens_after
+from lib.studies.measurements import unused_problems
 
 
 def test_finished_paths_have_verdicts_and_the_sampled_ids():

@@ -11,19 +11,22 @@ import torch
 from llama import BEGIN, END, llama_model, llama_tokenizer, write_llama
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lib import experiment as experiments
-from lib import hardware, hub, measurements, public_data
-from lib.errors import UserError
-from lib.experiment import Experiment
-from lib.launch import DeepSpeedSettings
-from lib.models import load_model, parameter_count, resize_embeddings
-from lib.modelsize import from_scratch
-from lib.profiles import load_profile
-from lib.public_data import write_public
-from lib.publicsplits import read_splits
-from lib.store import Run
-from lib.task import BACKTRACK
-from lib.tokenization import add_backtrack, backtrack_id, encode_prompts, encode_traces
+from lib.base import hardware
+from lib.base.errors import UserError
+from lib.experiment.artifacts import Run
+from lib.experiment.experiment import Experiment
+from lib.models import pretrained
+from lib.models.llama import load_model, parameter_count, resize_embeddings
+from lib.models.size import from_scratch
+from lib.models.tokenizer import add_backtrack, backtrack_id, encode_prompts, encode_traces
+from lib.profiles import load
+from lib.profiles.load import load_profile
+from lib.profiles.settings import DeepSpeedSettings
+from lib.studies.everything import everything
+from lib.tasks.countdown import public_rows
+from lib.tasks.countdown.public_rows import write_public
+from lib.tasks.countdown.public_splits import read_splits
+from lib.tasks.task import BACKTRACK
 
 TASK = load_profile("paper").load_task()
 TABLE = TASK.make_problems({"train": 300, "seen": 40, "new": 40}, 1)
@@ -215,7 +218,7 @@ def test_a_trace_beyond_the_context_is_named(tmp_path, llama):
 def test_a_hub_that_gives_no_model_is_one_line(tmp_path, monkeypatch):
     made = scaled("paper", tmp_path, 0.001, deepspeed=None)
     for answer in ("GATED: accept its licence", "THE HUB CANNOT BE REACHED: run `hf download`"):
-        monkeypatch.setattr(hub, "availability", lambda path, answer=answer: answer)
+        monkeypatch.setattr(pretrained, "availability", lambda path, answer=answer: answer)
         with pytest.raises(UserError) as error:
             made.start("S", None)
         assert str(error.value) == f"meta-llama/Llama-3.2-1B: {answer}"
@@ -252,7 +255,7 @@ def test_the_gpu_profile_at_a_thousandth(tmp_path, monkeypatch):
         search=replace(made.profile.search, breadths=(8, 64), temperatures=(0.7, 1.2)),
         improvement=replace(made.profile.improvement, rounds=1),
     )
-    rows = measurements.everything(made)
+    rows = everything.everything(made)
     assert set(rows.stage.dropna()) >= {"trunk", "sft", "backtracking"}
     assert {"table_1", "figure_3", "figure_4", "figure_5", "figure_13"} <= set(rows.artifact)
     greedy = rows.query("method == 'sft_greedy' and artifact == 'table_1'")
@@ -324,7 +327,7 @@ def test_a_test_split_s_problems_are_checked(public, nums, target):
 def test_splits_are_the_same_in_small_batches(public, monkeypatch):
     counts = {"train_problems": 60, "validation_problems": 7, "test_problems": 15}
     whole = read_splits(public, "paper", counts)
-    monkeypatch.setattr(public_data, "BATCH", 11)
+    monkeypatch.setattr(public_rows, "BATCH", 11)
     for one, other in zip(whole, read_splits(public, "paper", counts), strict=True):
         pd.testing.assert_frame_equal(one, other)
     assert len(whole[0][whole[0].split == "train"]) == 60 and len(whole[1]) == 150
@@ -333,14 +336,14 @@ def test_splits_are_the_same_in_small_batches(public, monkeypatch):
 def test_the_data_keys_of_old_runs_hold():
     """A key that came later must not make data anew."""
     profile = load_profile("smoke")
-    made = Experiment(profile, "smoke", 0, Run(experiments.ROOT / "none"))
+    made = Experiment(profile, "smoke", 0, Run(load.ROOT / "none"))
     seen = {}
 
     class Recorder(Run):
         def make(self, name, inputs, function):
             seen.update(inputs)
 
-    made.run = Recorder(experiments.ROOT / "none")
+    made.run = Recorder(load.ROOT / "none")
     assert made.data is None
     assert set(seen["counts"]) == {"train_problems", "validation_problems", "test_problems"}
     assert "public" not in seen and np.all([seen["seed"] == 0])

@@ -1,7 +1,7 @@
 from hand_made_tree import make_tree
 
-from lib.scores import TITLES, score_rules
-from lib.selection import SELECTION_RULES
+from lib.explorer.tree_view import TITLES, score_rules
+from lib.search.selection import SELECTION_RULES
 
 
 def test_every_rule_has_a_score_and_its_choice_scores_highest():

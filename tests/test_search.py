@@ -8,11 +8,12 @@ from collections import Counter
 import pytest
 import torch
 
-from lib.errors import UserError
-from lib.sampler import CacheSampler, Sample
-from lib.search import iter_search, search, search_to_file
-from lib.tokenization import build_tokenizer, encode_prompts
-from lib.tree import SearchTree, TreeFile, read_trees, write_trees
+from lib.base.errors import UserError
+from lib.models.tokenizer import build_tokenizer, encode_prompts
+from lib.search.rollout import Sample
+from lib.search.sampler import CacheSampler
+from lib.search.search import iter_search, search, search_to_file
+from lib.search.tree import SearchTree, TreeFile, read_trees, write_trees
 
 TOKENIZER = build_tokenizer([*"abcdeQ", "\n"])
 PAD, EOS, BACKTRACK = (

@@ -3,13 +3,19 @@
 import numpy as np
 import pytest
 
-from lib import searchbench
-from lib.errors import UserError
-from lib.models import build_model
-from lib.profiles import load_profile
-from lib.sampler import make_sampler
-from lib.searchbench import PeakMemory, bench_search, products_per_s, search_plainly, tokens_read
-from lib.tokenization import build_tokenizer
+from lib.base.errors import UserError
+from lib.commands import bench_search as bench_search_module
+from lib.commands.bench_search import (
+    PeakMemory,
+    bench_search,
+    products_per_s,
+    search_plainly,
+    tokens_read,
+)
+from lib.models.llama import build_model
+from lib.models.tokenizer import build_tokenizer
+from lib.profiles.load import load_profile
+from lib.search.sampler import make_sampler
 
 TASK = load_profile("smoke").load_task()
 TOKENIZER = build_tokenizer(TASK.pieces)
@@ -56,7 +62,7 @@ def test_lines(tmp_path, monkeypatch):
         PROCESSES=2, PROBLEMS=3, PLAIN_PROBLEMS=1, ROUNDS=1, BREADTHS=(4,), DEPTHS=(0, 1)
     )
     for name, value in (settings | dict(GROWTH=(4, 8), FLOOR_S=0.01)).items():
-        monkeypatch.setattr(searchbench, name, value)
+        monkeypatch.setattr(bench_search_module, name, value)
     monkeypatch.setattr(type(TASK), "max_response_tokens", 6, raising=False)
     lines = list(bench_search(TASK, tmp_path))
     assert len(lines) == 4 and all("problems/s" in line for line in lines)

@@ -9,9 +9,9 @@ import time
 import psutil
 import pytest
 
-from lib.errors import UserError
-from lib.processes import python_environment
-from lib.searchpool import SearchPool, end_shared, shared_pool
+from lib.base.errors import UserError
+from lib.base.processes import python_environment
+from lib.search.parallel import SearchPool, end_shared, shared_pool
 
 
 def doubled(number):
@@ -67,7 +67,7 @@ def test_an_interrupt_ends_them():
 def test_a_plain_script_runs_once(tmp_path, started):
     """Without `if __name__ == "__main__"`, too."""
     (tmp_path / "script.py").write_text(
-        "from lib.searchpool import shared_pool\n"
+        "from lib.search.parallel import shared_pool\n"
         "with open('ran', 'a') as file: file.write('x')\n"
         "print(sorted(shared_pool(2).run(max, [(1, 2), (3, 4)])), __file__[-9:])\n"
     )
@@ -85,8 +85,10 @@ def test_a_plain_script_runs_once(tmp_path, started):
 
 def test_a_process_for_each_core(monkeypatch):
     made = []
-    monkeypatch.setattr("lib.searchpool.SearchPool", lambda count: made.append(count) or "pool")
-    monkeypatch.setattr("lib.hardware.available_cores", lambda: 64)
-    monkeypatch.setattr("lib.searchpool._shared", {})
-    monkeypatch.setattr("lib.searchpool.end_shared", lambda: None)
+    monkeypatch.setattr(
+        "lib.search.parallel.SearchPool", lambda count: made.append(count) or "pool"
+    )
+    monkeypatch.setattr("lib.base.hardware.available_cores", lambda: 64)
+    monkeypatch.setattr("lib.search.parallel._shared", {})
+    monkeypatch.setattr("lib.search.parallel.end_shared", lambda: None)
     assert shared_pool(0) == "pool" and made == [16]

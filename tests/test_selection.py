@@ -5,8 +5,8 @@ import math
 import pandas as pd
 import pytest
 
-from lib.selection import SELECTION_RULES, paths
-from lib.tree import Node, SearchTree
+from lib.search.selection import SELECTION_RULES, paths
+from lib.search.tree import Node, SearchTree
 
 
 def tree(*nodes: tuple) -> SearchTree:

@@ -16,8 +16,8 @@ from check_smoke import accuracy, compare
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from lib.errors import UserError
-from lib.results import row, table, write_results
+from lib.base.errors import UserError
+from lib.evaluation.results import row, table, write_results
 
 ROOT = Path(__file__).parents[1]
 PYTHONS = ("3.11", "3.12", "3.13")
@@ -117,9 +117,9 @@ def test_help_is_the_default_and_lists_every_target():
 
 def test_settings_reach_the_experiment():
     text = make("-n", "reproduce", "PROFILE=smoke", "SEED=3", check=True)
-    assert '-m lib.reproduce --profile "smoke" --seed "3"' in text
+    assert '-m lib.commands.reproduce --profile "smoke" --seed "3"' in text
     text = make("-n", "figures", "PROFILE=smoke", "SEED=3", check=True)
-    assert '-m lib.readme --profile "smoke" --seed "3"' in text
+    assert '-m lib.report.readme --profile "smoke" --seed "3"' in text
 
 
 @pytest.fixture

@@ -11,19 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lib import store
-from lib.errors import UserError
-from lib.processes import python_environment
-from lib.store import (
-    MADE,
-    Run,
-    digest,
-    file_digest,
-    read_json,
-    read_parquet,
-    write_atomic,
-    write_parquet,
-)
+from lib.base.errors import UserError
+from lib.base.files import digest, file_digest, read_json, read_parquet, write_atomic, write_parquet
+from lib.base.processes import python_environment
+from lib.experiment import artifacts
+from lib.experiment.artifacts import MADE, Run
 
 
 @pytest.fixture
@@ -226,7 +218,8 @@ def test_the_real_cause_is_named(run):
 HOLDING = """
 import sys, time
 from pathlib import Path
-from lib.store import Run, write_atomic
+from lib.experiment.artifacts import Run
+from lib.base.files import write_atomic
 
 def make(folder):
     write_atomic(folder / "begun", "")
@@ -261,7 +254,7 @@ def holding(run):
 
 def test_a_killed_process_leaves_no_lock_and_no_temporary_file(run, holding, monkeypatch):
     process = holding(99)
-    monkeypatch.setattr(store, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(artifacts, "PATIENCE_S", 0.0)
     with pytest.raises(UserError, match=r"another run is at work here; wait for it$"), run.lock():
         pass
     refused = r"^data-\w+: another process is making it; wait for it$"

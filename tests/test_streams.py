@@ -7,15 +7,28 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from lib import countdown, problems, streams
-from lib.countdown import GOAL, Problem, parse_step, remaining
-from lib.streams import Strategy, answer, blocks, prompt_tokens, stream, stream_mask, stream_traces
-from lib.tokenization import build_tokenizer, encode_traces
-from lib.traces import CountdownTask
+from lib.models.tokenizer import build_tokenizer, encode_traces
+from lib.tasks.countdown import problems, rules, search_streams
+from lib.tasks.countdown.rules import GOAL, Problem, parse_step, remaining
+from lib.tasks.countdown.search_streams import (
+    Strategy,
+    answer,
+    blocks,
+    prompt_tokens,
+    stream,
+    stream_mask,
+    stream_traces,
+)
+from lib.tasks.countdown.task import CountdownTask
 
 SETTINGS = problems.Settings(4, 25, 10, 75, 99, 0.1)
 TASK = CountdownTask(SETTINGS)
-STRATEGIES = [Strategy(o, h, w) for o in streams.ORDERS for h in streams.HEURISTICS for w in (1, 3)]
+STRATEGIES = [
+    Strategy(o, h, w)
+    for o in search_streams.ORDERS
+    for h in search_streams.HEURISTICS
+    for w in (1, 3)
+]
 
 
 def written(numbers, target, strategy, max_tokens=400):
@@ -23,10 +36,10 @@ def written(numbers, target, strategy, max_tokens=400):
 
 
 def test_heuristics_by_hand():
-    assert streams.sum_heuristic((4, 10), 12) == 5
-    assert streams.multiply_heuristic((4, 10, 13), 12) == 0 + 2 + 1  # to 4, 12 and 12
-    assert streams.multiply_heuristic((9, 2), 13) == 4 + 11  # 13's only factor but 1
-    assert streams.multiply_heuristic((3,), 1) == 2
+    assert search_streams.sum_heuristic((4, 10), 12) == 5
+    assert search_streams.multiply_heuristic((4, 10, 13), 12) == 0 + 2 + 1  # to 4, 12 and 12
+    assert search_streams.multiply_heuristic((9, 2), 13) == 4 + 11  # 13's only factor but 1
+    assert search_streams.multiply_heuristic((3,), 1) == 2
 
 
 def test_depth_first_by_hand():
@@ -59,7 +72,7 @@ def test_every_block_is_a_path_and_legal_children_of_its_state(numbers, target, 
     for path, tried, reached in blocks(problem, strategy, 99, random.Random(1)):
         left = remaining(numbers, [str(step) for step in path])
         assert left is not None
-        legal = {str(step) for step in countdown.legal_steps(left)}
+        legal = {str(step) for step in rules.legal_steps(left)}
         assert len(set(map(str, tried))) == len(tried) <= strategy.width
         assert set(map(str, tried)) <= legal
         last = [step.result == target for step in tried] if len(left) == 2 else []
@@ -78,10 +91,10 @@ def test_every_block_is_a_path_and_legal_children_of_its_state(numbers, target, 
 def test_a_wide_depth_first_search_finds_whatever_is_reachable():
     table = problems.make_problems(problems.Settings(3, 9, 1, 30, 81, 0.1), {"train": 20}, 0)
     for row in table.itertuples():
-        for heuristic in streams.HEURISTICS:
+        for heuristic in search_streams.HEURISTICS:
             strategy = Strategy("dfs", heuristic, 99)
             text = stream(Problem.of(row), strategy, 81, random.Random(0), 100_000)
-            assert countdown.check(row, answer(row, text)).correct
+            assert rules.check(row, answer(row, text)).correct
 
 
 @pytest.fixture(scope="module")
@@ -97,13 +110,13 @@ def test_traces_are_short_solved_and_the_same_again(made):
     for text, mask in zip(traces["text"], traces["mask"], strict=True):
         prompt, row = next((p, row) for p, row in prompts.items() if text.startswith(p))
         body = text.removeprefix(prompt)
-        assert countdown.check(row, answer(row, body)).correct
+        assert rules.check(row, answer(row, body)).correct
         assert mask == "0" * len(prompt) + stream_mask(body)
         assert len(prompt) + len(body) == len(mask)
     pd.testing.assert_frame_equal(stream_traces(table, 99, 160, 0), traces)
     assert not stream_traces(table, 99, 160, 1)["text"].equals(traces["text"])
     # Some back up and some do not; more than one strategy is there.
-    back = traces["text"].map(streams.moves_back)
+    back = traces["text"].map(search_streams.moves_back)
     assert back.min() == 0 < back.max() and traces["kind"].nunique() > 5
     assert stream_traces(table.iloc[:0], 99, 160, 0).columns.tolist() == ["text", "mask", "kind"]
 
@@ -151,11 +164,11 @@ def test_answer_of_any_text(text, expected):
 def test_a_stream_is_no_answer_but_its_end_is():
     text = "7*2=14\n14+3=17\n\n7*3=21\n21-2=19\n" + GOAL
     problem = Problem((7, 2, 3), 19)
-    assert not countdown.check(problem, text).correct
-    assert countdown.check(problem, answer(problem, text)).correct
+    assert not rules.check(problem, text).correct
+    assert rules.check(problem, answer(problem, text)).correct
     # The last block alone counts: a path begun in another block is not joined to it.
     cut = "7*3=21\n\n21-2=19\n" + GOAL
-    assert not countdown.check(problem, answer(problem, cut)).correct
+    assert not rules.check(problem, answer(problem, cut)).correct
 
 
 def test_parse_step_reads_every_line(made):

@@ -7,16 +7,24 @@ import pytest
 import torch
 from test_measurements import small
 
-from lib import choosing, compute, hypotheses, instruments, studies, sweep, verdicts
-from lib.losses import mean_loss, response_logprobs
-from lib.results import dumps, table
-from lib.studysettings import (
+from lib.evaluation.results import dumps, table
+from lib.profiles.studies import (
     ComputeSettings,
     HypothesisSettings,
     InstrumentSettings,
     SweepModel,
     SweepSettings,
 )
+from lib.studies.beyond import (
+    equal_compute,
+    larger_model,
+    selection_rules,
+    step_coverage,
+    sweep,
+    verdicts,
+)
+from lib.studies.everything import everything
+from lib.training.logprobs import mean_loss, response_logprobs
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +55,7 @@ def experiment(tmp_path_factory):
 
 @pytest.mark.slow
 def test_instruments_and_verdicts(experiment):
-    rows = instruments.instrument_rows(experiment, "S")
+    rows = step_coverage.instrument_rows(experiment, "S")
     assert set(rows["artifact"]) == {"step_coverage", "search_loss", "diversity"}
     lost = rows[rows["artifact"] == "search_loss"].groupby(["split", "b"])["share"].sum()
     assert np.allclose(lost, 1)
@@ -58,7 +66,7 @@ def test_instruments_and_verdicts(experiment):
 
 
 def test_selection_is_chosen_on_validation_alone(experiment):
-    rows = choosing.selection_rows(experiment, "S")
+    rows = selection_rules.selection_rows(experiment, "S")
     assert set(rows["split"]) == {"seen", "new", "validation"}
     default = rows[rows["default"]]
     assert default["selection"].nunique() == 1
@@ -68,7 +76,7 @@ def test_selection_is_chosen_on_validation_alone(experiment):
 
 @pytest.mark.slow
 def test_compute_measures_everything_on_the_same_problems(experiment):
-    rows = compute.compute_rows(experiment, "S")
+    rows = equal_compute.compute_rows(experiment, "S")
     assert set(rows["artifact"]) == {"compute"} and set(rows["problems"]) == {4}
     methods = {"sft_sampled", "self_consistency", "self_backtracking", "sft_beam"}
     assert set(rows["method"]) == methods
@@ -77,31 +85,31 @@ def test_compute_measures_everything_on_the_same_problems(experiment):
     assert cost == sorted(cost) and len(cost) == 2
     wide = rows[(rows["N"] == 8) & (rows["b"] == 0).fillna(False)]
     assert set(wide["method"]) == {"self_backtracking"}
-    assert compute.compute_rows(experiment, "L").empty
-    assert len(compute.equal_tokens(rows)) == 2  # b = 1 at the usual temperature, two splits
+    assert equal_compute.compute_rows(experiment, "L").empty
+    assert len(equal_compute.equal_tokens(rows)) == 2  # b = 1 at the usual temperature, two splits
 
 
 @pytest.mark.slow
 def test_hypotheses(experiment):
-    rows = hypotheses.hypothesis_rows(experiment)
+    rows = larger_model.hypothesis_rows(experiment)
     remedies = rows[rows["artifact"] == "remedy"]
     assert set(remedies["model"]) == {"S", "L"} and set(remedies["problems"]) == {4}
-    base = remedies[remedies["remedy"] == hypotheses.BASE]
+    base = remedies[remedies["remedy"] == larger_model.BASE]
     assert set(base["gain"]) == {0.0}
     gaps = rows[rows["artifact"] == "gap"]
-    assert set(gaps["remedy"]) == {hypotheses.BASE, *hypotheses.LETTERS}
+    assert set(gaps["remedy"]) == {larger_model.BASE, *larger_model.LETTERS}
     assert np.allclose(gaps["gap"], gaps["accuracy_S"] - gaps["accuracy_L"])
     for _, cell in gaps.groupby("split"):
-        before = cell.loc[cell["remedy"] == hypotheses.BASE, "gap"].item()
+        before = cell.loc[cell["remedy"] == larger_model.BASE, "gap"].item()
         assert np.allclose(before - cell["gap"], cell["moved"])
     memory = rows[rows["artifact"] == "memorisation"]
     assert (memory["train_loss"] > 0).all() and len(memory) == 2
 
 
 def test_the_own_judge_agrees_with_the_search(experiment):
-    found = hypotheses.judged_paths(experiment, "S", "S", "seen")
+    found = larger_model.judged_paths(experiment, "S", "S", "seen")
     assert np.allclose(found["judged"], found["mean_logprob"], atol=1e-4)
-    swapped = hypotheses.judged_paths(experiment, "S", "L", "seen")
+    swapped = larger_model.judged_paths(experiment, "S", "L", "seen")
     assert swapped["text"].tolist() == found["text"].tolist()
 
 
@@ -138,7 +146,7 @@ def test_sweep_and_its_comparisons(experiment):
 @pytest.mark.slow
 def test_nothing_asked_nothing_done(experiment, tmp_path):
     bare = small(tmp_path)
-    assert studies.rows(bare).empty and not bare.run.made
-    rows = studies.rows(experiment)
-    assert dumps({}, rows) == dumps({}, studies.rows(experiment))
+    assert everything.study_rows(bare).empty and not bare.run.made
+    rows = everything.study_rows(experiment)
+    assert dumps({}, rows) == dumps({}, everything.study_rows(experiment))
     assert not table(rows).empty

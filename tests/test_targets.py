@@ -2,8 +2,8 @@
 
 import pytest
 
-from lib.results import row, table
-from lib.targets import at_like_targets, like_targets_text
+from lib.evaluation.results import row, table
+from lib.studies.beyond.targets import at_like_targets, like_targets_text
 
 
 def cell(split, target, accuracy, problems, method="self_backtracking", model="S"):

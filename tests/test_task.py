@@ -5,15 +5,15 @@ import re
 import pandas as pd
 import pytest
 
-from lib import experiment as experiments
-from lib import improvement
-from lib.countdown import make_task
-from lib.errors import UserError
-from lib.evaluation import evaluate_responses, evaluate_search
-from lib.experiment import open_experiment
-from lib.profiles import PROFILES
-from lib.selection import SELECTION_RULES
-from lib.task import ERRORS, load_task
+from lib.base.errors import UserError
+from lib.evaluation.scoring import evaluate_responses, evaluate_search
+from lib.experiment import experiment as experiment_module
+from lib.experiment.experiment import open_experiment
+from lib.profiles.load import PROFILES
+from lib.search.selection import SELECTION_RULES
+from lib.studies.paper import self_improvement
+from lib.tasks.countdown.task import make_task
+from lib.tasks.task import ERRORS, load_task
 
 SETTINGS = "[task.settings]\nmost = 10\n"
 
@@ -24,7 +24,7 @@ def experiment(tmp_path_factory):
     folder = tmp_path_factory.mktemp("adding")
     text = (PROFILES / "smoke.toml").read_text()
     text = text[: text.index("\n[instruments]")]  # what every run does; the studies are Countdown's
-    text = text.replace('"lib.countdown"', '"adding"')
+    text = text.replace('"lib.tasks.countdown"', '"adding"')
     text = re.sub(r"\[task\.settings\].*?(?=\[data\])", SETTINGS, text, flags=re.DOTALL)
     small = {"hidden_size": 16, "layers": 1, "heads": 2, "batch_size": 4, "trunk_examples": 8,
              "branch_examples": 8, "train_problems": 40, "test_problems": 6, "rounds": 1,
@@ -33,7 +33,7 @@ def experiment(tmp_path_factory):
         text = re.sub(rf"^{key} = .*", f"{key} = {value}", text, flags=re.MULTILINE)
     (folder / "sums.toml").write_text(text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiments, "ROOT", folder)
+        patch.setattr(experiment_module, "ROOT", folder)
         made = open_experiment(str(folder / "sums.toml"), 3)
     assert made.run.folder == folder / "runs" / "sums-3"
     return made
@@ -66,9 +66,9 @@ def test_a_second_task_is_searched_decoded_and_improved(experiment, monkeypatch)
     assert list(decoded.columns) == ["text", "tokens", "logprob"] and len(decoded) == 6
     # Two steps teach a model nothing: its correct paths are made up.
     correct = pd.DataFrame({"problem": [0, 2], "response": ["9.done", "12.done"]})
-    monkeypatch.setattr(improvement, "correct_responses", lambda *_: correct)
+    monkeypatch.setattr(self_improvement, "correct_responses", lambda *_: correct)
     for control, name in ((False, "S-improved1"), (True, "S-control1")):
-        assert improvement.self_improved(experiment, "S", 1, control).name == name
+        assert self_improvement.self_improved(experiment, "S", 1, control).name == name
 
 
 def test_nothing_is_made_twice(experiment, monkeypatch):
@@ -78,8 +78,8 @@ def test_nothing_is_made_twice(experiment, monkeypatch):
     def fail(*_, **__):
         raise AssertionError("made again")
 
-    monkeypatch.setattr(experiments.training, "train", fail)
-    monkeypatch.setattr(experiments, "search_to_file", fail)
+    monkeypatch.setattr(experiment_module.trainer, "train", fail)
+    monkeypatch.setattr(experiment_module, "search_to_file", fail)
     again = experiment.search(experiment.checkpoint("S", "backtracking"), problems, 4, 1, 1.0)
     assert again == first
 
@@ -94,7 +94,7 @@ def test_branches_see_what_the_trunk_did_not(experiment):
     assert prompts["sft"] == prompts["backtracking"] == train[8:16]
     kinds = experiment.traces("S", "backtracking").kind.value_counts().to_dict()
     assert kinds == {"optimal": 4, "computation": 4}
-    rounds = improvement.round_problems(experiment, "S", 1)
+    rounds = self_improvement.round_problems(experiment, "S", 1)
     assert experiment.task.prompts(rounds) == train[16:20]
 
 
@@ -117,7 +117,9 @@ def test_countdown_is_a_task():
         assert task.check(row, response).correct and task.check(row, "").error in ERRORS
 
 
-@pytest.mark.parametrize("module", ["lib.nosuch", "lib.store", "nosuch", "", ".store"])
+@pytest.mark.parametrize(
+    "module", ["lib.nosuch", "lib.experiment.artifacts", "nosuch", "", ".store"]
+)
 def test_a_missing_task_is_named(module):
     with pytest.raises(
         UserError, match=rf"^task\.module = '{re.escape(module)}': no task there"

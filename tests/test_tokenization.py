@@ -7,17 +7,17 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from lib import problems
-from lib.errors import UserError
-from lib.task import BACKTRACK
-from lib.tokenization import (
+from lib.base.errors import UserError
+from lib.models.tokenizer import (
     add_backtrack,
     backtrack_id,
     build_tokenizer,
     encode_prompts,
     encode_traces,
 )
-from lib.traces import CountdownTask
+from lib.tasks.countdown import problems
+from lib.tasks.countdown.task import CountdownTask
+from lib.tasks.task import BACKTRACK
 
 TASK = CountdownTask(problems.Settings(4, 25, 10, 75, 99, 0.1))
 TABLE = TASK.make_problems({"train": 60}, 1)

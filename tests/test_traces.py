@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib import problems
-from lib.errors import UserError
-from lib.traces import backtracking_traces, optimal_traces, parse_solutions
+from lib.base.errors import UserError
+from lib.tasks.countdown import problems
+from lib.tasks.countdown.traces import backtracking_traces, optimal_traces, parse_solutions
 
 SETTINGS = problems.Settings(4, 25, 10, 75, 99, 0.1)
 GOAL, BACKTRACK = "Goal Reached!", "<backtrack>"

@@ -3,12 +3,9 @@
 import pytest
 import torch
 
-from lib import hardware, trainbench
-from lib.models import build_model, parameter_count
-from lib.profiles import load_profile
-from lib.recipe import Recipe
-from lib.tokenization import build_tokenizer
-from lib.trainbench import (
+from lib.base import hardware
+from lib.commands import bench_training as bench_training_module
+from lib.commands.bench_training import (
     BATCH_SIZE,
     GPU_BATCH_SIZE,
     GPU_SIZES,
@@ -20,6 +17,10 @@ from lib.trainbench import (
     train_fast,
     train_plainly,
 )
+from lib.models.llama import build_model, parameter_count
+from lib.models.tokenizer import build_tokenizer
+from lib.profiles.load import load_profile
+from lib.profiles.recipe import Recipe
 
 TASK = load_profile("smoke").load_task()
 TOKENIZER = build_tokenizer(TASK.pieces)
@@ -37,9 +38,9 @@ def test_a_rate_is_that_of_the_recipe_s_batch(monkeypatch):
         assert log_steps == 1 and not keep
         times.times = [(1, 0.0), (2, 100.0), (3, 102.0)]
 
-    monkeypatch.setattr(trainbench, "train", train)
+    monkeypatch.setattr(bench_training_module, "train", train)
     recipe = Recipe(batch_size=16, packing=True)
-    assert trainbench.training_speed(None, None, range(64), recipe) == 8
+    assert bench_training_module.training_speed(None, None, range(64), recipe) == 8
 
 
 def test_a_gpu_s_loss_is_told_seldom_and_often_enough_to_time_it(monkeypatch):
@@ -51,9 +52,14 @@ def test_a_gpu_s_loss_is_told_seldom_and_often_enough_to_time_it(monkeypatch):
         for step in range(log_steps, len(traces) // recipe.batch_size + 1, log_steps):
             times(step, 0, 0.0)
 
-    monkeypatch.setattr(trainbench, "train", train)
+    monkeypatch.setattr(bench_training_module, "train", train)
     for steps in (8, 62, 4):
-        assert trainbench.training_speed(None, None, range(16 * steps), Recipe(batch_size=16)) > 0
+        assert (
+            bench_training_module.training_speed(
+                None, None, range(16 * steps), Recipe(batch_size=16)
+            )
+            > 0
+        )
     assert asked == [3, 10, 1]
 
 
@@ -77,14 +83,14 @@ def test_both_sides_give_a_rate():
 
 def test_lines_hold_ratio_and_share(monkeypatch):
     monkeypatch.setattr(hardware, "has_bfloat16", lambda device: False)
-    monkeypatch.setattr(trainbench, "matmul_peak", lambda dtype, device: 1e9)
-    monkeypatch.setattr(trainbench, "train_plainly", lambda *_, **__: 50.0)
-    monkeypatch.setattr(trainbench, "train_fast", lambda *_, **__: 100.0)
+    monkeypatch.setattr(bench_training_module, "matmul_peak", lambda dtype, device: 1e9)
+    monkeypatch.setattr(bench_training_module, "train_plainly", lambda *_, **__: 50.0)
+    monkeypatch.setattr(bench_training_module, "train_fast", lambda *_, **__: 100.0)
     peak, line = bench_training(TASK, ((16, 1, 1, 1),))
     assert "1 GFLOP/s at best (float32, measured)" in peak
     assert "100 examples/s, Trainer's defaults 50: 2.00x;" in line and "% of the peak" in line
 
 
 def test_the_peak_is_measured(monkeypatch):
-    monkeypatch.setattr(trainbench, "PEAK_SIZE", 128)
+    monkeypatch.setattr(bench_training_module, "PEAK_SIZE", 128)
     assert 1e8 < matmul_peak(torch.float32, "cpu", 2) < 1e14

@@ -10,14 +10,16 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from lib import hardware, problems, training
-from lib.batches import PAD_MULTIPLE, collate
-from lib.errors import UserError
-from lib.models import build_model
-from lib.recipe import Recipe
-from lib.tokenization import TokenizedTraces, build_tokenizer, encode_traces
-from lib.traces import CountdownTask
-from lib.training import WeightedTrainer, train, training_arguments, weighted_loss
+from lib.base import hardware
+from lib.base.errors import UserError
+from lib.models.llama import build_model
+from lib.models.tokenizer import TokenizedTraces, build_tokenizer, encode_traces
+from lib.profiles.recipe import Recipe
+from lib.tasks.countdown import problems
+from lib.tasks.countdown.task import CountdownTask
+from lib.training import trainer as trainer_module
+from lib.training.batches import PAD_MULTIPLE, collate
+from lib.training.trainer import WeightedTrainer, train, training_arguments, weighted_loss
 
 TASK = CountdownTask(problems.Settings(3, 9, 1, 20, 81, 0.1))
 TOKENIZER = build_tokenizer(TASK.pieces)
@@ -221,10 +223,10 @@ def test_every_model_is_compiled_anew(monkeypatch, tmp_path):
     """torch compiles one function for eight models at most; a ninth would train uncompiled."""
     resets = []
     monkeypatch.setattr(torch.compiler, "reset", lambda: resets.append(1))
-    monkeypatch.setattr(training.checkpoints, "train", lambda *_: None)
+    monkeypatch.setattr(trainer_module.checkpoints, "train", lambda *_: None)
     for compiled in (True, False):
         recipe = replace(RECIPE, compile=compiled)
-        training.train(tiny(), TOKENIZER, TRACES, recipe, tmp_path / str(compiled), 0)
+        trainer_module.train(tiny(), TOKENIZER, TRACES, recipe, tmp_path / str(compiled), 0)
     assert len(resets) == hardware.can_compile()
 
 

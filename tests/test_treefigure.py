@@ -3,10 +3,10 @@ import xml.etree.ElementTree as xml
 import pytest
 from hand_made_tree import PROBLEM, make_tree
 
-from lib.annotation import annotate
-from lib.errors import UserError
-from lib.treefigure import chosen_nodes, draw_tree, save_tree
-from lib.treeview import Rule, describe
+from lib.base.errors import UserError
+from lib.explorer.tree_figure import chosen_nodes, draw_tree, save_tree
+from lib.explorer.tree_view import Rule, describe
+from lib.tasks.countdown.interactive import annotate
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@ import re
 
 from hand_made_tree import PROBLEM, make_tree
 
-from lib.annotation import annotate
-from lib.treepage import SCRIPT, save_page, script_json, tree_page
-from lib.treeview import describe
+from lib.explorer.tree_figure import SCRIPT, save_page, script_json, tree_page
+from lib.explorer.tree_view import describe
+from lib.tasks.countdown.interactive import annotate
 
 EVIL = "</script><script>alert(1)</script><!-- & \u2028"
 

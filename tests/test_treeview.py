@@ -8,8 +8,7 @@ from hand_made_tree import PROBLEM, make_tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib.annotation import annotate
-from lib.treeview import (
+from lib.explorer.tree_view import (
     BOX_HEIGHT,
     NO_COLOUR,
     Rule,
@@ -20,6 +19,7 @@ from lib.treeview import (
     shorten,
     struck_nodes,
 )
+from lib.tasks.countdown.interactive import annotate
 
 
 @pytest.fixture

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from lib.models import build_model
-from lib.sampler import CacheSampler, Sample
-from lib.tokenization import build_tokenizer
-from lib.variants import DistinctSampler, Variant, applied, shifted
+from lib.models.llama import build_model
+from lib.models.tokenizer import build_tokenizer
+from lib.search.rollout import Sample
+from lib.search.sampler import CacheSampler
+from lib.search.variants import DistinctSampler, Variant, applied, shifted
 
 
 class Dice:

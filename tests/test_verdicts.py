@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.verdicts import curve_rows, verdict_rows
+from lib.studies.beyond.verdicts import curve_rows, verdict_rows
 
 
 def states():

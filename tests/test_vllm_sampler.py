@@ -13,15 +13,17 @@ import torch
 from scipy.stats import chisquare
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lib import vllm_sampler
-from lib.errors import UserError
-from lib.experiment import Experiment
-from lib.profiles import load_profile
-from lib.sampler import make_sampler, step_end_ids
-from lib.search import search
-from lib.tokenization import backtrack_id, build_tokenizer
-from lib.variants import Variant
-from lib.vllm_sampler import ENVIRONMENT, VllmSampler, VllmSettings, shared_sampler
+from lib.base import processes as processes_module
+from lib.base.errors import UserError
+from lib.experiment.experiment import Experiment
+from lib.models.tokenizer import backtrack_id, build_tokenizer
+from lib.profiles.load import load_profile
+from lib.profiles.settings import VllmSettings
+from lib.search import vllm
+from lib.search.sampler import make_sampler, step_end_ids
+from lib.search.search import search
+from lib.search.variants import Variant
+from lib.search.vllm import ENVIRONMENT, VllmSampler, shared_sampler
 
 EOS, BACKTRACK = 1, 3
 
@@ -76,19 +78,19 @@ def made_up(tmp_path, monkeypatch):
     """A folder with a model's configuration; the processes import a vLLM that is made up."""
     (tmp_path / "vllm.py").write_text(MADE_UP)
     LlamaConfig(max_position_embeddings=16).save_pretrained(tmp_path)
-    before = vllm_sampler.environment
+    before = vllm.environment
 
     def environment(*arguments):
         found = before(*arguments)
         return found | {"PYTHONPATH": found["PYTHONPATH"] + os.pathsep + str(tmp_path)}
 
-    monkeypatch.setattr(vllm_sampler, "environment", environment)
-    monkeypatch.setattr(vllm_sampler, "python", lambda: vllm_sampler.sys.executable)
-    monkeypatch.setattr(vllm_sampler.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(vllm, "environment", environment)
+    monkeypatch.setattr(vllm, "python", lambda: vllm.sys.executable)
+    monkeypatch.setattr(vllm.tempfile, "tempdir", str(tmp_path))
     yield tmp_path
-    for sampler in vllm_sampler._last.values():
+    for sampler in vllm._last.values():
         sampler.close()
-    vllm_sampler._last.clear()
+    vllm._last.clear()
 
 
 def small(path, **settings) -> VllmSampler:
@@ -200,9 +202,9 @@ def test_bad_settings(settings, message):
 
 
 def test_without_the_environment_one_line_names_the_command(monkeypatch, tmp_path):
-    monkeypatch.setattr(vllm_sampler, "ENVIRONMENT", tmp_path)
+    monkeypatch.setattr(vllm, "ENVIRONMENT", tmp_path)
     with pytest.raises(UserError, match="run `make env-vllm` first") as failure:
-        vllm_sampler.python()
+        vllm.python()
     assert "\n" not in str(failure.value)
 
 
@@ -210,7 +212,7 @@ def test_without_the_environment_one_line_names_the_command(monkeypatch, tmp_pat
 
 
 def profile(tmp_path, word: str = "", section: str = ""):
-    text = (vllm_sampler.ROOT / "profiles" / "smoke.toml").read_text()
+    text = (processes_module.ROOT / "profiles" / "smoke.toml").read_text()
     path = tmp_path / "mine.toml"
     path.write_text(text.replace("[search]\n", f"[search]\n{word}\n") + section)
     return load_profile(str(path))

@@ -7,11 +7,10 @@ from functools import partial
 import pytest
 from test_measurements import small
 
-from lib import audit, sweep
-from lib.ahead import LONG_RESPONSE_COST, Ahead, decoded_tokens, search_tokens
-from lib.profiles import load_profile
-from lib.store import MADE, Run
-from lib.studysettings import (
+from lib.experiment.artifacts import MADE, Run
+from lib.experiment.planner import LONG_RESPONSE_COST, Ahead, decoded_tokens, search_tokens
+from lib.profiles.load import load_profile
+from lib.profiles.studies import (
     AuditSettings,
     ComputeSettings,
     ExpansionSettings,
@@ -21,7 +20,8 @@ from lib.studysettings import (
     SweepModel,
     SweepSettings,
 )
-from lib.workload import STUDIES, main_parts, spent, work_of
+from lib.studies.beyond import audit, sweep
+from lib.studies.work import STUDIES, main_parts, spent, work_of
 
 SMOKE = load_profile("smoke")
 

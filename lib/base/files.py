@@ -1,0 +1,113 @@
+"""Files: written whole or not at all, read with one clear error, and digests of their content.
+
+Takes paths and plain data; gives bytes on disk and short hashes. Knows nothing of runs or
+artifacts.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lib.base.errors import UserError
+
+#: The repository: the folder that holds lib/, notebooks/ and profiles/.
+ROOT = Path(__file__).resolve().parents[2]
+TEMPORARY = ".tmp"
+#: Errors that mean the disk or folder, not what was written.
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
+UNWRITABLE += (errno.EIO, errno.ENOTDIR)
+TORCH_WRITING = ("file write failed", "unexpected pos", "iostream error")
+
+
+def write_atomic(path: Path, data: str | bytes) -> None:
+    """Write a whole file or nothing: a reader never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(TEMPORARY, f".{path.name}.", path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what killed processes were writing (`write_atomic`) anywhere in a folder."""
+    for left in folder.rglob(f".*{TEMPORARY}"):
+        left.unlink(missing_ok=True)
+
+
+def unwritable(error: BaseException) -> str | None:
+    """Why the disk or folder takes no more, where that is what an error means.
+
+    safetensors and torch raise errors of their own, with the system's reason as text or without.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        text = str(seen)
+        for number in UNWRITABLE:
+            if f"os error {number})" in text or (
+                isinstance(seen, OSError) and seen.errno == number
+            ):
+                where = getattr(seen, "filename", None)
+                return os.strerror(number) + (f": {where}" if where else "")
+        if isinstance(seen, RuntimeError) and any(mark in text for mark in TORCH_WRITING):
+            return "is the disk full?"
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file's content; `UserError` names a missing or broken file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path}: cannot be read as JSON ({error}); delete it and run again"
+        ) from error
+
+
+def write_parquet(path: Path, table: pd.DataFrame) -> None:
+    """Write a table whole or not at all."""
+    buffer = io.BytesIO()
+    table.to_parquet(buffer, index=False)
+    write_atomic(path, buffer.getvalue())
+
+
+def read_parquet(path: Path) -> pd.DataFrame:
+    """A parquet file's table; `UserError` names a missing or broken file."""
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except Exception as error:  # a damaged description of its columns can raise anything
+        raise UserError(f"{path}: not a whole parquet file; delete it and run again") from error
+
+
+def digest(value: Any) -> str:
+    """A short hash of JSON-like data; equal data in any key order gives the same."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def file_digest(path: Path) -> str:
+    """A short hash of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:12]

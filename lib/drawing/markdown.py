@@ -1,0 +1,113 @@
+"""Tables and numbers as Markdown, for the README and the notebooks.
+
+Takes text and result rows; gives Markdown. Knows nothing of what is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lib.base.errors import UserError
+from lib.evaluation.results import table
+
+
+def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table of text cells."""
+    made = [head, ["---"] * len(head), *lines]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in made
+    )
+
+
+def accuracy(row: Mapping) -> str:
+    """An accuracy in %, its interval, and the paper's number where `paper` has one."""
+    text = f"**{100 * row['accuracy']:.1f}**"
+    if not pd.isna(row["low"]):
+        text += f" [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
+    return text if pd.isna(row["paper"]) else f"{text} (paper {100 * row['paper']:.1f})"
+
+
+def points(value: float, low: float | None = None, high: float | None = None) -> str:
+    """A difference of accuracy in points, with its interval."""
+    text = f"{100 * value:+.1f}"
+    if low is None or pd.isna(low):
+        return text
+    return f"{text} [{100 * low:+.1f}, {100 * high:+.1f}]"
+
+
+DECIMALS = 3
+
+
+def shown(draw: Callable[[pd.DataFrame], Figure], rows: pd.DataFrame) -> Figure | str:
+    """The figure; where the run has no rows for it, a sentence that says so."""
+    try:
+        return draw(rows)
+    except UserError as error:
+        return str(error)
+
+
+def _of(rows: pd.DataFrame, artifact: str, columns: list[str]) -> pd.DataFrame:
+    known = table(rows)
+    known = known[known["artifact"] == artifact]
+    return known.reindex(columns=columns).reset_index(drop=True)
+
+
+def _wide(found: pd.DataFrame, index: list[str], column: list[str], value: str) -> pd.DataFrame:
+    if found.empty:
+        return found
+    found = found.assign(**{name: found[name].astype(object).fillna("all") for name in index})
+    found = found.assign(**{name: found[name].astype(object).fillna("") for name in column})
+    made = found.pivot_table(value, index, column, sort=False)
+    return made.astype(float).round(DECIMALS)
+
+
+def diversity(rows: pd.DataFrame) -> pd.DataFrame:
+    """Distinct and finished paths, and bits of each step's choice, by model, split and b."""
+    found = _of(rows, "diversity", ["model", "split", "b", "quantity", "step", "value"])
+    return _wide(found, ["model", "split", "b"], ["quantity", "step"], "value")
+
+
+def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
+    """Precision, recall, specificity, AUC and calibration of P(<backtrack>), by step and error."""
+    found = _of(rows, "verdicts", ["model", "split", "step", "error", "quantity", "share"])
+    return _wide(found, ["model", "split", "step", "error"], ["quantity"], "share")
+
+
+def selection(rows: pd.DataFrame) -> pd.DataFrame:
+    """Every rule: accuracy, share of the ceiling, AUC."""
+    columns = ["model", "split", "b", "selection", "accuracy", "ceiling", "of_ceiling"]
+    columns += ["auc", "auc_within", "default"]
+    return _of(rows, "selection", columns).round(DECIMALS)
+
+
+def rollbacks(rows: pd.DataFrame) -> pd.DataFrame:
+    """What roll-backs add at the same N: gain over b=0, problems gained and lost."""
+    columns = ["model", "split", "N", "b", "accuracy", "gain", "gain_low", "gain_high"]
+    return _of(rows, "rollback", [*columns, "gained", "lost"]).round(DECIMALS)
+
+
+def remedies(rows: pd.DataFrame) -> pd.DataFrame:
+    """Each model with and without each remedy, and the gap where there are two models."""
+    columns = ["letter", "remedy", "setting", "model", "split", "accuracy", "gain", "gain_low"]
+    columns += ["gain_high", "ceiling", "tokens_per_problem"]
+    found = _of(rows, "remedy", columns)
+    columns = ["letter", "remedy", "applied", "split", "gap", "gap_low", "gap_high"]
+    columns += ["moved", "moved_low", "moved_high"]
+    gaps = _of(rows, "gap", columns)
+    found = pd.concat([found, gaps], ignore_index=True) if len(gaps) else found
+    return found.round(DECIMALS)
+
+
+def judges(rows: pd.DataFrame) -> pd.DataFrame:
+    """Whose paths, ranked by whose log-probability: AUC and accuracy."""
+    columns = ["model", "judge", "split", "paths", "auc", "auc_low", "auc_high", "auc_within"]
+    return _of(rows, "judge", [*columns, "accuracy"]).round(DECIMALS)
+
+
+def memory(rows: pd.DataFrame) -> pd.DataFrame:
+    """Loss on traces that a model learned from, on unseen ones, and the difference."""
+    columns = ["model", "train_loss", "test_loss", "loss_gap"]
+    return _of(rows, "memorisation", columns).round(4)

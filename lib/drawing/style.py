@@ -1,0 +1,232 @@
+"""What the figures share: style, panels, axes in percent, legends, and files that repeat.
+
+Takes tidy rows, axes and figures; gives panels by model and split, and PNG and SVG files whose
+bytes depend on the drawing and the manifest alone. Knows nothing of any one figure.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from io import BytesIO
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import NullLocator, PercentFormatter, ScalarFormatter
+
+from lib.base.errors import UserError
+from lib.base.files import write_atomic
+from lib.evaluation.claims import headline
+from lib.evaluation.results import table
+
+PALETTE = sns.color_palette("colorblind")
+MODEL_COLOURS = {"S": PALETTE[0], "L": PALETTE[1]}
+STAGE_COLOURS = {"trunk": PALETTE[0], "sft": PALETTE[1], "backtracking": PALETTE[2]}
+DEPTH_COLOURS = [PALETTE[0], PALETTE[3], PALETTE[2], PALETTE[4], PALETTE[5]]
+SPLITS = {"seen": "seen targets", "new": "new targets"}
+METHODS = {
+    "sft": "SFT",
+    "sft_greedy": "SFT, greedy",
+    "sft_beam": "SFT, beam",
+    "dpo": "DPO",
+    "kto": "KTO",
+    "best_of_n": "SFT, reward model's choice",
+    "sft_sampled_mean_logprob": "SFT, most probable sample",
+    "sft_sampled_vote": "SFT, most frequent sample",
+    "backtracking_data_greedy": "backtracking data, greedy",
+    "backtracking_data_beam": "backtracking data, beam",
+    "dfs": "DFS",
+    "stream_of_search": "Stream of Search",
+    "guided_stream_of_search": "Guided Stream of Search",
+    "self_backtracking": "Self-Backtracking",
+    "self_improved_greedy": "self-improved, greedy",
+    "control_greedy": "control: generator's solutions",
+    "pass_at_n": "ceiling: any path right (pass@N)",
+}
+MARKERS = "osD^vP*X<>hp"
+WIDTH = 9.0  # inches: at 150 dots an inch and a README's 900 pixels, 9-point text stays 12 pixels
+PANEL_HEIGHT = 3.1
+DPI = 150
+FONT = {
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.labelsize": 10,
+    "xtick.labelsize": 9.5,
+    "ytick.labelsize": 9.5,
+    "legend.fontsize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+PAPER_MARK = {"marker": "D", "markersize": 6, "markerfacecolor": "white", "zorder": 5}
+PAPER_MARK |= {"markeredgecolor": "#222222", "markeredgewidth": 1.3, "linestyle": "none"}
+
+
+def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
+    """The style holds while a figure is drawn, and leaves the reader's own settings alone."""
+
+    @wraps(draw)
+    def drawn(rows: pd.DataFrame) -> Figure:
+        with sns.axes_style("whitegrid"), matplotlib.rc_context(FONT):
+            figure = draw(rows)
+            for axes in figure.axes:
+                axes.tick_params(labelsize=9.5)
+                axes.grid(True, color="#e4e4e4", linewidth=0.8)
+                axes.set_axisbelow(True)
+            # Closed: a notebook then shows the returned figure once, not twice.
+            plt.close(figure)
+            return figure
+
+    return drawn
+
+
+def pick(rows: pd.DataFrame, *artifacts: str, need: Iterable[str] = ()) -> pd.DataFrame:
+    found = headline(rows, artifacts)
+    for column in need:
+        found = found.dropna(subset=[column]) if column in found else found.iloc[:0]
+    found = found[found["split"].isin(SPLITS) & found["model"].isin(MODEL_COLOURS)]
+    if found.empty:
+        raise UserError(f"figure of {' and '.join(artifacts)}: the results have no rows for it")
+    return found
+
+
+def present(values: pd.Series, order: Iterable) -> list:
+    return [value for value in order if (values == value).any()]
+
+
+def panels(
+    count_rows: int, count_columns: int, height: float = PANEL_HEIGHT, sharey: bool | str = True
+) -> tuple[Figure, list[list[Axes]]]:
+    width = WIDTH if count_columns > 1 else 0.66 * WIDTH
+    figure, axes = plt.subplots(
+        count_rows,
+        count_columns,
+        figsize=(width, height * count_rows + 0.7),
+        layout="constrained",
+        sharey=sharey,
+        squeeze=False,
+    )
+    figure.get_layout_engine().set(h_pad=0.07)
+    return figure, axes.tolist()
+
+
+def grid(found: pd.DataFrame) -> tuple[Figure, list[tuple[Axes, str, str]]]:
+    """A panel for each model (rows) and split (columns) that there is."""
+    models, splits = present(found["model"], MODEL_COLOURS), present(found["split"], SPLITS)
+    figure, axes = panels(len(models), len(splits))
+    found_panels = []
+    for line, model in zip(axes, models, strict=True):
+        for panel, split in zip(line, splits, strict=True):
+            panel.set_title(f"{model}, {SPLITS[split]}")
+            found_panels.append((panel, model, split))
+        line[0].set_ylabel("accuracy")
+    return figure, found_panels
+
+
+def percent(axes: Axes, from_zero: bool = False) -> None:
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    low, high = axes.get_ylim()
+    # A little room below 0 and above 100 keeps markers whole.
+    axes.set_ylim(0 if from_zero else max(-0.02, low), min(1.02, high))
+
+
+def powers(axes: Axes, values: Iterable[int]) -> None:
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(sorted({int(value) for value in values}))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def errors(line: pd.DataFrame) -> list[pd.Series]:
+    low = (line["accuracy"] - line["low"]).clip(lower=0).fillna(0)
+    return [low, (line["high"] - line["accuracy"]).clip(lower=0).fillna(0)]
+
+
+def look(number: int) -> dict:
+    """Colour and marker of a figure's series by its number: either alone tells them apart."""
+    colour = DEPTH_COLOURS[number % len(DEPTH_COLOURS)]
+    return {"colour": colour, "marker": MARKERS[number % len(MARKERS)]}
+
+
+def curve(axes: Axes, line: pd.DataFrame, x: str, colour: object, **style: object) -> None:
+    line = line.sort_values(x)
+    at = line[x].astype(float)
+    axes.errorbar(
+        at,
+        line["accuracy"],
+        yerr=errors(line),
+        color=colour,
+        **{"marker": "o", "markersize": 5, "capsize": 3, "linewidth": 1.8, **style},
+    )
+
+
+def legend(figure: Figure, handles: list, columns: int = 4) -> None:
+    """A legend in as many columns as fit, up to `columns`."""
+    # Below the panels, so that it can cover nothing.
+    for count in range(min(columns, len(handles)), 0, -1):
+        made = figure.legend(
+            handles=handles,
+            loc="outside lower center",
+            ncols=count,
+            frameon=False,
+            handlelength=2.6,
+        )
+        if count == 1 or made.get_window_extent().width <= figure.bbox.width:
+            return
+        made.remove()
+
+
+def handle(label: str, colour: object, **style: object) -> Line2D:
+    return Line2D([], [], label=label, color=colour, **{"marker": "o", "linewidth": 1.8, **style})
+
+
+def paper_handle(label: str = "the paper (S: its 1B, L: its 3B)") -> Line2D:
+    return Line2D([], [], label=label, **PAPER_MARK)
+
+
+def caption(manifest: Mapping) -> str:
+    """What made a figure, for its metadata; no date: the same results give the same bytes."""
+    known = {"profile": "profile", "seed": "seed", "commit": "commit", "data_hash": "data"}
+    return ", ".join(f"{name} {manifest[key]}" for key, name in known.items() if key in manifest)
+
+
+def save_figure(figure: Figure, folder: Path, name: str, manifest: Mapping) -> list[Path]:
+    """Write name.png and name.svg, whole or not at all -> their paths."""
+    folder = Path(folder)
+    made = caption(manifest)
+    metadata = {
+        "png": {"Software": None, "Description": made},
+        "svg": {"Date": None, "Creator": None, "Title": name, "Description": made},
+    }
+    paths = []
+    # The salt makes the ids inside an SVG depend on the drawing alone.
+    with matplotlib.rc_context({"svg.hashsalt": name, "svg.fonttype": "path"}):
+        for kind in ("png", "svg"):
+            data = BytesIO()
+            figure.savefig(data, format=kind, dpi=DPI, metadata=metadata[kind])
+            paths.append(folder / f"{name}.{kind}")
+            write_atomic(paths[-1], data.getvalue())
+    return paths
+
+
+LINES = {"S": "-", "L": "--"}
+
+
+def found_rows(rows: pd.DataFrame, *artifacts: str) -> pd.DataFrame:
+    """The rows of these artifacts; a `UserError` where there are none."""
+    known = table(rows)
+    known = known[known["artifact"].isin(artifacts)]
+    if known.empty:
+        raise UserError(f"figure of {' and '.join(artifacts)}: the results have no rows for it")
+    return known
+
+
+def _error(line: pd.DataFrame, value: str, low: str = "low", high: str = "high") -> list:
+    at = line[value].astype(float)
+    return [
+        (at - line[low].astype(float)).clip(lower=0).fillna(0),
+        (line[high].astype(float) - at).clip(lower=0).fillna(0),
+    ]

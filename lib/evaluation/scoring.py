@@ -1,0 +1,267 @@
+"""Accuracy, ceilings and error types of responses and search trees, with 95% intervals.
+
+Takes search trees or response texts, the problems that they answer and a task's checkers; gives
+per-problem outcomes and tidy result rows (lib/evaluation/results.py). Both verdicts are given
+throughout: `strict` (ours, the one that counts) and `published` (the published code's rules). Knows
+nothing of models, of how a tree was grown, or of what a problem looks like.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+
+from lib.base.errors import UserError
+from lib.evaluation.results import row, table
+from lib.evaluation.statistics import wilson_interval
+from lib.search.selection import Rule as SelectionRule
+from lib.search.selection import paths
+from lib.tasks.task import ERRORS, NOT_REACHED
+
+CHECKERS = ("strict", "published")
+Rule = Callable[[object], int | None]
+
+
+def accuracy_row(correct: Sequence[bool], **columns: object) -> dict:
+    """A tidy row with the accuracy of these outcomes and its 95% interval."""
+    outcomes = np.asarray(correct, dtype=bool)
+    successes, trials = int(outcomes.sum()), len(outcomes)
+    if trials == 0:
+        raise UserError(f"accuracy of {columns.get('method')}: no problems to measure it on")
+    low, high = wilson_interval(successes, trials)
+    return row(**columns, accuracy=successes / trials, low=low, high=high, problems=trials)
+
+
+def checker_rows(
+    strict: Sequence[bool], published: Sequence[bool], **columns: object
+) -> list[dict]:
+    """Tidy rows of both checkers' verdicts on the same answers.
+
+    The published one's has how many answers only one of the two accepts, in columns of its own: a
+    paired interval needs no more.
+    """
+    a, b = np.asarray(strict, dtype=bool), np.asarray(published, dtype=bool)
+    apart = {"only_strict": int((a & ~b).sum()), "only_published": int((b & ~a).sum())}
+    first, second = (
+        accuracy_row(found, checker=name, **columns)
+        for name, found in zip(CHECKERS, (a, b), strict=True)
+    )
+    return [first, second | apart]
+
+
+def score_paths(tree: object, problem: object, task: object) -> pd.DataFrame:
+    """One row a leaf: both verdicts, and the scores that a selection rule could use."""
+    columns = ["leaf", "kind", "level", "visits", "finished", "correct", "correct_published"]
+    columns += ["error", "step", "mean_logprob", "min_logprob", "tokens", "response"]
+    frame = pd.DataFrame(_path_records(tree, problem, task), columns=columns)
+    return frame.astype({"finished": bool, "correct": bool, "correct_published": bool})
+
+
+def _path_records(tree: object, problem: object, task: object) -> list[dict]:
+    records = []
+    for leaf in tree.leaves():
+        leaf_id = getattr(leaf, "id", leaf)
+        node, response = tree.nodes[leaf_id], tree.response(leaf_id)
+        path = tree.path(leaf_id)
+        logprobs = [value for part in path for value in part.logprobs]
+        verdict = task.check(problem, response)
+        records.append(
+            {
+                "leaf": leaf_id,
+                "kind": node.kind,
+                "level": node.level,
+                "visits": node.visits,
+                "finished": node.kind == "goal",
+                "correct": verdict.correct,
+                "correct_published": task.check_published(problem, response).correct,
+                "error": error_name(response, verdict, task),
+                "step": verdict.step,
+                "mean_logprob": float(np.mean(logprobs)) if logprobs else np.nan,
+                "min_logprob": min(logprobs, default=np.nan),
+                "tokens": len(logprobs),
+                "response": response,
+            }
+        )
+    return records
+
+
+def search_outcomes(
+    trees: Iterable[object], problems: pd.DataFrame, task: object, rules: dict[str, Rule]
+) -> pd.DataFrame:
+    """One row a problem and rule: was the chosen path right (`correct`), was any (`covered`)?
+
+    A tree's problem_id is its problem's position in `problems`. A rule that chooses no path
+    (none is finished) is wrong.
+    """
+    rows = list(problems.itertuples(index=False))
+    shared = {name for name, rule in rules.items() if isinstance(rule, SelectionRule)}
+    seen: set[int] = set()
+    # By column: a dict for each row takes ten times the memory of its values.
+    columns: dict[str, list] = {}
+    for tree in trees:
+        if not 0 <= tree.problem_id < len(rows):
+            raise UserError(f"search tree of problem {tree.problem_id}: only {len(rows)} problems")
+        if tree.problem_id in seen:
+            raise UserError(f"search tree of problem {tree.problem_id}: there are two of them")
+        seen.add(tree.problem_id)
+        problem = rows[tree.problem_id]
+        # Once a tree, and no table of it: that takes as long as all else together.
+        every = paths(tree) if shared else []
+        scored = _path_records(tree, problem, task)
+        by_leaf = {record["leaf"]: record for record in scored}
+        for name, rule in rules.items():
+            chosen = rule.choose(every) if name in shared else rule(tree)
+            chosen = getattr(chosen, "id", chosen)
+            found = by_leaf[chosen] if chosen is not None else None
+            record = {
+                "problem": tree.problem_id,
+                "split": getattr(problem, "split", None),
+                "N": tree.breadth,
+                "b": tree.depth,
+                "temperature": tree.temperature,
+                "seed": tree.seed,
+                "selection": name,
+                "leaf": chosen,
+                "response": None if found is None else found["response"],
+                "correct": found is not None and bool(found["correct"]),
+                "correct_published": found is not None and bool(found["correct_published"]),
+                "covered": any(record["correct"] for record in scored),
+                "covered_published": any(record["correct_published"] for record in scored),
+                "error": NOT_REACHED if found is None else found["error"],
+                "finished_paths": sum(record["finished"] for record in scored),
+                "tokens": tree.tokens_generated,
+            }
+            for column, value in record.items():
+                columns.setdefault(column, []).append(value)
+    return pd.DataFrame(columns).sort_values(["problem", "selection"], ignore_index=True)
+
+
+def evaluate_search(
+    trees: Iterable[object],
+    problems: pd.DataFrame,
+    task: object,
+    rules: dict[str, Rule],
+    artifact: str = "figure_4",
+    method: str = "self_backtracking",
+    **columns: object,
+) -> pd.DataFrame:
+    """Tidy rows: a split, selection rule and checker each, and the pass@N ceiling (`pass_at_n`)."""
+    return search_rows(
+        search_outcomes(trees, problems, task, rules), artifact=artifact, method=method, **columns
+    )
+
+
+def search_rows(
+    outcomes: pd.DataFrame,
+    artifact: str = "figure_4",
+    method: str = "self_backtracking",
+    **columns: object,
+) -> pd.DataFrame:
+    """The tidy rows of `search_outcomes`; `columns` (model, seconds ...) go into every row."""
+    keys = ["split", "N", "b", "temperature"]
+    rows = []
+    for key, cell in outcomes.groupby(keys, dropna=False, sort=True):
+        common = {"artifact": artifact, **dict(zip(keys, key, strict=True))}
+        common |= {"seed": cell["seed"].min()} | columns
+        for selection, chosen in cell.groupby("selection", sort=True):
+            tokens = float(chosen["tokens"].mean())
+            named = {"method": method, "selection": selection, "tokens_per_problem": tokens}
+            both = chosen["correct"], chosen["correct_published"]
+            rows += checker_rows(*both, **(common | named))
+        # The ceiling is the same under every rule.
+        once = cell.drop_duplicates("problem")
+        named = {"method": "pass_at_n", "tokens_per_problem": float(once["tokens"].mean())}
+        rows += checker_rows(once["covered"], once["covered_published"], **(common | named))
+    return table(rows)
+
+
+def response_outcomes(
+    responses: Sequence[str | None], problems: pd.DataFrame, task: object
+) -> pd.DataFrame:
+    """One row a problem: both verdicts on its one response (missing: the method gave none)."""
+    if len(responses) != len(problems):
+        raise UserError(
+            f"{len(responses)} responses for {len(problems)} problems: give one for each"
+        )
+    records = []
+    for number, problem in enumerate(problems.itertuples(index=False)):
+        response = responses[number]
+        response = "" if pd.isna(response) else response  # parquet gives back NaN for None
+        verdict = task.check(problem, response)
+        records.append(
+            {
+                "problem": number,
+                "split": getattr(problem, "split", None),
+                "response": response,
+                "correct": verdict.correct,
+                "correct_published": task.check_published(problem, response).correct,
+                "error": error_name(response, verdict, task),
+            }
+        )
+    return pd.DataFrame(records)
+
+
+def evaluate_responses(
+    responses: Sequence[str | None],
+    problems: pd.DataFrame,
+    task: object,
+    artifact: str = "table_1",
+    method: str = "sft_greedy",
+    tokens: Sequence[int] | None = None,
+    **columns: object,
+) -> pd.DataFrame:
+    """Tidy rows of a method that gives one response a problem: a split and checker each.
+
+    tokens: how many tokens the model generated for each problem.
+    """
+    outcomes = response_outcomes(responses, problems, task)
+    outcomes["tokens"] = np.nan if tokens is None else np.asarray(tokens, dtype=float)
+    rows = []
+    for split, cell in outcomes.groupby("split", dropna=False, sort=True):
+        named = {"artifact": artifact, "method": method, "split": split}
+        named |= {"tokens_per_problem": float(cell["tokens"].mean())} | columns
+        rows += checker_rows(cell["correct"], cell["correct_published"], **named)
+    return table(rows)
+
+
+def error_name(response: str, verdict: object, task: object) -> str | None:
+    """The paper's name of a failure; a path without its goal line never reached the target."""
+    if verdict.correct:
+        return None
+    if task.goal not in response:
+        return NOT_REACHED
+    return verdict.error or NOT_REACHED
+
+
+def error_types(
+    responses: Sequence[str | None], problems: pd.DataFrame, task: object
+) -> pd.DataFrame:
+    """Shares of the paper's four errors among the failures -> error, count, share, low, high."""
+    return error_shares(response_outcomes(responses, problems, task)["error"])
+
+
+def error_shares(errors: Iterable[str | None]) -> pd.DataFrame:
+    """`error_types` of errors already known, one a problem (None where it was solved)."""
+    column = pd.Series(list(errors), dtype=object)
+    failures = int(column.notna().sum())
+    records = []
+    for name in ERRORS:
+        count = int((column == name).sum())
+        low, high = wilson_interval(count, failures)
+        share = count / failures if failures else 0.0
+        records.append(
+            {"error": name, "count": count, "share": share, "low": low, "high": high}
+            | {"failures": failures, "problems": len(column)}
+        )
+    return pd.DataFrame(records)
+
+
+def error_rows(outcomes: pd.DataFrame, artifact: str = "figure_5", **columns: object) -> list[dict]:
+    """Tidy rows of error shares, by split (strict checker), from outcomes of either kind."""
+    rows = []
+    for split, cell in outcomes.groupby("split", dropna=False, sort=True):
+        for shares in error_shares(cell["error"]).to_dict("records"):
+            kept = {key: shares[key] for key in ("error", "share", "low", "high", "failures")}
+            known = {"checker": "strict", "problems": len(cell), "accuracy": cell["correct"].mean()}
+            rows.append(row(artifact=artifact, split=split, **known, **kept, **columns))
+    return rows

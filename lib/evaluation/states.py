@@ -1,0 +1,113 @@
+"""What became of each step of a search: legal, computed right, target still in reach.
+
+Takes search trees, their problems and a task that can judge steps (`judge_steps`); gives one row a
+state. A state is *alive* while every step so far was legal and right and the exact solver can still
+reach the target; it is *lost* otherwise, for the reason that its first bad step gave. Knows nothing
+of models or of choosing an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib.base.errors import UserError
+from lib.evaluation.scoring import score_paths
+from lib.search.tree import SearchTree, path_tokens
+from lib.tasks.task import EARLIER, Task
+
+COLUMNS = ["problem", "node", "step", "level", "visits", "p_backtrack"]
+COLUMNS += ["alive_before", "alive", "error", "continued", "backtracked", "finished"]
+
+
+def can_judge(task: Any) -> bool:
+    """Whether the task has an exact solver for the states on the way."""
+    return hasattr(task, "judge_steps")
+
+
+def state_table(trees: Iterable[SearchTree], problems: pd.DataFrame, task: Any) -> pd.DataFrame:
+    """One row a state of each tree, the question included (step 0); each is there once.
+
+    error: why the state's last step lost the target; `earlier` where an earlier one did; None while
+    it is alive. continued: samples that went on from it, those of a roll-back included; of these
+    backtracked said `<backtrack>` and finished ended, right there.
+    """
+    rows = list(problems.itertuples(index=False))
+    records = []
+    for tree in trees:
+        problem, steps = rows[tree.problem_id], {0: ()}
+        alive, step_of, place = {0: True}, {0: 0}, {}
+        for node in tree.nodes:
+            if node.parent is not None:
+                records[place[node.parent]]["continued"] += node.visits
+            if node.kind not in ("root", "step"):
+                at = records[place[node.parent]]
+                if node.kind == "backtrack":
+                    at["backtracked"] += node.visits
+                elif node.kind == "goal":
+                    at["finished"] += node.visits
+                continue
+            error, before = None, True
+            if node.kind == "step":
+                before = alive[node.parent]
+                steps[node.id] = (*steps[node.parent], node.text)
+                step_of[node.id] = step_of[node.parent] + 1
+                error = task.judge_steps(problem, steps[node.id]) if before else EARLIER
+                alive[node.id] = error is None
+            place[node.id] = len(records)
+            records.append(
+                {
+                    "problem": tree.problem_id,
+                    "node": node.id,
+                    "step": step_of[node.id],
+                    "level": node.level,
+                    "visits": node.visits,
+                    "p_backtrack": np.nan if node.p_backtrack is None else node.p_backtrack,
+                    "alive_before": before,
+                    "alive": alive[node.id],
+                    "error": error,
+                    "continued": 0,
+                    "backtracked": 0,
+                    "finished": 0,
+                }
+            )
+    return pd.DataFrame(records, columns=COLUMNS).astype({"p_backtrack": float})
+
+
+PATH_COLUMNS = ["problem", "leaf", "visits", "response", "tokens", "mean_logprob"]
+PATH_COLUMNS += ["correct", "correct_published"]
+
+
+def finished_paths(trees: Sequence[SearchTree], problems: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """Distinct paths that ended in the end of sequence; `tokens` are their ids, as sampled.
+
+    `problem` is a position in `problems`.
+    """
+    records = []
+    for tree, problem in zip(trees, problems.itertuples(index=False), strict=True):
+        scored = score_paths(tree, problem, task)
+        for path in scored[scored["finished"]].to_dict("records"):
+            path |= {"problem": tree.problem_id, "tokens": path_tokens(tree, path["leaf"])}
+            records.append({column: path[column] for column in PATH_COLUMNS})
+    return pd.DataFrame(records, columns=PATH_COLUMNS).astype(
+        {"correct": bool, "correct_published": bool}
+    )
+
+
+def sample_order(tree: SearchTree, seed: int) -> list[int]:
+    """The leaves of the tree's N samples in random order: the first n are n independent samples.
+
+    So one search at the largest N serves every smaller one, and N alone differs between them.
+    """
+    leaves = tree.leaves()
+    samples = np.repeat([leaf.id for leaf in leaves], [leaf.visits for leaf in leaves])
+    if tree.depth or len(samples) != tree.breadth:
+        raise UserError(
+            f"search tree of problem {tree.problem_id}: {len(samples)} samples at b={tree.depth};"
+            f" best-of-N needs {tree.breadth} at b=0"
+        )
+    generator = np.random.default_rng([seed, tree.problem_id])
+    return [int(leaf) for leaf in generator.permutation(samples)]
