@@ -18,6 +18,9 @@ from lib.search.selection import Rule as SelectionRule
 from lib.search.selection import paths
 from lib.tasks.task import ERRORS, NOT_REACHED
 
+#: Raised whenever the same inputs give other results: what was made before is then made again.
+VERSION = 1
+
 CHECKERS = ("strict", "published")
 Rule = Callable[[object], int | None]
 

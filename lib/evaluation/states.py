@@ -19,6 +19,9 @@ from lib.evaluation.scoring import score_paths
 from lib.search.tree import SearchTree, path_tokens
 from lib.tasks.task import EARLIER, Task
 
+#: Raised whenever the same inputs give other results: what was made before is then made again.
+VERSION = 1
+
 COLUMNS = ["problem", "node", "step", "level", "visits", "p_backtrack"]
 COLUMNS += ["alive_before", "alive", "error", "continued", "backtracked", "finished"]
 

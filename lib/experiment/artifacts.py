@@ -12,7 +12,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,6 +50,15 @@ def held(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def versions(producers: Iterable[Any]) -> dict[str, int]:
+    """What an artifact's key says of the code that makes it: each producer's VERSION by its name.
+
+    A producer is a module, or a task. Whoever changes what it produces raises its VERSION, and what
+    was made before is made again.
+    """
+    return {getattr(p, "__name__", type(p).__name__): p.VERSION for p in producers}
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -23,7 +25,16 @@ from transformers import PreTrainedTokenizerBase
 
 from lib.base import files, hardware
 from lib.base.files import ROOT
-from lib.experiment.artifacts import Artifact, Run
+from lib.experiment.artifacts import Artifact, Run, versions
+from lib.experiment.work import (
+    NO_WORK,
+    Work,
+    decoded_tokens,
+    model_of,
+    sampling,
+    search_tokens,
+    training,
+)
 from lib.models import pretrained as pretrained_module
 from lib.models.llama import (
     build_model,
@@ -42,8 +53,10 @@ from lib.models.tokenizer import (
 )
 from lib.profiles.load import MODEL_VARIABLE, Profile, load_profile, with_model
 from lib.profiles.recipe import Recipe
-from lib.profiles.settings import CHUNK_SIZE, VllmSettings
+from lib.profiles.search_spec import SearchSpec
+from lib.profiles.settings import VllmSettings
 from lib.search import decoding
+from lib.search import search as search_module
 from lib.search.parallel import search_in_processes
 from lib.search.sampler import make_sampler, rows_of_chunk, stop_ids
 from lib.search.search import search_to_file
@@ -81,6 +94,8 @@ def loss_traces(experiment: Experiment, model: str, count: int) -> dict[str, pd.
         "test": pd.concat(unseen, ignore_index=True),
     }
 
+
+Known = TypeVar("Known")
 
 TEST_SPLITS = ("seen", "new")
 #: A stage is what a checkpoint has been trained on.
@@ -126,6 +141,31 @@ class Experiment:
             "settings": asdict(self.profile),
         }
 
+    # Artifacts -----------------------------------------------------------------------------------
+
+    def make(
+        self,
+        name: str,
+        inputs: Mapping[str, Any],
+        fill: Callable[[Path], None],
+        made_by: Sequence[ModuleType | Task] = (),
+        work: Work = NO_WORK,
+    ) -> Artifact:
+        """The artifact `name`, made by `fill(folder)` where it is not there (artifacts.py).
+
+        `made_by` are the modules (or the task) whose code decides what is in it: their VERSION is a
+        part of the key. `work` is what making it will take, for a planner alone.
+        """
+        return self.run.make(name, {**inputs, "versions": versions(made_by)}, fill)
+
+    def known(self, read: Callable[[], Known], expected: Known) -> Known:
+        """What `read()` gives; a planner goes on with `expected` where it is not there yet."""
+        return read()
+
+    def part(self, profile: Profile, folder: str, label: str = "") -> Experiment:
+        """An experiment with settings of its own in a folder of this run."""
+        return Experiment(profile, self.source, self.seed, Run(self.run.folder / folder))
+
     # Problems ------------------------------------------------------------------------------------
 
     @cached_property
@@ -154,7 +194,7 @@ class Experiment:
             )
             files.write_parquet(folder / "problems.parquet", table)
 
-        return self.run.make("data", inputs, make)
+        return self.make("data", inputs, make, [self.task])
 
     @cached_property
     def table(self) -> pd.DataFrame:
@@ -226,6 +266,7 @@ class Experiment:
             lambda: self.start(model, parent),
             lambda: self.traces(model, stage),
             recipe,
+            inputs["examples"],
             sizes.max_tokens,
         )
 
@@ -247,19 +288,18 @@ class Experiment:
     def train(
         self,
         name: str,
-        inputs: dict,
+        inputs: Mapping[str, Any],
         start: Callable[[], tuple],
         traces: Callable[[], pd.DataFrame],
         recipe: Recipe,
+        examples: int,
         max_tokens: int = 0,
     ) -> Artifact:
         """A checkpoint: `start()` gives model and tokenizer, `traces()` what it learns.
 
-        The recipe is an input of its own. A trace of more than `max_tokens` tokens is an error; 0
-        is no limit.
+        The recipe is an input of its own. `examples` is how many traces there will be, for a
+        planner. A trace of more than the model's `max_tokens` tokens is an error; 0 is no limit.
         """
-        inputs = inputs | {"recipe": recipe.inputs()}
-
         def encode(tokenizer: PreTrainedTokenizerBase) -> TokenizedTraces:
             return encode_traces(tokenizer, traces(), max_tokens or None, self.task.step_end)
 
@@ -281,7 +321,9 @@ class Experiment:
                     model, tokenizer, encode(tokenizer), recipe, folder, self.seed, progress
                 )
 
-        return self.run.make(name, inputs, make)
+        work = training(model_of(name), examples * recipe.epochs)
+        inputs = {**inputs, "recipe": recipe.inputs()}
+        return self.make(name, inputs, make, [trainer, self.task], work)
 
     def loss_curve(self, checkpoint: Artifact) -> pd.DataFrame:
         """A checkpoint's training loss: columns step, examples, loss."""
@@ -306,60 +348,49 @@ class Experiment:
         precision = self.profile.search.precision
         return {} if precision == "float32" else {"precision": precision}
 
-    @property
-    def chunk_inputs(self) -> dict[str, int]:
-        """The same of a search's chunks, whose random streams its trees depend on."""
-        chunk = self.profile.search.chunk
-        return {} if chunk == CHUNK_SIZE else {"chunk": chunk}
-
     def max_new_tokens(self, tokenizer: object) -> int:
         """Enough for the longest response: from-scratch tokens, of which the goal line is one."""
         goal = len(tokenizer(self.task.goal, add_special_tokens=False)["input_ids"])
         return self.task.max_response_tokens + goal - 1
 
+    def spec(self, breadth: int, depth: int, **others: Any) -> SearchSpec:
+        """A search of the profile's temperature, of this run's seed, in the profile's chunks."""
+        search = self.profile.search
+        usual = {"temperature": search.temperature, "seed": self.seed, "chunk": search.chunk}
+        return SearchSpec(breadth, depth, **(usual | others))
+
     def search(
         self,
         checkpoint: Artifact,
         problems: pd.DataFrame,
-        breadth: int,
-        depth: int,
-        temperature: float,
+        spec: SearchSpec,
         variant: Variant | PublishedSampling | None = None,
-        expansion: str = "sample",
     ) -> Artifact:
         """Search trees of a checkpoint over problems, as JSON lines (`trees`)."""
         # Variants need the model's own modules, other expansions its distributions.
-        plain = variant is None and expansion == "sample"
+        plain = variant is None and spec.expansion == "sample"
         with_vllm = self.profile.search.sampler == "vllm" and plain
-        other = {} if expansion == "sample" else {"expansion": expansion}
-        prompts, chunk = self.task.prompts(problems), self.profile.search.chunk
+        prompts = self.task.prompts(problems)
         inputs = (
-            {
-                "checkpoint": checkpoint.key,
-                "prompts": files.digest(prompts),
-                "breadth": breadth,
-                "depth": depth,
-                "temperature": temperature,
-                "seed": self.seed,
-            }
+            {"checkpoint": checkpoint.key, "prompts": files.digest(prompts)}
+            | spec.inputs()
             | ({"variant": asdict(variant)} if variant else {})
             | ({"sampler": "vllm", "dtype": self.vllm.dtype} if with_vllm else {})
             | ({} if with_vllm else self.precision_inputs)
-            | self.chunk_inputs
-            | other
         )
 
         def make(folder: Path) -> None:
             path = folder / "trees.jsonl"
-            label = f"search N={breadth} b={depth} T={temperature}"
-            settings = (prompts, breadth, depth, temperature, self.seed)
-            how = {"step_end": self.task.step_end, "made_of": checkpoint.key} | other
-            how["chunk_size"] = chunk
+            label = f"search N={spec.breadth} b={spec.depth} T={spec.temperature}"
+            settings = (prompts, spec.breadth, spec.depth, spec.temperature, spec.seed)
+            how = {"step_end": self.task.step_end, "made_of": checkpoint.key}
+            how |= {} if spec.expansion == "sample" else {"expansion": spec.expansion}
+            how["chunk_size"] = spec.chunk
             processes = self.profile.search.processes
             cached = not with_vllm and variant is None
             with progress_bar(label, "problem", len(prompts)) as bar:
                 how["on_progress"] = bar.update
-                if cached and processes != 1 and len(prompts) > chunk:
+                if cached and processes != 1 and len(prompts) > spec.chunk:
                     limit = self.max_new_tokens(load_tokenizer(checkpoint.path))
                     how["precision"] = self.profile.search.precision
                     search_in_processes(path, checkpoint.path, limit, processes, *settings, **how)
@@ -367,9 +398,12 @@ class Experiment:
                 with self.sampling(checkpoint, variant, with_vllm) as (sampler, tokenizer):
                     search_to_file(path, sampler, tokenizer, *settings, **how)
 
-        suffix = "" if expansion == "sample" else f"-{expansion}"
-        name = f"search/{checkpoint.name}-N{breadth}-b{depth}-T{temperature}{suffix}"
-        return self.run.make(name, inputs, make)
+        suffix = "" if spec.expansion == "sample" else f"-{spec.expansion}"
+        name = f"search/{checkpoint.name}-N{spec.breadth}-b{spec.depth}-T{spec.temperature}{suffix}"
+        drawn = spec.breadth * getattr(variant, "oversampling", 1)
+        tokens = search_tokens(len(prompts), drawn, spec.depth, spec.expansion)
+        work = sampling(model_of(checkpoint.name), tokens)
+        return self.make(name, inputs, make, [search_module], work)
 
     @property
     def vllm(self) -> VllmSettings:
@@ -397,8 +431,8 @@ class Experiment:
         """The trees of a `search(...)`, in the order of its problems."""
         return TreeFile(search.path / "trees.jsonl")
 
-    def decode(self, checkpoint: Artifact, problems: pd.DataFrame, beams: int = 1) -> pd.DataFrame:
-        """Greedy (one beam) or beam-search responses: columns text, tokens (a count), logprob."""
+    def decoding(self, checkpoint: Artifact, problems: pd.DataFrame, beams: int = 1) -> Artifact:
+        """Greedy (one beam) or beam-search responses, as an artifact."""
         prompts = self.task.prompts(problems)
         inputs = {"checkpoint": checkpoint.key, "prompts": files.digest(prompts), "beams": beams}
         inputs |= self.precision_inputs
@@ -413,7 +447,14 @@ class Experiment:
             rows = [{"text": d.text, "tokens": len(d.tokens), "logprob": d.logprob} for d in found]
             files.write_atomic(folder / "decoded.json", json.dumps(rows))
 
-        made = self.run.make(f"decode/{checkpoint.name}-beams{beams}", inputs, make)
+        name = f"decode/{checkpoint.name}-beams{beams}"
+        tokens = decoded_tokens(len(prompts), beams)
+        work = sampling(model_of(checkpoint.name), tokens)
+        return self.make(name, inputs, make, [decoding], work)
+
+    def decode(self, checkpoint: Artifact, problems: pd.DataFrame, beams: int = 1) -> pd.DataFrame:
+        """The responses of `decoding`: columns text, tokens (a count), logprob."""
+        made = self.decoding(checkpoint, problems, beams)
         return pd.DataFrame(files.read_json(made.path / "decoded.json"))
 
 

@@ -17,8 +17,8 @@ from lib.base import files
 from lib.base.errors import UserError
 from lib.base.files import ROOT
 from lib.profiles.recipe import Recipe
+from lib.profiles.search_spec import CHUNK_SIZE
 
-CHUNK_SIZE = 64  # problems that a search takes at once
 
 
 @dataclass(frozen=True)
@@ -196,10 +196,8 @@ def heads_fit(hidden_size: int, heads: int) -> bool:
 PRECISIONS = ("float32", "auto")
 
 
-EXPANSIONS = ("sample", "beam_sample", "stochastic_beam")
 
 
-CHUNK_SIZE = 64
 
 
 DTYPES = ("float32", "bfloat16", "float16")

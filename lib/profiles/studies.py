@@ -12,7 +12,7 @@ from typing import Any
 
 from lib.base.errors import UserError
 from lib.profiles.recipe import Recipe
-from lib.profiles.settings import EXPANSIONS
+from lib.profiles.search_spec import EXPANSIONS
 
 
 def _least(settings: object, bound: float, *names: str) -> None:

@@ -22,6 +22,9 @@ from lib.models.llama import head_size
 from lib.models.tokenizer import backtrack_id, encode_prompts
 from lib.search.sampler import CacheSampler
 
+#: Raised whenever the same inputs give other results: what was made before is then made again.
+VERSION = 1
+
 GPU_BATCHES = 16  # at most so many times a processor's batch are decoded together on a GPU
 
 

@@ -39,7 +39,7 @@ from lib.base.errors import UserError
 from lib.base.files import ROOT, read_json, write_atomic
 from lib.base.processes import end_group, end_with_parent, free_port, python_environment
 from lib.models.llama import load_model, load_tokenizer, with_fast_products
-from lib.profiles.settings import CHUNK_SIZE
+from lib.profiles.search_spec import CHUNK_SIZE
 from lib.search.sampler import CacheSampler, make_sampler, rows_of_chunk
 from lib.search.search import head, is_written, iter_search, search_settings
 

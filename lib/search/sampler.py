@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from lib.base.errors import UserError
 from lib.models.tokenizer import backtrack_id
-from lib.profiles.settings import EXPANSIONS
+from lib.profiles.search_spec import EXPANSIONS
 from lib.search.beams import BeamSample, StochasticBeam
 from lib.search.expansion import GREEDY_BELOW, Independent
 from lib.search.kv_trie import Memory

@@ -16,10 +16,13 @@ import numpy as np
 
 from lib.base.errors import UserError
 from lib.models.tokenizer import encode_prompts
-from lib.profiles.settings import CHUNK_SIZE
+from lib.profiles.search_spec import CHUNK_SIZE
 from lib.search.growth import Decoder, Growth
 from lib.search.sampler import Sampler
 from lib.search.tree import Node, SearchTree, read_trees, write_trees
+
+#: Raised whenever the same inputs give other results: what was made before is then made again.
+VERSION = 1
 
 __all__ = ["Node", "SearchTree", "iter_search", "read_trees", "search", "write_trees"]
 

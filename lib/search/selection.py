@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from lib.search.tree import SearchTree
 
+#: Raised whenever the same inputs give other results: what was made before is then made again.
+VERSION = 1
+
 LEAST_DOUBT = 1e-6  # P(<backtrack>) is known to six decimals: 1 - p is at least this
 
 

@@ -39,6 +39,9 @@ from lib.training.batches import EvenSampler, FilledTraces, collator
 from lib.training.muon import MuonAdamW
 from lib.training.packing import FLAT, flat_attention_fits
 
+#: Raised whenever the same inputs give other results: what was made before is then made again.
+VERSION = 1
+
 LOADERS = 8  # processes that make batches for a GPU
 CURVE = ["step", "examples", "loss"]
 if hardware.device() == "cpu":  # or two warnings a model would say that there is no GPU
