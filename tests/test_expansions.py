@@ -43,7 +43,11 @@ def test_a_tree_cut_at_a_depth_is_the_tree_of_that_depth(experiment, expansion):
     problems = experiment.problems("seen", 0, 6)
     plain, deep = (
         experiment.read_trees(
-            experiment.search(checkpoint, problems, 9, depth, 1.0, expansion=expansion)
+            experiment.search(
+                checkpoint,
+                problems,
+                experiment.spec(9, depth, temperature=1.0, expansion=expansion),
+            )
         )
         for depth in (0, 2)
     )

@@ -37,7 +37,7 @@ for name in ("smoke", "cpu", "gpu"):
         made.start("S", None)
         continue
     checkpoint = made.checkpoint("S", "backtracking")
-    found = made.search(checkpoint, made.problems("new"), 4, 1, 0.7)
+    found = made.search(checkpoint, made.problems("new"), made.spec(4, 1, temperature=0.7))
     assert len(made.read_trees(found)) == 4
     assert len(made.decode(checkpoint, made.problems("seen"), 2)) == 4
     write_public(made.task.optimal_traces(made.table), folder / "public" / "train.parquet")

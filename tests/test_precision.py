@@ -119,7 +119,7 @@ def test_a_search_in_float32_keeps_its_key_and_one_in_bfloat16_has_its_own(tmp_p
         experiment.run.make = lambda name, inputs, make, asked=asked: asked.append(inputs)
         checkpoint = SimpleNamespace(key="a key", name="a model", path=tmp_path)
         problems = pd.DataFrame(columns=["numbers", "target"])
-        experiment.search(checkpoint, problems, 8, 1, 0.7)
+        experiment.search(checkpoint, problems, experiment.spec(8, 1, temperature=0.7))
         with suppress(AttributeError):  # nothing was made that could be read
             experiment.decode(checkpoint, problems)
         keys[name] = asked
@@ -136,7 +136,11 @@ def test_a_search_in_usual_chunks_keeps_its_key_and_others_have_their_own(tmp_pa
         experiment = Experiment(replace(PROFILE, search=search), "smoke", 0, Run(tmp_path))
         experiment.run.make = lambda name, inputs, make, chunk=chunk: keys.update({chunk: inputs})
         checkpoint = SimpleNamespace(key="a key", name="a model", path=tmp_path)
-        experiment.search(checkpoint, pd.DataFrame(columns=["numbers", "target"]), 8, 1, 0.7)
+        experiment.search(
+            checkpoint,
+            pd.DataFrame(columns=["numbers", "target"]),
+            experiment.spec(8, 1, temperature=0.7),
+        )
     assert "chunk" not in keys[CHUNK_SIZE] and keys[3] == keys[CHUNK_SIZE] | {"chunk": 3}
 
 
@@ -154,7 +158,7 @@ def test_a_search_s_chunks_are_the_profile_s(tmp_path, processes, monkeypatch):
     )
     checkpoint = SimpleNamespace(key="a key", name="a model", path=tmp_path / "model")
     problems = TASK.make_problems({"seen": 4}, 0)
-    made = experiment.search(checkpoint, problems, 2, 0, 0.7)
+    made = experiment.search(checkpoint, problems, experiment.spec(2, 0, temperature=0.7))
     if processes == 1:
         assert '"chunk_size":3' in (made.path / "trees.jsonl").read_text().splitlines()[0]
         assert len(experiment.read_trees(made)) == 4

@@ -101,7 +101,9 @@ def test_a_local_model_is_trained_and_searched(tmp_path, folder):
     assert experiment.stages("S") == ("sft", "backtracking")
     made = experiment.checkpoint("S", "backtracking")
     trees = experiment.read_trees(
-        experiment.search(made, experiment.problems("seen", 0, 2), 2, 1, 0.7)
+        experiment.search(
+            made, experiment.problems("seen", 0, 2), experiment.spec(2, 1, temperature=0.7)
+        )
     )
     assert len(trees) == 2 and all(tree.tokens_generated for tree in trees)
     # Another model's checkpoint is another artifact.

@@ -31,7 +31,9 @@ def test_a_deeper_search_begins_with_the_one_without_roll_backs(experiment):
     checkpoint = ratio_branch(experiment, "S", 2.0, 192)
     problems = experiment.problems("seen", 0, 6)
     found = [
-        experiment.read_trees(experiment.search(checkpoint, problems, 4, depth, 1.0))
+        experiment.read_trees(
+            experiment.search(checkpoint, problems, experiment.spec(4, depth, temperature=1.0))
+        )
         for depth in (0, 1)
     ]
     assert sum(len(tree.nodes) for tree in found[1]) > sum(len(tree.nodes) for tree in found[0])

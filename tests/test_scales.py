@@ -202,7 +202,7 @@ def test_the_papers_recipe_on_a_stand_in(tmp_path, llama, devices):
     assert (config.num_attention_heads, config.num_key_value_heads) == (8, 2)
     assert tokenizer.padding_side == "left" and BACKTRACK in tokenizer.all_special_tokens
     problems = made.problems("seen", 0, 4)
-    trees = made.read_trees(made.search(checkpoint, problems, 4, 1, 0.7))
+    trees = made.read_trees(made.search(checkpoint, problems, made.spec(4, 1, temperature=0.7)))
     assert len(trees) == 4 and all(tree.tokens_generated for tree in trees)
     assert len(made.decode(checkpoint, problems)) == 4
 

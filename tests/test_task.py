@@ -52,7 +52,7 @@ def test_a_second_task_trains(experiment):
 def test_a_second_task_is_searched_decoded_and_improved(experiment, monkeypatch):
     checkpoint = experiment.checkpoint("S", "backtracking")
     problems = experiment.problems("seen")
-    found = experiment.search(checkpoint, problems, 4, 1, 1.0)
+    found = experiment.search(checkpoint, problems, experiment.spec(4, 1, temperature=1.0))
     trees = experiment.read_trees(found)
     assert [tree.prompt for tree in trees] == experiment.task.prompts(problems)
     steps = [node.text for tree in trees for node in tree.nodes if node.kind == "step"]
@@ -73,14 +73,18 @@ def test_a_second_task_is_searched_decoded_and_improved(experiment, monkeypatch)
 
 def test_nothing_is_made_twice(experiment, monkeypatch):
     problems = experiment.problems("seen")
-    first = experiment.search(experiment.checkpoint("S", "backtracking"), problems, 4, 1, 1.0)
+    first = experiment.search(
+        experiment.checkpoint("S", "backtracking"), problems, experiment.spec(4, 1, temperature=1.0)
+    )
 
     def fail(*_, **__):
         raise AssertionError("made again")
 
     monkeypatch.setattr(experiment_module.trainer, "train", fail)
     monkeypatch.setattr(experiment_module, "search_to_file", fail)
-    again = experiment.search(experiment.checkpoint("S", "backtracking"), problems, 4, 1, 1.0)
+    again = experiment.search(
+        experiment.checkpoint("S", "backtracking"), problems, experiment.spec(4, 1, temperature=1.0)
+    )
     assert again == first
 
 

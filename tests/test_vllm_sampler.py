@@ -224,7 +224,7 @@ def search_inputs(loaded, **how) -> dict:
     experiment = Experiment(loaded, "mine", 0, run)
     problems = experiment.task.make_problems({"seen": 3}, 0)
     checkpoint = SimpleNamespace(key="k", name="models/S")
-    return experiment.search(checkpoint, problems, 4, 1, 0.7, **how)
+    return experiment.search(checkpoint, problems, experiment.spec(4, 1, temperature=0.7), **how)
 
 
 def test_only_vllm_changes_what_a_search_is_made_of(tmp_path):

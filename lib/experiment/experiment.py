@@ -300,6 +300,7 @@ class Experiment:
         The recipe is an input of its own. `examples` is how many traces there will be, for a
         planner. A trace of more than the model's `max_tokens` tokens is an error; 0 is no limit.
         """
+
         def encode(tokenizer: PreTrainedTokenizerBase) -> TokenizedTraces:
             return encode_traces(tokenizer, traces(), max_tokens or None, self.task.step_end)
 

@@ -20,7 +20,6 @@ from lib.profiles.recipe import Recipe
 from lib.profiles.search_spec import CHUNK_SIZE
 
 
-
 @dataclass(frozen=True)
 class TaskSettings:
     """Which task module, and its own settings (checked by the task itself)."""
@@ -194,10 +193,6 @@ def heads_fit(hidden_size: int, heads: int) -> bool:
 
 #: `search.precision` in a profile. `auto` is bfloat16 where it runs in hardware.
 PRECISIONS = ("float32", "auto")
-
-
-
-
 
 
 DTYPES = ("float32", "bfloat16", "float16")

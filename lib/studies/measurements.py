@@ -33,7 +33,9 @@ def training_samples(experiment: Experiment, model: str) -> tuple[Artifact, pd.D
     settings = experiment.profile.baselines
     problems = unused_problems(experiment, model, settings.problems)
     checkpoint = experiment.checkpoint(model, "sft")
-    made = experiment.search(checkpoint, problems, settings.samples, 0, settings.temperature)
+    made = experiment.search(
+        checkpoint, problems, experiment.spec(settings.samples, 0, temperature=settings.temperature)
+    )
     return made, problems
 
 
@@ -49,7 +51,8 @@ def outcomes(
     checkpoint = experiment.checkpoint(model, "backtracking")
     temperature = experiment.profile.search.temperature if temperature is None else temperature
     problems = experiment.test_problems(model, split)
-    made = experiment.search(checkpoint, problems, breadth, depth, temperature)
+    spec = experiment.spec(breadth, depth, temperature=temperature)
+    made = experiment.search(checkpoint, problems, spec)
     return search_outcomes(experiment, made, problems)
 
 
@@ -132,7 +135,7 @@ def depth_rows(
     begun = [0] if 0 in depths and search.selection != "vote" else []
     found = []
     for depth in sorted(set(depths) - set(begun)) or begun:
-        made = experiment.search(checkpoint, problems, breadth, depth, search.temperature)
+        made = experiment.search(checkpoint, problems, experiment.spec(breadth, depth))
         shown = sorted({*begun, depth}) if depth == max(depths) else [depth]
         found.append(outcomes_at_depths(experiment, made, problems, shown))
     outcomes = pd.concat(found, ignore_index=True)

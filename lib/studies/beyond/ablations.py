@@ -185,9 +185,7 @@ def measured(experiment: Experiment, checkpoint: Artifact, variant: Variant) -> 
         )
     ]
     for depth in search.depths:
-        made = experiment.search(
-            checkpoint, problems, max(search.breadths), depth, search.temperature
-        )
+        made = experiment.search(checkpoint, problems, experiment.spec(max(search.breadths), depth))
         rows.append(
             scoring.evaluate_search(
                 experiment.read_trees(made),

@@ -116,9 +116,7 @@ def answers(
     made = experiment.search(
         checkpoint_of(experiment, reference, switches.padding_loss),
         problems,
-        settings.breadth,
-        roll_backs(settings.depth, switches.depth_from_one),
-        search.temperature,
+        experiment.spec(settings.breadth, roll_backs(settings.depth, switches.depth_from_one)),
         switches.sampling,
     )
     rules = {search.selection: SELECTION_RULES[search.selection], SUMMED: summed_mean_logprob}

@@ -121,7 +121,11 @@ def trees_of(
     )
     problems = experiment.test_problems(model, split)
     problems = problems if in_table else problems.iloc[:count]
-    made = experiment.search(experiment.checkpoint(model, stage), problems, *setting)
+    made = experiment.search(
+        experiment.checkpoint(model, stage),
+        problems,
+        experiment.spec(breadth, depth, temperature=temperature),
+    )
     return made, problems
 
 

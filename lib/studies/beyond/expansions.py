@@ -35,12 +35,12 @@ def expansion_outcomes(
                 parts.append(found[found["problem"] < settings.problems])
             else:
                 checkpoint = experiment.checkpoint(model, "backtracking")
-                made = experiment.search(checkpoint, problems, breadth, depth, search.temperature)
+                made = experiment.search(checkpoint, problems, experiment.spec(breadth, depth))
                 parts.append(measurements.search_outcomes(experiment, made, problems))
         return pd.concat(parts, ignore_index=True)
     checkpoint = experiment.checkpoint(model, "backtracking")
     made = experiment.search(
-        checkpoint, problems, breadth, max(depths), search.temperature, expansion=expansion
+        checkpoint, problems, experiment.spec(breadth, max(depths), expansion=expansion)
     )
     return measurements.outcomes_at_depths(experiment, made, problems, depths)
 

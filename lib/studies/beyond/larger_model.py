@@ -60,7 +60,7 @@ def search_for(
     """The search of one variant of a model over a split's problems, and these problems."""
     settings, search = experiment.profile.hypotheses, experiment.profile.search
     temperature = search.temperature if temperature is None else temperature
-    setting = (settings.breadth, settings.depth, temperature)
+    spec = experiment.spec(settings.breadth, settings.depth, temperature=temperature)
     if split == "validation":
         problems = experiment.problems(split, 0, settings.validation_problems)
     else:
@@ -69,7 +69,7 @@ def search_for(
         if variant or temperature != search.temperature or not in_table:
             problems = problems.iloc[: settings.problems]
     checkpoint = experiment.checkpoint(model, "backtracking")
-    return experiment.search(checkpoint, problems, *setting, variant), problems
+    return experiment.search(checkpoint, problems, spec, variant), problems
 
 
 def outcomes_of(experiment: Experiment, model: str, split: str, **variant) -> pd.DataFrame:

@@ -41,7 +41,9 @@ def mined(experiment: Experiment, model: str) -> pd.DataFrame:
     start = experiment.profile.models[model].examples
     problems = experiment.problems("train", start, settings.problems)
     checkpoint = experiment.checkpoint(model, "backtracking")
-    made = experiment.search(checkpoint, problems, settings.breadth, 0, settings.temperature)
+    made = experiment.search(
+        checkpoint, problems, experiment.spec(settings.breadth, 0, temperature=settings.temperature)
+    )
 
     def make(folder: Path) -> None:
         found = mined_traces(experiment.read_trees(made), problems, experiment.task, loss)

@@ -78,12 +78,12 @@ def validation_outcomes(experiment: Experiment, model: str) -> tuple[pd.DataFram
         experiment,
         experiment.checkpoint(model, "backtracking"),
         problems,
-        (max(search.breadths), max(search.depths), search.temperature),
+        experiment.spec(max(search.breadths), max(search.depths)),
     )
 
 
-def _measured(experiment, checkpoint, problems, setting) -> tuple[pd.DataFrame, pd.DataFrame]:
-    made = experiment.search(checkpoint, problems, *setting)
+def _measured(experiment, checkpoint, problems, spec) -> tuple[pd.DataFrame, pd.DataFrame]:
+    made = experiment.search(checkpoint, problems, spec)
 
     def make(folder: Path) -> None:
         found = path_table(experiment.read_trees(made), problems, experiment.task)
@@ -113,8 +113,8 @@ def selection_rows(experiment: Experiment, model: str) -> pd.DataFrame:
     for depth in search.depths:
         for split in TEST_SPLITS:
             problems = experiment.test_problems(model, split)
-            setting = (breadth, depth, search.temperature)
-            found = _measured(experiment, checkpoint, problems, setting)
+            spec = experiment.spec(breadth, depth)
+            found = _measured(experiment, checkpoint, problems, spec)
             rows += rule_rows(*found, split=split, b=depth)
     rows += rule_rows(
         *validation_outcomes(experiment, model), split="validation", b=max(search.depths)

@@ -60,7 +60,7 @@ def searched(
     problems = experiment.test_problems(model, split)
     checkpoint = experiment.checkpoint(model, "backtracking")
     breadth = max(search.breadths)
-    return experiment.search(checkpoint, problems, breadth, depth, search.temperature), problems
+    return experiment.search(checkpoint, problems, experiment.spec(breadth, depth)), problems
 
 
 def first_trees(experiment: Experiment, made: artifacts.Artifact) -> TreeFile:

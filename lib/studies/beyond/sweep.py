@@ -123,8 +123,8 @@ def measured(experiment: Experiment, model: str, cell: tuple[int, int, float]) -
     def make(folder: Path) -> None:
         decoded = small.decode(checkpoint, problems)
         greedy = scoring.response_outcomes(decoded["text"], problems, small.task)
-        setting = (sweep.breadth, sweep.depth, search.temperature)
-        trees = small.read_trees(small.search(checkpoint, problems, *setting))
+        spec = small.spec(sweep.breadth, sweep.depth)
+        trees = small.read_trees(small.search(checkpoint, problems, spec))
         rules = {search.selection: SELECTION_RULES[search.selection]}
         found = scoring.search_outcomes(trees, problems, small.task, rules)
         loaded = small.load(checkpoint)

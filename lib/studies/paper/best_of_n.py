@@ -159,7 +159,9 @@ def best_of_n(experiment: Experiment, model: str, split: str) -> pd.DataFrame:
     scorer = reward_model(experiment, model)
     problems = experiment.problems(split, 0, settings.test_problems)
     checkpoint, most = experiment.checkpoint(model, "sft"), max(settings.breadths)
-    made = experiment.search(checkpoint, problems, most, 0, settings.temperature)
+    made = experiment.search(
+        checkpoint, problems, experiment.spec(most, 0, temperature=settings.temperature)
+    )
     inputs = {"search": made.key, "reward": scorer.key, "breadths": settings.breadths}
 
     def make(folder: Path) -> None:

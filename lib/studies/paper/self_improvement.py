@@ -18,6 +18,7 @@ from lib.evaluation import scoring
 from lib.evaluation.results import table
 from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import TEST_SPLITS, Experiment
+from lib.profiles.search_spec import SearchSpec
 from lib.search.selection import paths
 from lib.search.tree import SearchTree
 from lib.studies import measurements
@@ -69,6 +70,12 @@ def round_problems(
     return experiment.problems("train", start, settings.problems)
 
 
+def round_spec(experiment: Experiment) -> SearchSpec:
+    """The search of every round."""
+    settings = experiment.profile.improvement
+    return experiment.spec(settings.breadth, settings.depth, temperature=settings.temperature)
+
+
 def experience(
     experiment: Experiment,
     checkpoint: Artifact,
@@ -77,11 +84,8 @@ def experience(
     evaluated: bool = False,
 ) -> pd.DataFrame:
     """The traces that round `number` learns from: its correct search paths."""
-    settings = experiment.profile.improvement
     problems = round_problems(experiment, model, number, evaluated)
-    made = experiment.search(
-        checkpoint, problems, settings.breadth, settings.depth, settings.temperature
-    )
+    made = experiment.search(checkpoint, problems, round_spec(experiment))
     inputs = {"search": made.key}
 
     def make(folder: Path) -> None:
@@ -155,8 +159,7 @@ def searches(
     checkpoint = self_improved(experiment, model, number)
     for split in TEST_SPLITS:
         problems = experiment.problems(split, 0, settings.test_problems)
-        how = (settings.breadth, settings.depth, settings.temperature)
-        yield split, problems, experiment.search(checkpoint, problems, *how)
+        yield split, problems, experiment.search(checkpoint, problems, round_spec(experiment))
 
 
 def rows(experiment: Experiment, model: str) -> pd.DataFrame:

@@ -144,7 +144,7 @@ def figure_7(experiment: Experiment, model: str) -> pd.DataFrame:
     found = outcomes(experiment, model, "seen", breadth, 1)
     found = found[found["selection"] == search.selection]
     checkpoint = experiment.checkpoint(model, "backtracking")
-    made = experiment.search(checkpoint, problems, breadth, 1, search.temperature)
+    made = experiment.search(checkpoint, problems, experiment.spec(breadth, 1))
     trees = experiment.read_trees(made)
     case = case_study.first_case(list(greedy.values()), found, trees)
     if case is None:
