@@ -91,6 +91,13 @@ class Profile:
         optional = [field.name for field in fields(self) if field.default is None]
         return [n for n in optional if getattr(self, n) and n not in ("deepspeed", "vllm")]
 
+    @property
+    def sections(self) -> dict[str, Any]:
+        return {n: getattr(self, n) for n in self.studies()}
+
+    def settings(self, cls: type) -> Any:
+        return next((s for s in self.sections.values() if isinstance(s, cls)), None)
+
     def rounds(self, model: str) -> int:
         """The rounds of self-improvement of one of its models."""
         own = self.models[model].rounds

@@ -1,64 +1,69 @@
-"""Finished paths among a model's independent samples, for best-of-N and for preference pairs.
+"""What several studies measure: searches of test problems, their outcomes, decoded responses.
 
-Takes search trees of depth 0 (N samples of each question), their problems and a task; gives tables
-of finished paths with both verdicts, and the first n of the N samples with what they cost. Knows
-nothing of reward models or training.
+Takes an experiment and what is to be searched; gives artifacts with their problems, per-problem
+outcomes (made once), and tidy rows. Knows nothing of any one table or figure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from lib.base import files
 from lib.evaluation import scoring
-from lib.experiment import artifacts
 from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import TEST_SPLITS, Experiment
+from lib.profiles.search_spec import SearchSpec
+from lib.search import selection
 from lib.search.selection import SELECTION_RULES
 from lib.search.tree import at_depth
 
 
-def unused_problems(experiment: Experiment, model: str, count: int) -> pd.DataFrame:
-    """Training problems after those that branches and self-improvement use."""
-    sizes, improvement = experiment.profile.models[model], experiment.profile.improvement
-    start = sizes.examples + experiment.profile.rounds(model) * improvement.problems
-    return experiment.problems("train", start, count)
+@dataclass(frozen=True)
+class Searched:
+    """A search, and the problems that it was of, in their order."""
+
+    made: Artifact
+    problems: pd.DataFrame
+    split: str
+    spec: SearchSpec
 
 
-def training_samples(experiment: Experiment, model: str) -> tuple[Artifact, pd.DataFrame]:
-    """The SFT model's samples of unused training problems, and these problems."""
-    settings = experiment.profile.baselines
-    problems = unused_problems(experiment, model, settings.problems)
-    checkpoint = experiment.checkpoint(model, "sft")
-    made = experiment.search(
-        checkpoint, problems, experiment.spec(settings.samples, 0, temperature=settings.temperature)
-    )
-    return made, problems
+def middle_breadth(experiment: Experiment) -> int:
+    """The middle one of the profile's breadths: of figures that have one N."""
+    breadths = experiment.profile.search.breadths
+    return breadths[(len(breadths) - 1) // 2]
 
 
-def outcomes(
+def searches(
     experiment: Experiment,
     model: str,
-    split: str,
-    breadth: int,
-    depth: int,
-    temperature: float | None = None,
-) -> pd.DataFrame:
-    """The backtracking model's search over a split: one row a problem and selection rule."""
-    checkpoint = experiment.checkpoint(model, "backtracking")
-    temperature = experiment.profile.search.temperature if temperature is None else temperature
-    problems = experiment.test_problems(model, split)
-    spec = experiment.spec(breadth, depth, temperature=temperature)
-    made = experiment.search(checkpoint, problems, spec)
-    return search_outcomes(experiment, made, problems)
+    spec: SearchSpec,
+    stage: str = "backtracking",
+    count: int | None = None,
+) -> Iterator[Searched]:
+    """A model's search of both test splits: of all its test problems, or the first `count`."""
+    checkpoint = experiment.checkpoint(model, stage)
+    for split in TEST_SPLITS:
+        problems = experiment.test_problems(model, split).iloc[:count]
+        yield Searched(experiment.search(checkpoint, problems, spec), problems, split, spec)
 
 
-def search_outcomes(
-    experiment: Experiment, made: artifacts.Artifact, problems: pd.DataFrame
-) -> pd.DataFrame:
+def outcomes(experiment: Experiment, searched: Searched) -> pd.DataFrame:
+    """One row a problem and selection rule (lib/evaluation/scoring.py), made once."""
+    return search_outcomes(experiment, searched.made, searched.problems)
+
+
+def chosen(experiment: Experiment, searched: Searched) -> pd.DataFrame:
+    """The outcomes by the profile's selection rule: one row a problem."""
+    found = outcomes(experiment, searched)
+    return found[found["selection"] == experiment.profile.search.selection]
+
+
+def search_outcomes(experiment: Experiment, made: Artifact, problems: pd.DataFrame) -> pd.DataFrame:
     """The outcomes of a search over these problems: one row a problem and selection rule."""
 
     def make(folder: Path) -> None:
@@ -66,12 +71,13 @@ def search_outcomes(
         rows = scoring.search_outcomes(trees, problems, experiment.task, SELECTION_RULES)
         files.write_parquet(folder / "outcomes.parquet", rows)
 
-    artifact = experiment.run.make(f"outcomes/{made.name}", {"search": made.key}, make)
+    made_by = [scoring, selection, experiment.task]
+    artifact = experiment.make(f"outcomes/{made.name}", {"search": made.key}, make, made_by)
     return files.read_parquet(artifact.path / "outcomes.parquet")
 
 
 def outcomes_at_depths(
-    experiment: Experiment, made: artifacts.Artifact, problems: pd.DataFrame, depths: Sequence[int]
+    experiment: Experiment, made: Artifact, problems: pd.DataFrame, depths: Sequence[int]
 ) -> pd.DataFrame:
     """The outcomes of a search at several depths, from its own trees (`at_depth`)."""
     inputs = {"search": made.key, "depths": list(depths)}
@@ -89,28 +95,17 @@ def outcomes_at_depths(
         ]
         files.write_parquet(folder / "outcomes.parquet", pd.concat(found, ignore_index=True))
 
-    artifact = experiment.run.make(f"outcomes/{made.name}-depths", inputs, make)
+    made_by = [scoring, selection, experiment.task]
+    artifact = experiment.make(f"outcomes/{made.name}-depths", inputs, make, made_by)
     return files.read_parquet(artifact.path / "outcomes.parquet")
 
 
 def search_rows(
-    experiment: Experiment,
-    model: str,
-    breadths: tuple[int, ...],
-    depths: tuple[int, ...],
-    temperatures: tuple[float, ...] = (),
-    artifact: str = "figure_4",
+    experiment: Experiment, model: str, found: Iterator[Searched], artifact: str
 ) -> pd.DataFrame:
-    """Self-Backtracking over breadths, depths and temperatures, on both test splits."""
-    temperatures = temperatures or (experiment.profile.search.temperature,)
-    found = [
-        outcomes(experiment, model, split, breadth, depth, temperature)
-        for breadth in breadths
-        for depth in depths
-        for temperature in temperatures
-        for split in TEST_SPLITS
-    ]
-    return scoring.search_rows(pd.concat(found), artifact=artifact, model=model)
+    """Accuracy and pass@N of these searches, by every selection rule."""
+    parts = [outcomes(experiment, searched) for searched in found]
+    return scoring.search_rows(pd.concat(parts), artifact=artifact, model=model)
 
 
 def decoding_outcomes(experiment: Experiment, model: str, stage: str, beams: int) -> pd.DataFrame:
@@ -121,22 +116,38 @@ def decoding_outcomes(experiment: Experiment, model: str, stage: str, beams: int
     return rows.assign(tokens=decoded["tokens"].to_numpy() * beams)
 
 
-def depth_rows(
+def depth_searches(
     experiment: Experiment,
     checkpoint: Artifact,
     problems: pd.DataFrame,
     breadth: int,
     depths: Collection[int],
-    **columns: object,
-) -> pd.DataFrame:
-    """Rows of a checkpoint's search at each of these depths."""
-    search = experiment.profile.search
-    # The deepest search serves b = 0 too, but for a rule that counts visits.
-    begun = [0] if 0 in depths and search.selection != "vote" else []
-    found = []
+) -> Iterator[tuple[Artifact, list[int]]]:
+    """Searches that give each of these depths, and which: the deepest one begins with b = 0.
+
+    Not so for a selection rule that counts visits.
+    """
+    begun = [0] if 0 in depths and experiment.profile.search.selection != "vote" else []
     for depth in sorted(set(depths) - set(begun)) or begun:
         made = experiment.search(checkpoint, problems, experiment.spec(breadth, depth))
-        shown = sorted({*begun, depth}) if depth == max(depths) else [depth]
-        found.append(outcomes_at_depths(experiment, made, problems, shown))
-    outcomes = pd.concat(found, ignore_index=True)
-    return scoring.search_rows(outcomes[outcomes["selection"] == search.selection], **columns)
+        yield made, sorted({*begun, depth}) if depth == max(depths) else [depth]
+
+
+def depth_rows(
+    experiment: Experiment,
+    found: Iterator[tuple[Artifact, list[int]]],
+    problems: pd.DataFrame,
+    **columns: object,
+) -> pd.DataFrame:
+    """Rows of `depth_searches`, by the profile's selection rule."""
+    parts = [outcomes_at_depths(experiment, made, problems, shown) for made, shown in found]
+    rows = pd.concat(parts, ignore_index=True)
+    rule = experiment.profile.search.selection
+    return scoring.search_rows(rows[rows["selection"] == rule], **columns)
+
+
+def unused_problems(experiment: Experiment, model: str, count: int) -> pd.DataFrame:
+    """Training problems after those that branches and self-improvement use."""
+    sizes, improvement = experiment.profile.models[model], experiment.profile.improvement
+    start = sizes.examples + experiment.profile.rounds(model) * improvement.problems
+    return experiment.problems("train", start, count)

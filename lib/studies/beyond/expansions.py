@@ -1,72 +1,70 @@
 """Expansion without waste: independent samples against beams, by accuracy and pass@N at the tokens
 that they generate.
 
-Takes an experiment and a model; gives tidy rows (artifact `expansions`, with a column `expansion`)
-on the same problems throughout. The beams' b = 0 is the first level of their search at the largest
-b. A comparison that the paper does not make. Knows nothing of figures.
+Takes an experiment; gives rows (artifact `expansions`, with a column `expansion`) on the same
+problems throughout. The beams' b = 0 is the first level of their search at the largest b. A
+comparison that the paper does not make.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pandas as pd
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawn
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from lib.drawing.style import PALETTE, curve, grid, handle, legend, percent, pick, styled
 from lib.evaluation import scoring
 from lib.evaluation.results import table
-from lib.experiment.experiment import TEST_SPLITS, Experiment
-from lib.studies import measurements
+from lib.experiment.experiment import Experiment
+from lib.profiles.studies import ExpansionSettings
+from lib.studies.measurements import Searched, outcomes, outcomes_at_depths, searches
+from lib.studies.study import Figure, Study
 
 ARTIFACT = "expansions"
 
 
-def expansion_outcomes(
-    experiment: Experiment, model: str, split: str, expansion: str, breadth: int, depths: tuple
-) -> pd.DataFrame:
-    """One row a problem, depth and selection rule."""
-    settings, search = experiment.profile.expansions, experiment.profile.search
-    problems = experiment.test_problems(model, split).iloc[: settings.problems]
-    if expansion == "sample":
-        parts = []
-        for depth in depths:
-            if breadth in search.breadths and depth in search.depths:  # a table's, cut
-                found = measurements.outcomes(experiment, model, split, breadth, depth)
-                parts.append(found[found["problem"] < settings.problems])
-            else:
-                checkpoint = experiment.checkpoint(model, "backtracking")
-                made = experiment.search(checkpoint, problems, experiment.spec(breadth, depth))
-                parts.append(measurements.search_outcomes(experiment, made, problems))
-        return pd.concat(parts, ignore_index=True)
-    checkpoint = experiment.checkpoint(model, "backtracking")
-    made = experiment.search(
-        checkpoint, problems, experiment.spec(breadth, max(depths), expansion=expansion)
-    )
-    return measurements.outcomes_at_depths(experiment, made, problems, depths)
-
-
-def expansion_rows(experiment: Experiment, model: str) -> pd.DataFrame:
-    """Every row of artifact `expansions` for one model; empty where the profile does not ask."""
-    settings, search = experiment.profile.expansions, experiment.profile.search
-    if settings is None or model not in settings.models:
-        return table([])
-    rows = []
+def model_searches(experiment: Experiment, model: str) -> Iterator[tuple[Searched, list[int]]]:
+    """Every search, and the depths that it gives. Where a table has it, it is the table's."""
+    settings, search = experiment.profile.settings(ExpansionSettings), experiment.profile.search
     for expansion in settings.kinds:
         for breadth in settings.breadths:
-            found = pd.concat(
-                [
-                    expansion_outcomes(
-                        experiment, model, split, expansion, breadth, settings.depths
-                    ).assign(split=split)
-                    for split in TEST_SPLITS
-                ],
-                ignore_index=True,
-            )
-            found = found[found["selection"] == search.selection]
-            rows.append(
-                scoring.search_rows(found, artifact=ARTIFACT, model=model, expansion=expansion)
-            )
-    return table(pd.concat(rows, ignore_index=True))
+            sampled = expansion == "sample"
+            for depth in settings.depths if sampled else [max(settings.depths)]:
+                spec = experiment.spec(breadth, depth, expansion=expansion)
+                tabled = sampled and breadth in search.breadths and depth in search.depths
+                count = None if tabled else settings.problems
+                for found in searches(experiment, model, spec, count=count):
+                    yield found, [depth] if sampled else list(settings.depths)
+
+
+def requests(experiment: Experiment) -> Iterator[object]:
+    """Every search of the models that the profile asks for."""
+    for model in models(experiment):
+        yield from model_searches(experiment, model)
+
+
+def models(experiment: Experiment) -> list[str]:
+    """The models that are compared."""
+    settings = experiment.profile.settings(ExpansionSettings)
+    return [model for model in settings.models if model in experiment.profile.models]
+
+
+def rows(experiment: Experiment) -> pd.DataFrame:
+    """A row for each expansion, N, b and split, by the profile's selection rule."""
+    settings = experiment.profile.settings(ExpansionSettings)
+    rule, parts = experiment.profile.search.selection, []
+    for model in models(experiment):
+        for each, depths in model_searches(experiment, model):
+            if each.spec.expansion == "sample":
+                found = outcomes(experiment, each)
+            else:
+                found = outcomes_at_depths(experiment, each.made, each.problems, depths)
+            found = found[(found["problem"] < settings.problems) & (found["selection"] == rule)]
+            named = {"artifact": ARTIFACT, "model": model, "expansion": each.spec.expansion}
+            parts.append(scoring.search_rows(found, **named))
+    return table(pd.concat(parts, ignore_index=True))
 
 
 LOOKS = {
@@ -74,11 +72,13 @@ LOOKS = {
     "beam_sample": ("beam sampling (the paper's)", {"colour": PALETTE[3], "marker": "s"}),
     "stochastic_beam": ("without replacement", {"colour": PALETTE[2], "marker": "D"}),
 }
+
+
 TICKS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 
 
 @styled
-def accuracy_against_generated(rows: pd.DataFrame) -> Figure:
+def accuracy_against_generated(rows: pd.DataFrame) -> Drawn:
     """A point for each N: filled for the chosen path (largest b), hollow and dashed for pass@N."""
     found = pick(rows, "expansions", need=["expansion", "N", "b", "tokens_per_problem"])
     found = found[found["b"] == found["b"].max()]
@@ -115,3 +115,22 @@ def accuracy_against_generated(rows: pd.DataFrame) -> Figure:
     handles.append(handle("any path right (pass@N)", "#555555", linestyle="--", mfc="white"))
     legend(figure, handles, columns=2)
     return figure
+
+
+STUDY = Study(
+    name="expansions",
+    section="expansions",
+    settings=ExpansionSettings,
+    rows=rows,
+    requests=requests,
+    figures=(
+        Figure(
+            "expansions",
+            accuracy_against_generated,
+            "Independent samples against beams: accuracy (solid) and pass@N (dashed) at the tokens "
+            "generated, lost beams' tokens included; a point for each N.",
+            (ARTIFACT,),
+            columns=("expansion",),
+        ),
+    ),
+)

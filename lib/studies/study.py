@@ -1,0 +1,71 @@
+"""A study: one question of the run, in one file. What it needs made, its rows, figures and text.
+
+Takes functions of an experiment and of rows; gives one value that the catalogue lists
+(lib/studies/catalogue.py), which is the only other place that names a study. Knows nothing of any
+one study.
+
+`requests(experiment)` asks the experiment for everything that takes long (checkpoints, searches,
+decodings) and yields what it was given; `rows(experiment)` reads the same things. A planner
+(lib/experiment/planner.py) asks `requests` alone, and makes nothing: what a study will take is
+counted by the loops that it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib import figure as matplotlib_figure
+
+from lib.experiment.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure: its file name, what draws it, its caption, and the rows that it needs."""
+
+    name: str
+    draw: Callable[[pd.DataFrame], matplotlib_figure.Figure]
+    caption: str
+    artifacts: tuple[str, ...]
+    methods: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    checkers: tuple[str, ...] = ()
+
+    def has_rows(self, rows: pd.DataFrame) -> bool:
+        """Whether these results can be drawn."""
+        if not set(self.columns) <= set(rows.columns):
+            return False
+        found = rows[rows["artifact"].isin(self.artifacts)].dropna(subset=list(self.columns))
+        if self.methods:
+            found = found[found["method"].isin(self.methods)]
+        return not found.empty and set(self.checkers) <= set(found["checker"])
+
+
+def nothing(experiment: Experiment) -> Iterable[object]:
+    """The requests of a study that reads what others have made."""
+    return ()
+
+
+@dataclass(frozen=True)
+class Study:
+    """See above.
+
+    name: its file's; section and settings: the profile's section that asks for it and the class
+    that checks it (without one, every run has it); text: Markdown of the run's page under `title`,
+    empty where there are no rows.
+    """
+
+    name: str
+    rows: Callable[[Experiment], pd.DataFrame]
+    requests: Callable[[Experiment], Iterable[object]] = nothing
+    section: str = ""
+    settings: type | None = None
+    figures: tuple[Figure, ...] = ()
+    title: str = ""
+    text: Callable[[pd.DataFrame], str] | None = None
+
+    def wanted(self, experiment: Experiment) -> bool:
+        """Whether the profile asks for it."""
+        return not self.section or experiment.profile.sections.get(self.section) is not None
