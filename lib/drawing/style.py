@@ -24,9 +24,25 @@ from lib.evaluation.claims import headline
 from lib.evaluation.results import table
 
 PALETTE = sns.color_palette("colorblind")
+#: One meaning for each colour, in all figures: the models; how deep a search goes (darker is
+#: deeper); the methods; how a state is expanded. Seen and new targets are panels, never colours.
 MODEL_COLOURS = {"S": PALETTE[0], "L": PALETTE[1]}
-STAGE_COLOURS = {"trunk": PALETTE[0], "sft": PALETTE[1], "backtracking": PALETTE[2]}
-DEPTH_COLOURS = [PALETTE[0], PALETTE[3], PALETTE[2], PALETTE[4], PALETTE[5]]
+DEPTH_COLOURS = ["#c497d8", "#8e44ad", "#5b1a7a", "#2d0440"]
+METHOD_COLOURS = {
+    "sft": "#7f7f7f",
+    "backtracking": PALETTE[5],
+    "reward": PALETTE[3],
+    "vote": "#b8860b",
+    "dfs": PALETTE[9],
+    "stream": PALETTE[6],
+    "improved": PALETTE[2],
+}
+STAGE_COLOURS = {
+    "trunk": "#c8c8c8",
+    "sft": METHOD_COLOURS["sft"],
+    "backtracking": METHOD_COLOURS["backtracking"],
+}
+EXPANSION_COLOURS = {"sample": "#1b7f79", "beam_sample": "#c2385a", "stochastic_beam": "#d99a1c"}
 SPLITS = {"seen": "seen targets", "new": "new targets"}
 METHODS = {
     "sft": "SFT",
