@@ -66,7 +66,7 @@ lab: $(STAMP) ## JupyterLab on the search-tree explorer, for this machine only
 		$$(test "$$(id -u)" -ne 0 || echo --allow-root)
 
 figures: $(STAMP) ## copy a run's figures and numbers into figures/ and the README (PROFILE, SEED)
-	$(RUN) -m lib.report.readme --profile "$(PROFILE)" --seed "$(SEED)"
+	$(RUN) -m lib.commands.figures --profile "$(PROFILE)" --seed "$(SEED)"
 
 chaos: $(STAMP) ## kill runs at random moments, resume, compare (ARGS="--profile cpu")
 	$(RUN) tests/chaos.py $(ARGS)

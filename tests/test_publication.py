@@ -10,14 +10,14 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from lib.base.errors import UserError
 from lib.base.files import ROOT
-from lib.commands.reproduce import NOTEBOOKS
+from lib.commands import figures
+from lib.commands.figures import main
 from lib.evaluation.results import row, table, write_results
 from lib.experiment.artifacts import Artifact, Run
 from lib.experiment.experiment import Experiment
 from lib.profiles.load import load_profile
-from lib.report import readme
-from lib.report.publish import MOST_BYTES, finished_experiment, places_named, ship
-from lib.report.readme import BEGIN, END, main
+from lib.report.publish import MOST_BYTES, NOTEBOOKS, finished_experiment, places_named, ship
+from lib.report.readme import BEGIN, END
 
 ROWS = table([row("table_1", "sft_greedy", model="S", split="seen", accuracy=0.5)])
 
@@ -37,9 +37,9 @@ def change(path, *keys, **values):
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     """A repository with a README and a finished run of smoke, which is the README's own profile."""
-    monkeypatch.setattr(readme, "README_PROFILE", "smoke")
-    monkeypatch.setattr(readme, "ship", lambda *_: None)
-    monkeypatch.setattr(readme, "draw_all", lambda *_: [])
+    monkeypatch.setattr(figures, "README_PROFILE", "smoke")
+    monkeypatch.setattr(figures, "ship", lambda *_: None)
+    monkeypatch.setattr(figures, "draw_all", lambda *_: [])
     links = "".join(f"| [{name}](notebooks/{name}.ipynb) | what |\n" for name in NOTEBOOKS)
     (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n{links}")
     run = tmp_path / "runs" / "smoke-0"

@@ -3,11 +3,13 @@
 import pytest
 
 from lib.base.errors import UserError
+from lib.base.files import ROOT
+from lib.commands.figures import main
 from lib.evaluation.results import row, table, write_results
 from lib.evaluation.statistics import wilson_interval
 from lib.report.gallery import DRAWINGS, draw_all
-from lib.report.page import brief, in_a_line, render
-from lib.report.readme import BEGIN, BRIEF, END, linked, main, updated
+from lib.report.page import in_a_line, render
+from lib.report.readme import BEGIN, END, linked, short_results, updated
 
 MANIFEST = {
     "profile": "smoke",
@@ -41,26 +43,28 @@ def repository(tmp_path, rows):
     return tmp_path
 
 
-def test_render(rows):
+def test_the_page(rows):
     text = render(MANIFEST, rows)
     command = "`make reproduce PROFILE=smoke SEED=1`"
-    assert f"{command} on Example CPU (2 cores) in 5 min; seed 1" in text
+    assert f"{command} on Example CPU (2 cores) in 5 min; seed 1, commit abc1234, data feed" in text
     assert "by `make figures PROFILE=smoke SEED=1`." in text
     assert "| SFT, greedy | **30.0** [21.9, 39.6] (paper 28.6) |" in text
     assert "| Self-Backtracking b=1 N=32 | **86.0** [77.9, 91.5] (paper 73.5) |" in text
     assert "| **reproduced** |" in text and "L, seen" not in text
-    assert "](figures/smoke/table_1.png)" in text and "figure_4.png" not in text
+    assert "](table_1.png)" in text and "figure_4.png" not in text and "[results.json]" in text
     assert text == render(MANIFEST, rows.sample(frac=1, random_state=0))
 
 
-def test_brief(rows):
-    text = brief(MANIFEST | {"profile": "gpu"}, rows, "gpu")
-    assert text.startswith("Profile `gpu` on Example CPU, seed 1, commit abc1234, data feed: [res")
-    assert "| SFT, greedy | **30.0** [21.9, 39.6] (paper 28.6) |" in text
-    assert "figures/gpu/results.json" in text and "### " not in text
+def test_the_short_results(rows):
+    text = short_results(MANIFEST, rows, "figures/smoke")
+    assert "| SFT, greedy decoding | 30.0 (28.6) | 30.0 (28.9) |  |  |" in text
+    assert "| **Self-Backtracking, b=1** | 86.0 (73.5) | 86.0 (73.8) |  |  |" in text
+    assert "| **reproduced** |" in text and text.count("\n| ") < 24
+    assert "](figures/smoke/table_1.png)" in text and "(figures/smoke/README.md)" in text
+    assert "seed 1, commit abc1234" in text and "(figures/smoke/results.json)" in text
 
 
-def test_brief_shows_the_audit_and_the_ratios_of_a_run_that_has_no_more():
+def test_the_page_shows_the_audit_and_the_ratios_of_a_run_that_has_no_more():
     shared = {"model": "S", "problems": 100, "low": 0.7, "high": 0.9, "accuracy": 0.8}
     rows = [
         row(
@@ -74,21 +78,19 @@ def test_brief_shows_the_audit_and_the_ratios_of_a_run_that_has_no_more():
         for split in ("seen", "new", None)
     ]
     rows.append(cell("table_3", "self_backtracking", 0.7, split="seen", N=8, b=1, ratio=1.0))
-    text = brief(MANIFEST | {"profile": "gpu"}, table(rows), "gpu-1")
-    assert "figures/gpu-1/results.json" in text and "### " not in text
+    text = render(MANIFEST | {"profile": "gpu"}, table(rows))
     assert "In part: the published checker (-9.0 [-10.0, -8.0])." in text
     assert "| the published checker | 89.0 | -9.0 [-10.0, -8.0] |" in text
     assert "| seen | b=1 N=8 | **70.0** [60.4, 78.1] (paper 67.6) |" in text
 
 
 def test_a_seed_with_a_folder_of_its_own(repository, rows):
-    path, (begin, end) = repository / "README.md", BRIEF["gpu-1"]
-    before = path.read_text() + f"\n{begin}\n{end}\n"
-    path.write_text(before)
+    readme = (repository / "README.md").read_text()
     manifest = MANIFEST | {"profile": "gpu"}
     write_results(repository / "figures/gpu-1/results.json", manifest, rows)
     assert main(["--profile", "gpu", "--seed", "1"], repository) == 0
-    assert "figures/gpu-1/results.json" in path.read_text().split(begin)[1]
+    assert "**86.0**" in (repository / "figures/gpu-1/README.md").read_text()
+    assert (repository / "README.md").read_text() == readme
     assert (repository / "figures/gpu-1/table_1.png").exists()
     assert not (repository / "figures/gpu").exists()
     assert main(["--profile", "gpu", "--seed", "1", "--check"], repository) == 0
@@ -98,18 +100,6 @@ def test_a_seed_with_a_folder_of_its_own(repository, rows):
 def test_a_seed_that_was_not_run_is_not_shown_as_another_ones(repository, capsys):
     assert main(["--profile", "smoke", "--seed", "7"], repository) == 1
     assert "results of seed 1, and there is no run" in capsys.readouterr().err
-
-
-def test_a_brief_section_has_markers_of_its_own(repository, rows):
-    path, (begin, end) = repository / "README.md", BRIEF["gpu"]
-    write_results(repository / "figures/gpu/results.json", MANIFEST | {"profile": "gpu"}, rows)
-    assert main(["--profile", "gpu"], repository) == 1  # they are not there
-    before = path.read_text() + f"\n{begin}\n{end}\n"
-    path.write_text(before)
-    assert main(["--profile", "gpu"], repository) == 0
-    text = path.read_text()
-    assert text.startswith(before.split(begin)[0]) and "**86.0**" in text.split(begin)[1]
-    assert main(["--profile", "gpu", "--check"], repository) == 0
 
 
 def test_first_results_in_a_line(rows):
@@ -128,18 +118,18 @@ def test_render_without_rows():
 
 
 def test_round_trip(repository, monkeypatch):
-    monkeypatch.setattr("lib.report.readme.README_PROFILE", "smoke")
+    monkeypatch.setattr("lib.commands.figures.README_PROFILE", "smoke")
     readme = repository / "README.md"
     assert main(["--profile", "smoke", "--check"], repository) == 1
     assert "old" in readme.read_text()
     assert main(["--profile", "smoke"], repository) == 0
     text = readme.read_text()
-    assert text.startswith(f"# Title\n\n{BEGIN}\n\nMade by") and text.endswith("The rest.\n")
+    assert text.startswith(f"# Title\n\n{BEGIN}\n\n![") and text.endswith("The rest.\n")
     assert "old" not in text
     figures = {
         path.name: path.read_bytes() for path in (repository / "figures" / "smoke").iterdir()
     }
-    assert {"table_1.png", "table_1.svg", "tokens.png", "methods.svg"} <= set(figures)
+    assert {"README.md", "table_1.png", "table_1.svg", "tokens.png", "methods.svg"} <= set(figures)
     assert main(["--profile", "smoke", "--check"], repository) == 0
     assert main(["--profile", "smoke"], repository) == 0
     assert readme.read_text() == text
@@ -147,7 +137,7 @@ def test_round_trip(repository, monkeypatch):
         assert path.read_bytes() == figures[path.name], path.name
 
 
-def test_mistakes_are_one_line(repository, capsys):
+def test_mistakes_are_one_line(repository, capsys, monkeypatch):
     for arguments, message in (
         (["--profile", "cpu"], "no results yet"),
         (["--profile", "../x"], "not a profile's name"),
@@ -155,6 +145,7 @@ def test_mistakes_are_one_line(repository, capsys):
         assert main(arguments, repository) == 1
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
+    monkeypatch.setattr("lib.commands.figures.README_PROFILE", "smoke")
     (repository / "README.md").write_text("no markers\n")
     assert main(["--profile", "smoke"], repository) == 1
     assert "README.md: it must have the line" in capsys.readouterr().err
@@ -171,10 +162,16 @@ def test_no_figure_without_rows(tmp_path):
     assert len({drawing.name for drawing in DRAWINGS}) == len(DRAWINGS)
 
 
-def test_this_readme_shows_the_committed_results():
+def test_the_readme_is_read_in_a_minute():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.encode()) <= 12 * 1024 and len(text.splitlines()) <= 180
+
+
+def test_every_page_shows_the_committed_results():
     assert main(["--profile", "cpu", "--check"]) == 0
     assert main(["--profile", "gpu", "--check"]) == 0
     assert main(["--profile", "gpu", "--seed", "1", "--check"]) == 0
+    assert main(["--profile", "pretrained", "--check"]) == 0
 
 
 def test_notebooks_link_to_those_executed_that_are_there(tmp_path):

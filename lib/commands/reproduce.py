@@ -28,16 +28,9 @@ from lib.base.files import ROOT
 from lib.commands.estimate import estimate, format_duration
 from lib.experiment.experiment import RUNS_VARIABLE, Experiment, open_experiment
 from lib.profiles.load import MODEL_VARIABLE
+from lib.report.publish import NOTEBOOKS
 from lib.search import vllm
 from lib.studies.work import spent
-
-NOTEBOOKS = (
-    "01_data",
-    "02_training",
-    "03_backtrack_inference",
-    "04_self_improvement",
-    "05_analysis",
-)
 
 
 def run_notebook(experiment: Experiment, name: str) -> float:

@@ -1,7 +1,8 @@
-"""The README's results section in Markdown: numbers beside the paper's, claims, figures.
+"""A run's page in Markdown, beside its figures: every table, figure and remark, from its results.
 
 Takes a manifest and the rows of lib/evaluation/results.py; gives text, the same for the same
-results. Knows nothing of how a row was measured.
+results. What each study shows is in its own file (`title`, `text`, `figures`). Knows nothing of how
+a row was measured.
 """
 
 from collections.abc import Mapping
@@ -12,72 +13,44 @@ from lib.drawing.markdown import accuracy, markdown_table
 from lib.drawing.style import METHODS
 from lib.evaluation.claims import NOT_TESTED, RULE, claims_table, headline
 from lib.evaluation.decomposition import beside_paper
-from lib.report.gallery import DRAWINGS
-from lib.studies.beyond import audit_report, checkers, targets
-from lib.studies.paper import ratios
+from lib.studies.catalogue import STUDIES
 
 
 def render(manifest: Mapping, rows: pd.DataFrame) -> str:
-    """The results section in Markdown, without its markers."""
+    """The page of these results."""
     profile = manifest.get("profile", "cpu")
-    parts = [_made_by(manifest)]
+    parts = [f"# Results of the profile `{profile}`", TERMS, made_by(manifest)]
     if headlines := headline_table(rows):
         parts += [
-            "Accuracy in % by the strict checker, with its 95% interval, and the paper's number "
-            "(S stands where the paper has its 1B model, L where it has its 3B):",
+            "## Every method",
+            "Accuracy in % by the strict checker, with its 95% interval, and the paper's number.",
             headlines,
         ]
-    parts += ["### The paper's claims", _claims(rows), f"The rule: {RULE}"]
-    parts += [alike] if (alike := targets.like_targets_text(rows)) else []
-    if audited := _audit(rows):
-        parts += ["### Why users of the published code get less", *audited]
-    if by_ratio := ratios.ratio_table(rows):
-        parts += ["### D_op : D_back (Tables 3 and 4)", by_ratio]
-    if both := checkers.leniency_table(rows):
-        folded = (
-            f"<details><summary>Every method by both checkers</summary>\n\n{both}\n\n</details>"
-        )
-        parts += ["### Both checkers", checkers.leniency_text(rows), folded]
-    figures = [drawing for drawing in DRAWINGS if drawing.has_rows(rows)]
-    if figures:
-        parts.append("### Figures")
-        bars = "Bars are 95% intervals; hollow diamonds are the paper's own numbers."
-        parts.append(bars)
-    for drawing in figures:
-        path = f"figures/{profile}/{drawing.name}.png"
-        parts.append(f"![{drawing.caption}]({path})\n\n*{drawing.caption}*")
-    return "\n\n".join(parts)
+    parts += ["## The paper's claims", _claims(rows), f"The rule: {RULE}"]
+    for study in STUDIES:
+        shown = [figure for figure in study.figures if figure.has_rows(rows)]
+        text = study.text(rows) if study.text else ""
+        if not (shown or text):
+            continue
+        parts.append(f"## {study.title or study.name}")
+        parts += [text] if text else []
+        parts += [f"![{each.caption}]({each.name}.png)\n\n*{each.caption}*" for each in shown]
+    return "\n\n".join(parts) + "\n"
 
 
-def brief(manifest: Mapping, rows: pd.DataFrame, folder: str) -> str:
-    """Another run's results, in short: accuracies, the published checker, the audit, the ratios.
-
-    Each where the run has it; `folder` is that of its figures.
-    """
-    made = f"Profile `{manifest['profile']}` on {manifest['hardware']['processor']}"
-    made += f", {_known(manifest)}"
-    made += f": [results](figures/{folder}/results.json), [figures](figures/{folder})."
-    parts = [made, headline_table(rows)]
-    parts += [checkers.leniency_text(rows)] if checkers.leniency_table(rows) else []
-    parts += _audit(rows)
-    if by_ratio := ratios.ratio_table(rows):
-        parts += ["D_op : D_back (Tables 3 and 4):", by_ratio]
-    return "\n\n".join(part for part in parts if part)
+TERMS = (
+    "**S** and **L** are the smaller and the larger model; they stand where the paper has its 1B "
+    "and its 3B. **N** (breadth) is how many continuations of a question are sampled; **b** "
+    "(depth) is how often the search rolls back; b=0 never does. **Seen** targets occur in "
+    "training, with other numbers; **new** ones were held out. An answer is right by the "
+    "**strict** checker: every number used once, every step exact, the last result the target. The "
+    "**ceiling** (pass@N) counts a problem as solved if any of the finished paths is right. Bars "
+    "and brackets are 95% intervals; hollow diamonds are the paper's own numbers."
+)
 
 
-def _audit(rows: pd.DataFrame) -> list[str]:
-    audited = audit_report.audit_table(rows)
-    gained = "Points of accuracy gained or lost by each switch:"
-    return [audit_report.audit_text(rows), gained, audited] if audited else []
-
-
-def _known(manifest: Mapping) -> str:
-    labels = (("seed", "seed"), ("commit", "commit"), ("data_hash", "data"))
-    found = [f"{label} {manifest[k]}" for k, label in labels if manifest.get(k) is not None]
-    return ", ".join(found)
-
-
-def _made_by(manifest: Mapping) -> str:
+def made_by(manifest: Mapping) -> str:
+    """What made these results: command, processor, time, seed, commit and data."""
     profile = manifest.get("profile", "cpu")
     hardware = manifest.get("hardware") or {}
     settings = f"PROFILE={profile}"
@@ -88,16 +61,18 @@ def _made_by(manifest: Mapping) -> str:
         sentence += f" on {hardware['processor']}"
         sentence += f" ({hardware['cores']} cores)" if hardware.get("cores") else ""
     if durations := manifest.get("durations_s"):
-        sentence += f" in {_duration(sum(durations.values()))}"
-    known = _known(manifest)
+        sentence += f" in {duration(sum(durations.values()))}"
+    labels = (("seed", "seed"), ("commit", "commit"), ("data_hash", "data"))
+    known = ", ".join(f"{name} {manifest[k]}" for k, name in labels if manifest.get(k) is not None)
     sentence += f"; {known}" if known else ""
     return (
-        f"{sentence}. This section and its figures are drawn from "
-        f"[results.json](figures/{profile}/results.json) by `make figures {settings}`."
+        f"{sentence}. This page and its figures are drawn from [results.json](results.json) "
+        f"by `make figures {settings}`."
     )
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """`45 s`, `5 min` or `2 h 5 min`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

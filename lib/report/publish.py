@@ -22,12 +22,19 @@ import nbformat
 
 from lib.base.errors import UserError
 from lib.base.files import read_json, write_atomic
-from lib.commands.reproduce import NOTEBOOKS
 from lib.evaluation import results
 from lib.experiment.artifacts import MADE, Run
 from lib.experiment.experiment import Experiment
 from lib.profiles.load import Profile, build, with_model
 
+#: In the order of a run; `make reproduce` executes them all.
+NOTEBOOKS = (
+    "01_data",
+    "02_training",
+    "03_backtrack_inference",
+    "04_self_improvement",
+    "05_analysis",
+)
 WRITTEN_ELSEWHERE = (MADE, "loss.json")
 
 

@@ -1,53 +1,98 @@
-"""The README's results section and its figures, made from results.json with no training.
+"""The README's results in short: one figure, eight rows, one line for each claim of the paper.
 
-Where a profile has a finished run, copies its results and executed notebooks into
-figures/<profile>/ (into figures/<profile>-<seed>/ where that is there). Then takes the results.json
-there, redraws the figures beside it, and writes the text between two of the README's markers (those
-of `cpu`; a short one of each of `BRIEF` between two of its own) and the links to executed
-notebooks. `--check` changes nothing and exits with 1 when the README differs from what the results
-give. Knows nothing of how they came about.
+Takes a manifest and the rows of lib/evaluation/results.py; gives Markdown and puts it between the
+README's two markers. The whole of it is on the run's page (lib/report/page.py).
 """
 
-import argparse
 import re
-import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
+import pandas as pd
+
 from lib.base.errors import UserError
-from lib.base.files import ROOT, read_json, write_atomic
-from lib.commands.reproduce import NOTEBOOKS
-from lib.evaluation.results import read_results
-from lib.experiment.artifacts import Run
-from lib.experiment.experiment import Experiment
-from lib.profiles.load import load_profile
-from lib.report.gallery import draw_all
-from lib.report.page import brief, render
-from lib.report.publish import finished_experiment, publish, ship
+from lib.drawing.markdown import markdown_table
+from lib.drawing.style import METHODS
+from lib.evaluation.claims import NOT_TESTED, claims_table, headline
+from lib.evaluation.decomposition import beside_paper
+from lib.report.page import made_by
+from lib.report.publish import NOTEBOOKS
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
-README_PROFILE = "cpu"
-#: Folders of figures that have a short section of their own; others are shown nowhere.
-BRIEF = {name: (f"<!-- {name}:begin -->", f"<!-- {name}:end -->") for name in ("gpu", "gpu-1")}
-PROFILE_NAME = re.compile(r"[A-Za-z0-9_-]+")
+#: The table's rows: method, b, and how it is called here.
+ROWS = (
+    ("sft_greedy", None, "SFT, greedy decoding"),
+    ("sft_beam", None, "SFT, beam search"),
+    ("best_of_n", None, "SFT, best of N by a reward model"),
+    ("dpo", None, "DPO, greedy"),
+    ("backtracking_data_greedy", None, "Self-Backtracking's model, greedy (no search)"),
+    ("self_backtracking", 0, "**Self-Backtracking, b=0**"),
+    ("self_backtracking", 1, "**Self-Backtracking, b=1**"),
+    ("pass_at_n", 1, "its ceiling: some path found is right"),
+)
+CELLS = [(model, split) for model in ("S", "L") for split in ("seen", "new")]
 
 
-def updated(
-    readme: str,
-    section: str,
-    path: Path | str = "README.md",
-    markers: tuple[str, str] = (BEGIN, END),
-) -> str:
-    """The README's text with this section between its markers."""
-    begin, end = markers
-    if (
-        readme.count(begin) != 1
-        or readme.count(end) != 1
-        or readme.index(begin) > readme.index(end)
-    ):
-        raise UserError(f"{path}: it must have the line {begin} once, and {end} once after it")
-    before, rest = readme.split(begin)
-    return f"{before}{begin}\n\n{section}\n\n{end}{rest.split(end)[1]}"
+def short_results(manifest: Mapping, rows: pd.DataFrame, folder: str) -> str:
+    """The results between the README's markers; `folder` is that of the run's page."""
+    parts = [f"![{METHODS['self_backtracking']} beside SFT]({folder}/table_1.png)"]
+    if table := short_table(rows):
+        breadth = headline(rows, ["table_1"])["N"].max()
+        parts.append(
+            "Accuracy in % on test problems, by the strict checker"
+            + ("" if pd.isna(breadth) else f", N={breadth}")
+            + "; in brackets the paper's number (its 1B model beside S, its 3B beside L):"
+        )
+        parts.append(table)
+    parts += ["What the paper claims, and what this run says:", claim_lines(rows)]
+    made = made_by(manifest).replace("(results.json)", f"({folder}/results.json)")
+    made = made.replace("This page and its figures are", "This section is")
+    parts.append(f"{made} Every table, figure and interval: [{folder}]({folder}/README.md).")
+    return "\n\n".join(parts)
+
+
+def short_table(rows: pd.DataFrame) -> str:
+    """`ROWS` that the results have, each at its largest N; empty without any."""
+    found = beside_paper(headline(rows, ["table_1"]))
+    lines = []
+    for method, depth, name in ROWS:
+        here = found[found["method"] == method]
+        if depth is not None:
+            here = here[(here["b"] == depth).fillna(False)]
+        if len(here) and here["N"].notna().any():
+            here = here[here["N"] == here["N"].max()]
+        cells = {(row["model"], row["split"]): row for row in here.to_dict("records")}
+        if cells:
+            lines.append([name, *(_cell(cells.get(cell)) for cell in CELLS)])
+    return markdown_table(["", *(f"{m}, {split}" for m, split in CELLS)], lines) if lines else ""
+
+
+def _cell(row: Mapping | None) -> str:
+    if row is None:
+        return ""
+    paper = "" if pd.isna(row["paper"]) else f" ({100 * row['paper']:.1f})"
+    return f"{100 * row['accuracy']:.1f}{paper}"
+
+
+def claim_lines(rows: pd.DataFrame) -> str:
+    """One line a claim: its text, the first two numbers of its evidence, its verdict."""
+    lines = []
+    for claim in claims_table(rows).to_dict("records"):
+        text = claim["text"].replace("<backtrack>", "`<backtrack>`")
+        judged = claim["verdict"]
+        shown = "; ".join(claim["evidence"].split("; ")[:2]) if judged != NOT_TESTED else ""
+        verdict = judged if judged == NOT_TESTED else f"**{judged}**"
+        lines.append([str(claim["claim"]), text, shown, verdict])
+    return markdown_table(["", "claim", "measured", "verdict"], lines)
+
+
+def updated(readme: str, section: str, path: Path | str = "README.md") -> str:
+    """The README's text with this section between its markers; `UserError` without them."""
+    ordered = BEGIN in readme and readme.index(BEGIN) < readme.find(END)
+    if not (readme.count(BEGIN) == readme.count(END) == 1 and ordered):
+        raise UserError(f"{path}: it must have the line {BEGIN} once, and {END} once after it")
+    before, rest = readme.split(BEGIN)
+    return f"{before}{BEGIN}\n\n{section}\n\n{END}{rest.split(END)[1]}"
 
 
 def linked(readme: str, folder: Path, root: Path) -> str:
@@ -62,78 +107,3 @@ def linked(readme: str, folder: Path, root: Path) -> str:
         before = re.compile(re.escape(plain) + r"(?: \(\[executed\]\([^)]*\)\))?")
         readme = before.sub(plain + link, readme)
     return readme
-
-
-def figures_folder(root: Path, name: str, seed: int) -> Path:
-    """Where a run's figures belong: the profile's folder, or one of this seed's own if there is."""
-    own = root / "figures" / f"{name}-{seed}"
-    return own if own.exists() else root / "figures" / name
-
-
-def publish_run(source: str, seed: int, run: Path, folder: Path, root: Path) -> None:
-    """Copy what the finished run of a profile left into the repository; `UserError` if it is not.
-
-    For the README's own profile that is S's checkpoint too.
-    """
-    profile = load_profile(source)
-    with Run(run).lock():
-        experiment = finished_experiment(Experiment(profile, source, seed, Run(run)))
-        publish(experiment, folder, root)
-        if folder.name == README_PROFILE:
-            manifest, _ = read_results(folder / "results.json")
-            ship(experiment, manifest, root / "models" / "countdown-s")
-
-
-def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
-    """The command; -> its exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.report.readme", description=__doc__.split("\n")[0]
-    )
-    parser.add_argument("--profile", default="cpu", help="whose results to show (default: cpu)")
-    parser.add_argument("--seed", type=int, default=0, help="which run of it (default: 0)")
-    parser.add_argument(
-        "--check", action="store_true", help="change nothing; exit with 1 if the README differs"
-    )
-    chosen = parser.parse_args(arguments)
-    try:
-        is_file = chosen.profile.endswith(".toml")
-        name = Path(chosen.profile).stem if is_file else chosen.profile
-        if not PROFILE_NAME.fullmatch(name):
-            raise UserError(f"PROFILE={chosen.profile}: not a profile's name")
-        folder, path = figures_folder(root, name, chosen.seed), root / "README.md"
-        run = root / "runs" / f"{name}-{chosen.seed}"
-        if not chosen.check and run.exists():
-            publish_run(chosen.profile, chosen.seed, run, folder, root)
-        manifest, rows = read_results(folder / "results.json")
-        if chosen.seed and manifest.get("seed") != chosen.seed:
-            raise UserError(
-                f"{folder}: these are results of seed {manifest.get('seed')}, and there is no run "
-                f"{run}; `make reproduce PROFILE={chosen.profile} SEED={chosen.seed}` makes it"
-            )
-        if (folder / "timings.json").exists():
-            manifest["durations_s"] = read_json(folder / "timings.json")
-        try:
-            readme = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-        if folder.name in BRIEF:
-            text = updated(readme, brief(manifest, rows, folder.name), path, BRIEF[folder.name])
-        else:
-            text = updated(readme, render(manifest, rows), path)
-        text = linked(text, root / "figures" / README_PROFILE / "notebooks", root)
-        if chosen.check:
-            if text != readme:
-                command = f"make figures PROFILE={chosen.profile} SEED={manifest.get('seed', 0)}"
-                raise UserError(f"{path}: not what results.json gives; run `{command}`")
-            return 0
-        draw_all(rows, manifest, folder)
-        if text != readme and folder.name in (README_PROFILE, *BRIEF):
-            write_atomic(path, text)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
