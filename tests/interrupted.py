@@ -42,7 +42,7 @@ def interrupt(kind, step):
     if kind == "files" and step == 7:
         trainer.WeightedTrainer._save_optimizer_and_scheduler = kill
     if kind == "end" and step == 24:
-        trainer.store.write_atomic = kill
+        trainer.files.write_atomic = kill
     if kind == "full" and step == 7:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
 
