@@ -84,9 +84,10 @@ $(FUZZ_STAMP): $(STAMP) requirements-fuzz.txt
 load: $(STAMP) ## time and memory of large inputs, an hour or more (ARGS="search --share 0.1")
 	$(RUN) tests/load.py $(ARGS)
 
-lint: $(STAMP) ## code style, packages that fit together, no outputs in the committed notebooks
+lint: $(STAMP) ## code style, rooms in order, packages that fit together, no notebook outputs
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(VENV)/bin/lint-imports --no-logo --no-cache
 	$(RUN) -m pip check --disable-pip-version-check
 	$(RUN) -m nbstripout --verify --keep-id notebooks/*.ipynb
 

@@ -254,7 +254,7 @@ def holding(run):
 
 def test_a_killed_process_leaves_no_lock_and_no_temporary_file(run, holding, monkeypatch):
     process = holding(99)
-    monkeypatch.setattr(artifacts, "PATIENCE_S", 0.0)
+    monkeypatch.setattr(files, "PATIENCE_S", 0.0)
     with pytest.raises(UserError, match=r"another run is at work here; wait for it$"), run.lock():
         pass
     refused = r"^data-\w+: another process is making it; wait for it$"

@@ -7,12 +7,15 @@ artifacts.
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import io
 import json
 import os
 import tempfile
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +26,9 @@ from lib.base.errors import UserError
 #: The repository: the folder that holds lib/, notebooks/ and profiles/.
 ROOT = Path(__file__).resolve().parents[2]
 TEMPORARY = ".tmp"
+#: How long to wait for another process that makes the same artifact. The notebook of a run that was
+#: killed lives on for a second.
+PATIENCE_S = 20.0
 #: Errors that mean the disk or folder, not what was written.
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 UNWRITABLE += (errno.EIO, errno.ENOTDIR)
@@ -111,3 +117,28 @@ def file_digest(path: Path) -> str:
     """A short hash of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold a folder against other processes; `UserError` where one keeps it for too long.
+
+    The lock is the folder's own and the system's: a killed process leaves none, and no file.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        end = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > end:
+                    what = folder.name.removesuffix(".partial")
+                    raise UserError(f"{what}: another process is making it; wait for it") from error
+                time.sleep(0.1)
+            except OSError:  # some network file systems lock no folder
+                break
+        yield
+    finally:
+        os.close(handle)

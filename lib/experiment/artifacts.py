@@ -19,37 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from lib.base.errors import UserError
-from lib.base.files import digest, read_json, remove_temporary, unwritable, write_atomic
+from lib.base.files import digest, held, read_json, remove_temporary, unwritable, write_atomic
 
 MADE = "made.json"
-#: How long to wait for another process that makes the same artifact. The notebook of a run that was
-#: killed lives on for a second.
-PATIENCE_S = 20.0
-
-
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Hold a folder against other processes; `UserError` where one keeps it for too long.
-
-    The lock is the folder's own and the system's: a killed process leaves none, and no file.
-    """
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        end = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > end:
-                    what = folder.name.removesuffix(".partial")
-                    raise UserError(f"{what}: another process is making it; wait for it") from error
-                time.sleep(0.1)
-            except OSError:  # some network file systems lock no folder
-                break
-        yield
-    finally:
-        os.close(handle)
 
 
 def versions(producers: Iterable[Any]) -> dict[str, int]:
