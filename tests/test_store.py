@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lib.base import files
 from lib.base.errors import UserError
 from lib.base.files import digest, file_digest, read_json, read_parquet, write_atomic, write_parquet
 from lib.base.processes import python_environment
-from lib.experiment import artifacts
 from lib.experiment.artifacts import MADE, Run
 
 
