@@ -22,8 +22,8 @@ from lib.models.tokenizer import build_tokenizer
 from lib.profiles.load import load_profile
 from lib.profiles.recipe import Recipe
 
-TASK = load_profile("smoke").load_task()
-TOKENIZER = build_tokenizer(TASK.pieces)
+PROFILE = load_profile("smoke")
+TOKENIZER = build_tokenizer(PROFILE.load_task().pieces)
 
 
 def test_step_times_skip_the_first_steps():
@@ -75,7 +75,7 @@ def test_a_gpu_s_sizes_are_the_gpu_profile_s():
 
 
 def test_both_sides_give_a_rate():
-    traces = bench_traces(TASK, TOKENIZER, 3 * BATCH_SIZE)
+    traces = bench_traces(PROFILE, TOKENIZER, 3 * BATCH_SIZE)
     assert len(traces) == 3 * BATCH_SIZE
     assert train_plainly(build_model(TOKENIZER, 16, 1, 1, 0), TOKENIZER, traces, 1) > 0
     assert train_fast(build_model(TOKENIZER, 16, 1, 1, 0), TOKENIZER, traces, 1, False) > 0
@@ -86,7 +86,7 @@ def test_lines_hold_ratio_and_share(monkeypatch):
     monkeypatch.setattr(bench_training_module, "matmul_peak", lambda dtype, device: 1e9)
     monkeypatch.setattr(bench_training_module, "train_plainly", lambda *_, **__: 50.0)
     monkeypatch.setattr(bench_training_module, "train_fast", lambda *_, **__: 100.0)
-    peak, line = bench_training(TASK, ((16, 1, 1, 1),))
+    peak, line = bench_training(PROFILE, ((16, 1, 1, 1),))
     assert "1 GFLOP/s at best (float32, measured)" in peak
     assert "100 examples/s, Trainer's defaults 50: 2.00x;" in line and "% of the peak" in line
 

@@ -5,6 +5,8 @@ says so when there is none); shows 95% intervals, and the paper's own numbers as
 where it has them. Curves are in lib/drawing/curves.py. Knows nothing of how a row was measured.
 """
 
+import itertools
+
 import matplotlib
 import pandas as pd
 import seaborn as sns
@@ -29,8 +31,9 @@ from lib.drawing.style import (
     styled,
 )
 from lib.evaluation.decomposition import beside_paper
-from lib.tasks.task import ERRORS
+from lib.tasks.task import COMMON_ERRORS
 
+ERROR_COLOURS = [PALETTE[number] for number in (7, 4, 1, 9, 5, 6, 8)]
 LABEL_HEIGHT = 0.06  # of a number over a bar, in units of the accuracy axis
 
 
@@ -139,7 +142,7 @@ def accuracy_by_method(rows: pd.DataFrame) -> Figure:
 
 @styled
 def error_types(rows: pd.DataFrame) -> Figure:
-    """Figures 5 and 9 to 12: which of the paper's four errors the failures are, as stacked bars."""
+    """Figures 5 and 9 to 12: which of the task's errors the failures are, as stacked bars."""
     found = pick(rows, "figure_5", need=["error", "share"])
     found = found.assign(b=found["b"].astype(object), N=found["N"].astype(object))
     found["name"] = [
@@ -149,19 +152,22 @@ def error_types(rows: pd.DataFrame) -> Figure:
         for method, b, n, model in found[["method", "b", "N", "model"]].itertuples(index=False)
     ]
     place = found["method"].map({name: number for number, name in enumerate(METHODS)})
-    names = found.assign(place=place.fillna(len(METHODS))).drop_duplicates("name")
-    names = names.sort_values(["model", "place", "b", "N"])
-    order = [name for model in ("L", "S") for name in names[names["model"] == model]["name"][::-1]]
+    rows = found.assign(place=place.fillna(len(METHODS))).drop_duplicates("name")
+    rows = rows.sort_values(["model", "place", "b", "N"])
+    order = [name for model in ("L", "S") for name in rows[rows["model"] == model]["name"][::-1]]
     splits = present(found["split"], SPLITS)
     figure, axes = panels(1, len(splits), height=0.42 * len(order) + 0.7)
-    colours = dict(zip(ERRORS, (PALETTE[7], PALETTE[4], PALETTE[1], PALETTE[9]), strict=True))
+    # Errors that tasks share come first, in one order and colour whatever the task.
+    own = sorted({*found["error"]} - {*COMMON_ERRORS})
+    colours = dict(zip((*COMMON_ERRORS, *own), itertools.cycle(ERROR_COLOURS), strict=False))
+    names = [*present(found["error"], COMMON_ERRORS), *own]
     for panel, split in zip(axes[0], splits, strict=True):
         here = found[found["split"] == split]
         shares = here.pivot_table("share", "name", "error", aggfunc="mean").reindex(
-            index=order, columns=list(ERRORS), fill_value=0.0
+            index=order, columns=names, fill_value=0.0
         )
         left = pd.Series(0.0, index=order)
-        for error in ERRORS:
+        for error in names:
             share = shares[error].fillna(0.0)
             panel.barh(range(len(order)), share, 0.72, left=left, color=colours[error])
             for at, (value, start) in enumerate(zip(share, left, strict=True)):
@@ -176,7 +182,7 @@ def error_types(rows: pd.DataFrame) -> Figure:
         panel.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         panel.set_xlabel("share of the failures")
         panel.tick_params(axis="y", grid_alpha=0)
-    handles = [matplotlib.patches.Patch(color=colours[name], label=name) for name in ERRORS]
+    handles = [matplotlib.patches.Patch(color=colours[name], label=name) for name in names]
     legend(figure, handles, columns=4 if len(splits) > 1 else 2)
     return figure
 
@@ -219,6 +225,8 @@ def loss_curves(rows: pd.DataFrame) -> Figure:
 @styled
 def operator_shares(problems: pd.DataFrame) -> Figure:
     """How often each operator stands in the solutions (column solution), by split."""
+    if "solution" not in problems or not problems["solution"].str.contains(r"[-+*/]").any():
+        raise UserError("figure of operators: the problems have no solutions with operators")
     counts = {
         split: [cell.str.count(f"\\{operator}").sum() for operator in "+-*/"]
         for split, cell in problems.groupby("split")["solution"]
