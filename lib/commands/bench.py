@@ -3,7 +3,8 @@
 Takes the names of what to measure (all but `vllm` by default); prints rates and ratios: the problem
 generator, traces, training (transformers' Trainer as it comes against ours, same model and data),
 search (one problem at a time with `generate(num_beams=N, do_sample=True)` against ours, same
-checkpoint), and `vllm`: search with vLLM beside ours. Machines are noisy: quote the ratios.
+checkpoint), `busy`: training beside busy processes, torch's default against ours, and `vllm`:
+search with vLLM beside ours. Machines are noisy: quote the ratios.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from lib.base import hardware
 from lib.base.errors import exit_status
 from lib.base.files import ROOT
+from lib.commands.bench_busy import bench_busy
 from lib.commands.bench_search import bench_search, bench_vllm
 from lib.commands.bench_training import bench_training
 from lib.profiles.load import Profile, load_profile
@@ -56,11 +58,12 @@ def main(arguments: list[str] | None = None) -> int:
         "data": bench_data,
         "training": bench_training,
         "search": lambda profile: bench_search(*shipped(profile)),
+        "busy": lambda _: bench_busy(),
         "vllm": lambda profile: bench_vllm(*shipped(profile)),
     }
     parser = argparse.ArgumentParser(prog="python -m lib.commands.bench", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(parts))
-    chosen = parser.parse_args(arguments).parts or ["data", "training", "search"]
+    chosen = parser.parse_args(arguments).parts or ["data", "training", "search", "busy"]
     if unknown := set(chosen) - set(parts):
         parser.error(f"{min(unknown)}: no such part; choose from {', '.join(parts)}")
     profile = load_profile("cpu")

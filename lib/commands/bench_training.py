@@ -124,12 +124,14 @@ def training_speed(
     tokenizer: PreTrainedTokenizerBase,
     traces: TokenizedTraces,
     recipe: Recipe,
+    times: StepTimes | None = None,
 ) -> float:
     """Examples/s of our training on these traces, once it is compiled (`COMPILE_SKIP` steps).
 
-    One process without DeepSpeed, whatever the profile says. The model is not kept.
+    One process without DeepSpeed, whatever the profile says. The model is not kept. `times` is told
+    of each step, and may end the training by raising.
     """
-    times = StepTimes(COMPILE_SKIP, recipe.batch_size)
+    times = times or StepTimes(COMPILE_SKIP, recipe.batch_size)
     log_steps = 1
     if hardware.device() == "cuda":  # a loss that is told is waited for: the GPU stands still
         timed = len(traces) // recipe.batch_size - COMPILE_SKIP
