@@ -6,6 +6,9 @@ the trees, and plots make figures of the rows. `python -m lib.commands.reproduce
 """
 
 import os
+import sys
+from pathlib import Path
 
-# TRL's trainers would report each training run to the Hugging Face hub.
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+from lib.base.environment import settle
+
+settle(os.environ, Path(__file__).resolve().parents[1], sys.orig_argv)

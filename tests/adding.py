@@ -8,11 +8,11 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
-from lib.tasks.task import BACKTRACK, BAD_FORMAT, BAD_RESULT, NOT_REACHED, Verdict
+from lib.tasks.task import BACKTRACK, BAD_FORMAT, BAD_RESULT, NOT_REACHED, Task, Verdict
 
 
 @dataclass(frozen=True)
-class Adding:
+class Adding(Task):
     """`12+7;` asks, `19.` answers, and `done` ends; a step ends with a full stop."""
 
     most: int
@@ -21,6 +21,7 @@ class Adding:
     goal: str = "done"
     max_response_tokens: int = 8
     pieces: ClassVar = (*"0123456789+;.", "done")
+    errors: ClassVar = (NOT_REACHED, BAD_FORMAT, BAD_RESULT)
 
     def make_problems(self, counts, seed):
         generator = np.random.default_rng(seed)
@@ -45,7 +46,7 @@ class Adding:
     def optimal_traces(self, problems):
         return self.traces(problems, 0, self.goal, "optimal")
 
-    def backtracking_traces(self, problems, seed, loss, near_miss, tests=None):
+    def backtracking_traces(self, problems, seed, settings, tests=None):
         return self.traces(problems, 1, BACKTRACK, "computation")
 
     def check(self, problem, response):
@@ -55,8 +56,6 @@ class Adding:
         if int(step) != problem.a + problem.b:
             return Verdict(False, BAD_RESULT, 0)
         return Verdict(True) if last == self.goal else Verdict(False, NOT_REACHED, 1)
-
-    check_published = check
 
 
 def make_task(settings):

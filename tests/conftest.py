@@ -2,6 +2,8 @@
 
 from hypothesis import HealthCheck, settings
 
+import lib  # noqa: F401 (what surrounds the tests is settled before torch loads)
+
 settings.register_profile(
     "steady", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60
 )

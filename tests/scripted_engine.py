@@ -15,7 +15,8 @@ from collections import Counter
 from lib.explorer.engine import Stopped, state_text
 from lib.search.rollout import Sample
 from lib.search.search import search
-from lib.tasks.countdown.rules import GOAL, Problem, after, legal_steps, reachable, remaining
+from lib.tasks.countdown.rules import GOAL, Problem, after, legal_steps, remaining
+from lib.tasks.countdown.solver import reachable
 
 BACKTRACK, EOS = 1, 2
 EVIL = "<img src=x onerror=document.title='hacked'>"

@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.tasks.countdown.rules import (
+    ERRORS,
+    UNKNOWN_NUMBER,
     Problem,
     after,
     check,
@@ -19,12 +21,10 @@ from lib.tasks.countdown.rules import (
     compute,
     legal_steps,
     parse_step,
-    reachable,
-    reachable_many,
     remaining,
-    solve,
 )
-from lib.tasks.task import BAD_FORMAT, BAD_RESULT, ERRORS, NOT_REACHED, UNKNOWN_NUMBER, Verdict
+from lib.tasks.countdown.solver import reachable, reachable_many, solve
+from lib.tasks.task import BAD_FORMAT, BAD_RESULT, NOT_REACHED, Verdict
 
 GOAL = "Goal Reached!"
 

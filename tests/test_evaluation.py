@@ -17,13 +17,14 @@ from lib.evaluation.scoring import (
     search_outcomes,
 )
 from lib.evaluation.statistics import paired_difference, roc_auc, wilson_interval
-from lib.tasks.task import BAD_RESULT, ERRORS, NOT_REACHED, Verdict
+from lib.tasks.countdown.rules import ERRORS
+from lib.tasks.task import BAD_RESULT, NOT_REACHED, Verdict
 
 
 class EchoTask:
     """A response is right when it is the target and the goal; `~` pleases the published checker."""
 
-    goal = "Goal Reached!"
+    goal, errors = "Goal Reached!", ERRORS
 
     def check(self, problem, response):
         right = response == f"{problem.target}\n{self.goal}"
@@ -194,7 +195,7 @@ def test_error_types():
 
 def test_error_rows():
     outcomes = response_outcomes(RESPONSES, PROBLEMS, EchoTask())
-    rows = pd.DataFrame(error_rows(outcomes, method="sft_greedy", model="S"))
+    rows = pd.DataFrame(error_rows(outcomes, ERRORS, method="sft_greedy", model="S"))
     assert len(rows) == 2 * 4
     seen = rows[rows["split"] == "seen"]
     assert set(seen["failures"]) == {2} and set(seen["problems"]) == {3}

@@ -6,7 +6,8 @@ from scripted_engine import ScriptedEngine
 
 from lib.base.errors import UserError
 from lib.explorer.explorer import Explorer
-from lib.tasks.countdown.rules import check, reachable
+from lib.tasks.countdown.rules import check
+from lib.tasks.countdown.solver import reachable
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Guided depth-first search: by hand with a scripted sampler, and against a plain recursion."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -10,11 +11,12 @@ from hypothesis import strategies as some
 from lib.base.errors import UserError
 from lib.models.llama import build_model
 from lib.models.tokenizer import build_tokenizer, encode_prompts
-from lib.search.guided_dfs import Guided, generated, guided_search, proposals, step_sampler
+from lib.search import guided_dfs
+from lib.search.guided_dfs import Guided, generated, proposals, step_sampler
 from lib.search.rollout import Sample
 from lib.tasks.countdown import problems
-from lib.tasks.countdown.rules import GOAL, Problem, check, legal_steps, remaining
-from lib.tasks.countdown.task import CountdownTask, equation_test
+from lib.tasks.countdown.rules import GOAL, Problem, check, equation_test, legal_steps, remaining
+from lib.tasks.countdown.task import CountdownTask
 from lib.tasks.task import DEAD, OPEN
 from lib.tasks.task import REACHED as REACHED
 
@@ -22,6 +24,7 @@ TASK = CountdownTask(problems.Settings(4, 9, 1, 30, 81, 0.1))
 TOKENIZER = build_tokenizer(TASK.pieces)
 NEWLINE = TOKENIZER.convert_tokens_to_ids("\n")
 PROBLEM = Problem((2, 3, 4), 20)
+guided_search = partial(guided_dfs.guided_search, test=equation_test, step_end="\n")
 
 
 def ids(text):

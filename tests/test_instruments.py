@@ -2,15 +2,17 @@
 
 import pandas as pd
 import pytest
+from adding import Adding
 from hand_made_tree import PROBLEM, make_tree
 from scripted_engine import CharacterTokenizer, ScriptedSampler
 
-from lib.evaluation.states import can_judge, state_table
+from lib.evaluation.states import state_table
 from lib.search.search import search
 from lib.studies.beyond.step_coverage import coverage_rows, diversity_rows, loss_rows
 from lib.tasks.countdown.problems import make_problems, make_settings
-from lib.tasks.countdown.rules import Problem, after, legal_steps, reachable
-from lib.tasks.countdown.task import CountdownTask, judge_steps
+from lib.tasks.countdown.rules import Problem, after, legal_steps
+from lib.tasks.countdown.solver import reachable
+from lib.tasks.countdown.task import CountdownTask
 
 SETTINGS = dict(numbers=3, max_number=9, target_low=1, target_high=30, max_result=99, held_out=0.1)
 TASK = CountdownTask(make_settings(SETTINGS))
@@ -33,14 +35,14 @@ PROBLEMS = pd.DataFrame([{"numbers": list(PROBLEM.numbers), "target": PROBLEM.ta
     ],
 )
 def test_why_a_step_loses_the_target(steps, why):
-    assert TASK.judge_steps(PROBLEM, steps) == why
+    assert TASK.solver.judge_steps(PROBLEM, steps) == why
 
 
 def test_every_legal_step_agrees_with_the_solver():
     given = Problem((3, 5, 7, 2), 24)
     for step in legal_steps(given.numbers):
         alive = reachable(after(given.numbers, step), given.target)
-        assert judge_steps(given, [str(step)]) == (None if alive else "exploration")
+        assert TASK.solver.judge_steps(given, [str(step)]) == (None if alive else "exploration")
 
 
 def test_states_of_the_hand_made_tree():
@@ -51,7 +53,7 @@ def test_states_of_the_hand_made_tree():
     assert found.loc[[4, 6, 8], "error"].tolist() == ["exploration", "exploration", "computation"]
     assert found["backtracked"].to_dict() == {0: 0, 1: 0, 2: 0, 4: 1, 6: 0, 8: 0}
     assert found["finished"].to_dict() == {0: 0, 1: 0, 2: 2, 4: 0, 6: 1, 8: 0}
-    assert can_judge(TASK) and not can_judge(object())
+    assert TASK.solver is not None and Adding(10).solver is None
 
 
 def test_coverage_by_step():

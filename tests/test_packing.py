@@ -17,6 +17,7 @@ from lib.models.llama import build_model
 from lib.models.tokenizer import build_tokenizer, encode_traces
 from lib.profiles.load import load_profile
 from lib.profiles.recipe import Recipe
+from lib.profiles.settings import TraceSettings
 from lib.tasks.countdown import problems
 from lib.tasks.countdown.task import CountdownTask
 from lib.training import trainer
@@ -27,9 +28,10 @@ from lib.training.trainer import WeightedTrainer, train, weighted_loss
 TASK = CountdownTask(problems.Settings(3, 25, 1, 60, 99, 0.1))
 TOKENIZER = build_tokenizer(TASK.pieces)
 TABLE = TASK.make_problems({"train": 64}, 0)
+SETTINGS = TraceSettings("honest", 1.0, near_miss=0.3)
 TRACES = encode_traces(
     TOKENIZER,
-    pd.concat([TASK.optimal_traces(TABLE), TASK.backtracking_traces(TABLE, 0, "honest", 0.3)]),
+    pd.concat([TASK.optimal_traces(TABLE), TASK.backtracking_traces(TABLE, 0, SETTINGS)]),
 )
 EXAMPLES = [TRACES[index] for index in range(0, 128, 5)]
 RECIPE = Recipe("muon", 1e-2, 1e-2, batch_size=16, epochs=1, verdict_weight=4.0, packing=True)

@@ -10,7 +10,7 @@ from lib.drawing import curves
 from lib.drawing.style import PALETTE, handle, legend, panels, save_figure
 from lib.evaluation.results import row, table
 from lib.evaluation.statistics import wilson_interval
-from lib.tasks.task import ERRORS
+from lib.tasks.countdown.rules import ERRORS
 
 matplotlib.use("Agg")
 MANIFEST = {"profile": "smoke", "seed": 1, "commit": "abc1234", "data_hash": "feed"}

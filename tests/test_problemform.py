@@ -5,7 +5,8 @@ import pytest
 
 from lib.base.errors import UserError
 from lib.tasks.countdown.interactive import parse_problem, problem_ranges, random_problem
-from lib.tasks.countdown.rules import Problem, reachable
+from lib.tasks.countdown.rules import Problem
+from lib.tasks.countdown.solver import reachable
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -21,7 +21,7 @@ from lib.models.size import from_scratch
 from lib.models.tokenizer import add_backtrack, backtrack_id, encode_prompts, encode_traces
 from lib.profiles import load
 from lib.profiles.load import load_profile
-from lib.profiles.settings import DeepSpeedSettings
+from lib.profiles.settings import DeepSpeedSettings, TraceSettings
 from lib.studies.everything import everything
 from lib.tasks.countdown import public_rows
 from lib.tasks.countdown.public_rows import write_public
@@ -31,8 +31,9 @@ from lib.tasks.task import BACKTRACK
 TASK = load_profile("paper").load_task()
 TABLE = TASK.make_problems({"train": 300, "seen": 40, "new": 40}, 1)
 TRAIN = TABLE[TABLE.split == "train"].reset_index(drop=True)
+SETTINGS = TraceSettings("paper", 1.0, near_miss=0.0)
 TRACES = pd.concat(
-    [TASK.optimal_traces(TRAIN[:150]), TASK.backtracking_traces(TRAIN[150:], 1, "paper", 0.0)],
+    [TASK.optimal_traces(TRAIN[:150]), TASK.backtracking_traces(TRAIN[150:], 1, SETTINGS)],
     ignore_index=True,
 )
 

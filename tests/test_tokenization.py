@@ -15,14 +15,16 @@ from lib.models.tokenizer import (
     encode_prompts,
     encode_traces,
 )
+from lib.profiles.settings import TraceSettings
 from lib.tasks.countdown import problems
 from lib.tasks.countdown.task import CountdownTask
 from lib.tasks.task import BACKTRACK
 
 TASK = CountdownTask(problems.Settings(4, 25, 10, 75, 99, 0.1))
 TABLE = TASK.make_problems({"train": 60}, 1)
+SETTINGS = TraceSettings("honest", 1.0, near_miss=0.3)
 TRACES = pd.concat(
-    [TASK.optimal_traces(TABLE), TASK.backtracking_traces(TABLE, 1, "honest", 0.3)],
+    [TASK.optimal_traces(TABLE), TASK.backtracking_traces(TABLE, 1, SETTINGS)],
     ignore_index=True,
 )
 

@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from lib.base import hardware
+from lib.base.environment import SPINS
+from lib.commands import bench_busy as bench_busy_module
 from lib.commands import bench_training as bench_training_module
+from lib.commands.bench_busy import DEFAULT_SPINS
 from lib.commands.bench_training import (
     BATCH_SIZE,
     GPU_BATCH_SIZE,
@@ -22,8 +25,8 @@ from lib.models.tokenizer import build_tokenizer
 from lib.profiles.load import load_profile
 from lib.profiles.recipe import Recipe
 
-TASK = load_profile("smoke").load_task()
-TOKENIZER = build_tokenizer(TASK.pieces)
+PROFILE = load_profile("smoke")
+TOKENIZER = build_tokenizer(PROFILE.load_task().pieces)
 
 
 def test_step_times_skip_the_first_steps():
@@ -75,7 +78,7 @@ def test_a_gpu_s_sizes_are_the_gpu_profile_s():
 
 
 def test_both_sides_give_a_rate():
-    traces = bench_traces(TASK, TOKENIZER, 3 * BATCH_SIZE)
+    traces = bench_traces(PROFILE, TOKENIZER, 3 * BATCH_SIZE)
     assert len(traces) == 3 * BATCH_SIZE
     assert train_plainly(build_model(TOKENIZER, 16, 1, 1, 0), TOKENIZER, traces, 1) > 0
     assert train_fast(build_model(TOKENIZER, 16, 1, 1, 0), TOKENIZER, traces, 1, False) > 0
@@ -86,7 +89,7 @@ def test_lines_hold_ratio_and_share(monkeypatch):
     monkeypatch.setattr(bench_training_module, "matmul_peak", lambda dtype, device: 1e9)
     monkeypatch.setattr(bench_training_module, "train_plainly", lambda *_, **__: 50.0)
     monkeypatch.setattr(bench_training_module, "train_fast", lambda *_, **__: 100.0)
-    peak, line = bench_training(TASK, ((16, 1, 1, 1),))
+    peak, line = bench_training(PROFILE, ((16, 1, 1, 1),))
     assert "1 GFLOP/s at best (float32, measured)" in peak
     assert "100 examples/s, Trainer's defaults 50: 2.00x;" in line and "% of the peak" in line
 
@@ -94,3 +97,26 @@ def test_lines_hold_ratio_and_share(monkeypatch):
 def test_the_peak_is_measured(monkeypatch):
     monkeypatch.setattr(bench_training_module, "PEAK_SIZE", 128)
     assert 1e8 < matmul_peak(torch.float32, "cpu", 2) < 1e14
+
+
+def test_beside_busy_processes_both_spins_are_measured_by_turns(monkeypatch):
+    asked = []
+
+    def measured(spins, busy):
+        asked.append((spins, busy))
+        return {SPINS: 12.0, DEFAULT_SPINS: 10.0}[spins] / (1 + busy * (4 if spins != SPINS else 1))
+
+    monkeypatch.setattr(bench_busy_module, "measured", measured)
+    alone, one, two = bench_busy_module.bench_busy()
+    assert len(asked) == 3 * 2 * bench_busy_module.ROUNDS and asked[0] != asked[1]
+    assert "12.00 steps/s, torch's default  10.00: 1.20x" in alone and "slower" not in alone
+    assert one.endswith(
+        "6.00 steps/s, torch's default   2.00: 3.00x; 2.0 and 5.0 times slower than alone"
+    )
+    assert two.startswith("training beside two busy processes")
+
+
+@pytest.mark.slow
+def test_a_busy_measurement_is_a_process_of_its_own():
+    with bench_busy_module.busy_processes(1):
+        assert bench_busy_module.measured(SPINS, 1, 0.2) > 0

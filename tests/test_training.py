@@ -15,6 +15,7 @@ from lib.base.errors import UserError
 from lib.models.llama import build_model
 from lib.models.tokenizer import TokenizedTraces, build_tokenizer, encode_traces
 from lib.profiles.recipe import Recipe
+from lib.profiles.settings import TraceSettings
 from lib.tasks.countdown import problems
 from lib.tasks.countdown.task import CountdownTask
 from lib.training import trainer as trainer_module
@@ -24,9 +25,10 @@ from lib.training.trainer import WeightedTrainer, train, training_arguments, wei
 TASK = CountdownTask(problems.Settings(3, 9, 1, 20, 81, 0.1))
 TOKENIZER = build_tokenizer(TASK.pieces)
 TABLE = TASK.make_problems({"train": 48}, 0)
+SETTINGS = TraceSettings("honest", 1.0, near_miss=0.3)
 TRACES = encode_traces(
     TOKENIZER,
-    pd.concat([TASK.optimal_traces(TABLE), TASK.backtracking_traces(TABLE, 0, "honest", 0.3)]),
+    pd.concat([TASK.optimal_traces(TABLE), TASK.backtracking_traces(TABLE, 0, SETTINGS)]),
 )
 RECIPE = Recipe("muon", 1e-2, 1e-2, batch_size=8, epochs=1, save_steps=5, verdict_weight=4.0)
 

@@ -1,6 +1,7 @@
 """What this machine's processor can do, as far as speed depends on it.
 
-Takes nothing; gives facts for choosing the fast path and for a run's manifest.
+Takes nothing; gives facts for choosing the fast path and for a run's manifest. Once imported, torch
+has a thread for each core that is granted, in place of each that the machine has.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
+import psutil
 import torch
 
 
@@ -43,11 +45,40 @@ def can_compile() -> bool:
     return device() == "cuda" or shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
-def available_cores() -> int:
-    """Cores that this process may run on, where the system tells."""
+def available_cores(system: Path = Path("/")) -> int:
+    """Cores that this process may use at once: by its affinity and its containers' CPU quota."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, min([cores, *map(int, _quotas(system))]))
+
+
+def _quotas(system: Path) -> list[float]:
+    """The CPU quotas, in cores, of this process's control groups (Linux; version 1 and 2)."""
+    found = []
+    for group in _text(system / "proc/self/cgroup").splitlines():
+        _, names, path = group.split(":", 2)
+        if names and "cpu" not in names.split(","):
+            continue
+        # A container sees its own group as the root, or the host's path that is not there.
+        places = [Path(path.lstrip("/")), *Path(path.lstrip("/")).parents]
+        for mount in (system / "sys/fs/cgroup" / names, system / "sys/fs/cgroup/cpu"):
+            for folder in (mount / place for place in places):
+                limit = _text(folder / "cpu.max").split() or [
+                    _text(folder / "cpu.cfs_quota_us").strip(),
+                    _text(folder / "cpu.cfs_period_us").strip(),
+                ]
+                if all(number.isdecimal() and int(number) for number in limit):
+                    found.append(int(limit[0]) / int(limit[1]))
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:  # another system, say
+        return ""
 
 
 def processor() -> str:
@@ -66,11 +97,10 @@ def processor() -> str:
 def describe() -> dict[str, str | int | float]:
     """The hardware part of a run's manifest."""
     fast = sorted(cpu_flags() & {"avx2", "avx512f", "avx512_bf16", "amx_bf16"})
-    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return {
         "processor": processor(),
-        "cores": os.cpu_count() or 1,
-        "memory_gb": round(pages / 2**30, 1),
+        "cores": available_cores(),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "instructions": " ".join(fast),
         "device": device(),
     }
@@ -80,3 +110,7 @@ def versions() -> dict[str, str]:
     """The versions of Python and of the libraries that results depend on."""
     names = ("torch", "transformers", "accelerate", "tokenizers", "numpy", "pandas")
     return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+if "OMP_NUM_THREADS" not in os.environ and torch.get_num_threads() > available_cores():
+    torch.set_num_threads(available_cores())

@@ -12,14 +12,10 @@ import subprocess
 from collections.abc import Iterable
 from contextlib import suppress
 
-from lib.base.files import ROOT
-
 
 def python_environment() -> dict[str, str]:
-    """This process's environment, with `lib` where a child finds it."""
-    paths = [str(ROOT), os.environ.get("PYTHONPATH", "")]
-    added = {"PYTHONPATH": os.pathsep.join(filter(None, paths)), "TOKENIZERS_PARALLELISM": "false"}
-    return {**os.environ, **added}
+    """This process's environment, which lib/base/environment.py settled, for a child that forks."""
+    return {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
 
 
 def free_port() -> int:

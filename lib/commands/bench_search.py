@@ -10,7 +10,6 @@ started: in float32, and in bfloat16 where the processor has it.
 from __future__ import annotations
 
 import math
-import os
 import statistics
 import tempfile
 import threading
@@ -18,6 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -105,11 +105,7 @@ class PeakMemory:
 
 
 def _resident() -> int:
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:  # a Mac, say
-        return 0
-    return pages * os.sysconf("SC_PAGE_SIZE")
+    return psutil.Process().memory_info().rss
 
 
 @torch.inference_mode()

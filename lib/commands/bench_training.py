@@ -1,6 +1,6 @@
 """Training speed beside its plain counterpart: same model, same data, measured in one run.
 
-Takes nothing but a task; gives examples/s of transformers' Trainer as it comes (float32, SDPA,
+Takes a profile; gives examples/s of transformers' Trainer as it comes (float32, SDPA,
 AdamW, padded) and of ours (packed, compiled, bfloat16 where the hardware has it, Muon), and what
 share of the machine's measured matrix-product peak ours uses. A GPU has sizes of its own.
 """
@@ -29,8 +29,8 @@ from lib.base import hardware
 from lib.models.llama import build_model, parameter_count
 from lib.models.size import from_scratch
 from lib.models.tokenizer import TokenizedTraces, build_tokenizer, encode_traces
+from lib.profiles.load import Profile
 from lib.profiles.recipe import Recipe
-from lib.tasks.task import Task
 from lib.training.muon import orthogonalise_flops
 from lib.training.trainer import train
 
@@ -124,12 +124,14 @@ def training_speed(
     tokenizer: PreTrainedTokenizerBase,
     traces: TokenizedTraces,
     recipe: Recipe,
+    times: StepTimes | None = None,
 ) -> float:
     """Examples/s of our training on these traces, once it is compiled (`COMPILE_SKIP` steps).
 
-    One process without DeepSpeed, whatever the profile says. The model is not kept.
+    One process without DeepSpeed, whatever the profile says. The model is not kept. `times` is told
+    of each step, and may end the training by raising.
     """
-    times = StepTimes(COMPILE_SKIP, recipe.batch_size)
+    times = times or StepTimes(COMPILE_SKIP, recipe.batch_size)
     log_steps = 1
     if hardware.device() == "cuda":  # a loss that is told is waited for: the GPU stands still
         timed = len(traces) // recipe.batch_size - COMPILE_SKIP
@@ -158,17 +160,23 @@ def train_fast(
     return training_speed(model, tokenizer, traces, recipe)
 
 
-def bench_traces(task: Task, tokenizer: PreTrainedTokenizerBase, count: int) -> TokenizedTraces:
+def bench_traces(
+    profile: Profile, tokenizer: PreTrainedTokenizerBase, count: int
+) -> TokenizedTraces:
     """`count` examples, D_op and D_back in equal parts, shuffled: each part of them is alike."""
+    task = profile.load_task()
     table = task.make_problems({"train": count}, 0)
-    wrong = task.backtracking_traces(table[count // 2 :], 0, "honest", 0.3)
+    wrong = task.backtracking_traces(table[count // 2 :], 0, profile.traces)
     both = pd.concat([task.optimal_traces(table[: count // 2]), wrong], ignore_index=True)
-    return encode_traces(tokenizer, both.sample(frac=1, random_state=0))
+    shuffled = both.sample(frac=1, random_state=0)
+    return encode_traces(tokenizer, shuffled, step_end=task.step_end)
 
 
-def bench_training(task: Task, sizes: tuple[tuple[int, int, int, int], ...] = ()) -> Iterator[str]:
+def bench_training(
+    profile: Profile, sizes: tuple[tuple[int, int, int, int], ...] = ()
+) -> Iterator[str]:
     """Trainer as it comes against ours, for each size: width, layers, heads, steps."""
-    tokenizer = build_tokenizer(task.pieces)
+    tokenizer = build_tokenizer(profile.load_task().pieces)
     device = hardware.device()
     sizes = sizes or (GPU_SIZES if device == "cuda" else SIZES)
     batch_size = GPU_BATCH_SIZE if device == "cuda" else BATCH_SIZE
@@ -180,7 +188,7 @@ def bench_training(task: Task, sizes: tuple[tuple[int, int, int, int], ...] = ()
         f" ({str(dtype).removeprefix('torch.')}, measured)"
     )
     most = batch_size * (max(steps for *_, steps in sizes) + COMPILE_SKIP)
-    traces = bench_traces(task, tokenizer, most)
+    traces = bench_traces(profile, tokenizer, most)
     tokens = float(traces.lengths().mean())
     for *size, steps in sizes:
         how = {"batch_size": batch_size}

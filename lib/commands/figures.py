@@ -45,7 +45,7 @@ def publish_run(source: str, seed: int, run: Path, folder: Path, root: Path) -> 
         publish(experiment, folder, root)
         if folder.name == README_PROFILE:
             manifest, _ = read_results(folder / "results.json")
-            ship(experiment, manifest, root / "models" / "countdown-s")
+            ship(experiment, manifest, root / "models" / f"{experiment.task.name}-s")
 
 
 def pages(root: Path, folder: Path, manifest: dict, rows: object) -> dict[Path, str]:

@@ -60,8 +60,8 @@ def needed_tokens(profile: Profile, path: str) -> Tokens:
     """Counted by the model's own tokenizer where it is at hand, by regular pieces elsewhere."""
     task = profile.load_task()
     table = task.make_problems({"train": SAMPLED_PROBLEMS}, 0)
-    half, settings = len(table) // 2, profile.traces
-    wrong = task.backtracking_traces(table[half:], 0, settings.loss, settings.near_miss)
+    half = len(table) // 2
+    wrong = task.backtracking_traces(table[half:], 0, profile.traces)
     traces = pd.concat([task.optimal_traces(table[:half]), wrong], ignore_index=True)
     prompts = sum(map(len, task.prompts(table))) / traces["text"].str.len().sum()
     if not path or Path(path).expanduser().is_dir():

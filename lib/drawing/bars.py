@@ -10,17 +10,18 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from lib.base.errors import UserError
 from lib.drawing.style import (
     panels,
     styled,
 )
 
-LABEL_HEIGHT = 0.06  # of a number over a bar, in units of the accuracy axis
-
 
 @styled
 def operator_shares(problems: pd.DataFrame) -> Figure:
     """How often each operator stands in the solutions (column solution), by split."""
+    if "solution" not in problems or not problems["solution"].str.contains(r"[-+*/]").any():
+        raise UserError("figure of operators: the problems have no solutions with operators")
     counts = {
         split: [cell.str.count(f"\\{operator}").sum() for operator in "+-*/"]
         for split, cell in problems.groupby("split")["solution"]

@@ -1,8 +1,8 @@
 """Accuracy, ceilings and error types of responses and search trees, with 95% intervals.
 
 Takes search trees or response texts, the problems that they answer and a task's checkers; gives
-per-problem outcomes and tidy result rows (lib/evaluation/results.py). Both verdicts are given
-throughout: `strict` (ours, the one that counts) and `published` (the published code's rules). Knows
+per-problem outcomes and tidy result rows (lib/evaluation/results.py). Verdicts are `strict` (ours,
+the one that counts) and, where the task has it, `published` (the published code's rules). Knows
 nothing of models, of how a tree was grown, or of what a problem looks like.
 """
 
@@ -16,7 +16,6 @@ from lib.evaluation.results import row, table
 from lib.evaluation.statistics import wilson_interval
 from lib.search.selection import Rule as SelectionRule
 from lib.search.selection import paths
-from lib.tasks.task import ERRORS, NOT_REACHED
 
 #: Raised whenever the same inputs give other results: what was made before is then made again.
 VERSION = 1
@@ -36,13 +35,15 @@ def accuracy_row(correct: Sequence[bool], **columns: object) -> dict:
 
 
 def checker_rows(
-    strict: Sequence[bool], published: Sequence[bool], **columns: object
+    strict: Sequence[bool], published: Sequence[bool] | None, **columns: object
 ) -> list[dict]:
-    """Tidy rows of both checkers' verdicts on the same answers.
+    """Tidy rows of the checkers' verdicts on the same answers; `published` is None without one.
 
     The published one's has how many answers only one of the two accepts, in columns of its own: a
     paired interval needs no more.
     """
+    if published is None:
+        return [accuracy_row(strict, checker=CHECKERS[0], **columns)]
     a, b = np.asarray(strict, dtype=bool), np.asarray(published, dtype=bool)
     apart = {"only_strict": int((a & ~b).sum()), "only_published": int((b & ~a).sum())}
     first, second = (
@@ -53,11 +54,26 @@ def checker_rows(
 
 
 def score_paths(tree: object, problem: object, task: object) -> pd.DataFrame:
-    """One row a leaf: both verdicts, and the scores that a selection rule could use."""
-    columns = ["leaf", "kind", "level", "visits", "finished", "correct", "correct_published"]
+    """One row a leaf: the verdicts, and the scores that a selection rule could use."""
+    verdicts = {name: bool for name in ("finished", *verdict_columns(task))}
+    columns = ["leaf", "kind", "level", "visits", *verdicts]
     columns += ["error", "step", "mean_logprob", "min_logprob", "tokens", "response"]
     frame = pd.DataFrame(_path_records(tree, problem, task), columns=columns)
-    return frame.astype({"finished": bool, "correct": bool, "correct_published": bool})
+    return frame.astype(verdicts)
+
+
+def verdict_columns(task: object) -> list[str]:
+    """The columns that hold a task's verdicts, the strict one's first."""
+    return ["correct"] if task.check_published is None else ["correct", "correct_published"]
+
+
+def _verdicts(problem: object, response: str, task: object) -> dict:
+    """What the checkers say: the columns of `verdict_columns`, and `error` and `step`."""
+    strict = task.check(problem, response)
+    found = {"correct": strict.correct, "error": error_name(response, strict, task)}
+    if task.check_published is not None:
+        found["correct_published"] = task.check_published(problem, response).correct
+    return found | {"step": strict.step}
 
 
 def _path_records(tree: object, problem: object, task: object) -> list[dict]:
@@ -67,7 +83,6 @@ def _path_records(tree: object, problem: object, task: object) -> list[dict]:
         node, response = tree.nodes[leaf_id], tree.response(leaf_id)
         path = tree.path(leaf_id)
         logprobs = [value for part in path for value in part.logprobs]
-        verdict = task.check(problem, response)
         records.append(
             {
                 "leaf": leaf_id,
@@ -75,10 +90,7 @@ def _path_records(tree: object, problem: object, task: object) -> list[dict]:
                 "level": node.level,
                 "visits": node.visits,
                 "finished": node.kind == "goal",
-                "correct": verdict.correct,
-                "correct_published": task.check_published(problem, response).correct,
-                "error": error_name(response, verdict, task),
-                "step": verdict.step,
+                **_verdicts(problem, response, task),
                 "mean_logprob": float(np.mean(logprobs)) if logprobs else np.nan,
                 "min_logprob": min(logprobs, default=np.nan),
                 "tokens": len(logprobs),
@@ -97,6 +109,7 @@ def search_outcomes(
     (none is finished) is wrong.
     """
     rows = list(problems.itertuples(index=False))
+    verdicts = verdict_columns(task)
     shared = {name for name, rule in rules.items() if isinstance(rule, SelectionRule)}
     seen: set[int] = set()
     # By column: a dict for each row takes ten times the memory of its values.
@@ -126,11 +139,12 @@ def search_outcomes(
                 "selection": name,
                 "leaf": chosen,
                 "response": None if found is None else found["response"],
-                "correct": found is not None and bool(found["correct"]),
-                "correct_published": found is not None and bool(found["correct_published"]),
-                "covered": any(record["correct"] for record in scored),
-                "covered_published": any(record["correct_published"] for record in scored),
-                "error": NOT_REACHED if found is None else found["error"],
+                **{name: found is not None and bool(found[name]) for name in verdicts},
+                **{
+                    name.replace("correct", "covered"): any(record[name] for record in scored)
+                    for name in verdicts
+                },
+                "error": task.errors[0] if found is None else found["error"],
                 "finished_paths": sum(record["finished"] for record in scored),
                 "tokens": tree.tokens_generated,
             }
@@ -169,19 +183,19 @@ def search_rows(
         for selection, chosen in cell.groupby("selection", sort=True):
             tokens = float(chosen["tokens"].mean())
             named = {"method": method, "selection": selection, "tokens_per_problem": tokens}
-            both = chosen["correct"], chosen["correct_published"]
+            both = chosen["correct"], chosen.get("correct_published")
             rows += checker_rows(*both, **(common | named))
         # The ceiling is the same under every rule.
         once = cell.drop_duplicates("problem")
         named = {"method": "pass_at_n", "tokens_per_problem": float(once["tokens"].mean())}
-        rows += checker_rows(once["covered"], once["covered_published"], **(common | named))
+        rows += checker_rows(once["covered"], once.get("covered_published"), **(common | named))
     return table(rows)
 
 
 def response_outcomes(
     responses: Sequence[str | None], problems: pd.DataFrame, task: object
 ) -> pd.DataFrame:
-    """One row a problem: both verdicts on its one response (missing: the method gave none)."""
+    """One row a problem: the verdicts on its one response (missing: the method gave none)."""
     if len(responses) != len(problems):
         raise UserError(
             f"{len(responses)} responses for {len(problems)} problems: give one for each"
@@ -190,18 +204,9 @@ def response_outcomes(
     for number, problem in enumerate(problems.itertuples(index=False)):
         response = responses[number]
         response = "" if pd.isna(response) else response  # parquet gives back NaN for None
-        verdict = task.check(problem, response)
-        records.append(
-            {
-                "problem": number,
-                "split": getattr(problem, "split", None),
-                "response": response,
-                "correct": verdict.correct,
-                "correct_published": task.check_published(problem, response).correct,
-                "error": error_name(response, verdict, task),
-            }
-        )
-    return pd.DataFrame(records)
+        known = {"problem": number, "split": getattr(problem, "split", None), "response": response}
+        records.append(known | _verdicts(problem, response, task))
+    return pd.DataFrame(records).drop(columns="step", errors="ignore")
 
 
 def evaluate_responses(
@@ -223,32 +228,32 @@ def evaluate_responses(
     for split, cell in outcomes.groupby("split", dropna=False, sort=True):
         named = {"artifact": artifact, "method": method, "split": split}
         named |= {"tokens_per_problem": float(cell["tokens"].mean())} | columns
-        rows += checker_rows(cell["correct"], cell["correct_published"], **named)
+        rows += checker_rows(cell["correct"], cell.get("correct_published"), **named)
     return table(rows)
 
 
 def error_name(response: str, verdict: object, task: object) -> str | None:
-    """The paper's name of a failure; a path without its goal line never reached the target."""
+    """The task's name of a failure; a path without its goal line never reached the target."""
     if verdict.correct:
         return None
     if task.goal not in response:
-        return NOT_REACHED
-    return verdict.error or NOT_REACHED
+        return task.errors[0]
+    return verdict.error or task.errors[0]
 
 
 def error_types(
     responses: Sequence[str | None], problems: pd.DataFrame, task: object
 ) -> pd.DataFrame:
-    """Shares of the paper's four errors among the failures -> error, count, share, low, high."""
-    return error_shares(response_outcomes(responses, problems, task)["error"])
+    """Shares of the task's errors among the failures -> error, count, share, low, high."""
+    return error_shares(response_outcomes(responses, problems, task)["error"], task.errors)
 
 
-def error_shares(errors: Iterable[str | None]) -> pd.DataFrame:
+def error_shares(errors: Iterable[str | None], names: Sequence[str]) -> pd.DataFrame:
     """`error_types` of errors already known, one a problem (None where it was solved)."""
     column = pd.Series(list(errors), dtype=object)
     failures = int(column.notna().sum())
     records = []
-    for name in ERRORS:
+    for name in names:
         count = int((column == name).sum())
         low, high = wilson_interval(count, failures)
         share = count / failures if failures else 0.0
@@ -259,11 +264,13 @@ def error_shares(errors: Iterable[str | None]) -> pd.DataFrame:
     return pd.DataFrame(records)
 
 
-def error_rows(outcomes: pd.DataFrame, artifact: str = "figure_5", **columns: object) -> list[dict]:
-    """Tidy rows of error shares, by split (strict checker), from outcomes of either kind."""
+def error_rows(
+    outcomes: pd.DataFrame, names: Sequence[str], artifact: str = "figure_5", **columns: object
+) -> list[dict]:
+    """Tidy rows of the shares of these errors, by split (strict checker), from any outcomes."""
     rows = []
     for split, cell in outcomes.groupby("split", dropna=False, sort=True):
-        for shares in error_shares(cell["error"]).to_dict("records"):
+        for shares in error_shares(cell["error"], names).to_dict("records"):
             kept = {key: shares[key] for key in ("error", "share", "low", "high", "failures")}
             known = {"checker": "strict", "problems": len(cell), "accuracy": cell["correct"].mean()}
             rows.append(row(artifact=artifact, split=split, **known, **kept, **columns))

@@ -1,7 +1,7 @@
 """What became of each step of a search: legal, computed right, target still in reach.
 
-Takes search trees, their problems and a task that can judge steps (`judge_steps`); gives one row a
-state. A state is *alive* while every step so far was legal and right and the exact solver can still
+Takes search trees, their problems and a task that has an exact solver; gives one row a state. A
+state is *alive* while every step so far was legal and right and the exact solver can still
 reach the target; it is *lost* otherwise, for the reason that its first bad step gave. Knows nothing
 of models or of choosing an answer.
 """
@@ -9,14 +9,13 @@ of models or of choosing an answer.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from lib.base.errors import UserError
 from lib.evaluation.results import row
-from lib.evaluation.scoring import score_paths
+from lib.evaluation.scoring import score_paths, verdict_columns
 from lib.evaluation.statistics import clustered_share
 from lib.search.tree import SearchTree, path_tokens
 from lib.tasks.task import EARLIER, Task
@@ -28,12 +27,7 @@ COLUMNS = ["problem", "node", "step", "level", "visits", "p_backtrack"]
 COLUMNS += ["alive_before", "alive", "error", "continued", "backtracked", "finished"]
 
 
-def can_judge(task: Any) -> bool:
-    """Whether the task has an exact solver for the states on the way."""
-    return hasattr(task, "judge_steps")
-
-
-def state_table(trees: Iterable[SearchTree], problems: pd.DataFrame, task: Any) -> pd.DataFrame:
+def state_table(trees: Iterable[SearchTree], problems: pd.DataFrame, task: Task) -> pd.DataFrame:
     """One row a state of each tree, the question included (step 0); each is there once.
 
     error: why the state's last step lost the target; `earlier` where an earlier one did; None while
@@ -60,7 +54,7 @@ def state_table(trees: Iterable[SearchTree], problems: pd.DataFrame, task: Any) 
                 before = alive[node.parent]
                 steps[node.id] = (*steps[node.parent], node.text)
                 step_of[node.id] = step_of[node.parent] + 1
-                error = task.judge_steps(problem, steps[node.id]) if before else EARLIER
+                error = task.solver.judge_steps(problem, steps[node.id]) if before else EARLIER
                 alive[node.id] = error is None
             place[node.id] = len(records)
             records.append(
@@ -83,7 +77,6 @@ def state_table(trees: Iterable[SearchTree], problems: pd.DataFrame, task: Any) 
 
 
 PATH_COLUMNS = ["problem", "leaf", "visits", "response", "tokens", "mean_logprob"]
-PATH_COLUMNS += ["correct", "correct_published"]
 
 
 def finished_paths(trees: Sequence[SearchTree], problems: pd.DataFrame, task: Task) -> pd.DataFrame:
@@ -91,15 +84,14 @@ def finished_paths(trees: Sequence[SearchTree], problems: pd.DataFrame, task: Ta
 
     `problem` is a position in `problems`.
     """
-    records = []
+    records, verdicts = [], verdict_columns(task)
     for tree, problem in zip(trees, problems.itertuples(index=False), strict=True):
         scored = score_paths(tree, problem, task)
         for path in scored[scored["finished"]].to_dict("records"):
             path |= {"problem": tree.problem_id, "tokens": path_tokens(tree, path["leaf"])}
-            records.append({column: path[column] for column in PATH_COLUMNS})
-    return pd.DataFrame(records, columns=PATH_COLUMNS).astype(
-        {"correct": bool, "correct_published": bool}
-    )
+            records.append({column: path[column] for column in (*PATH_COLUMNS, *verdicts)})
+    columns = [*PATH_COLUMNS, *verdicts]
+    return pd.DataFrame(records, columns=columns).astype(dict.fromkeys(verdicts, bool))
 
 
 def sample_order(tree: SearchTree, seed: int) -> list[int]:

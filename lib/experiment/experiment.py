@@ -63,7 +63,6 @@ from lib.search.search import search_to_file
 from lib.search.tree import TreeFile
 from lib.search.variants import PublishedSampling, Variant, applied
 from lib.search.vllm import close_shared, shared_sampler
-from lib.tasks.countdown import public_splits
 from lib.tasks.task import Task
 from lib.training import deepspeed, trainer
 
@@ -179,7 +178,7 @@ class Experiment:
 
         def make(folder: Path) -> None:
             if public:
-                read = public_splits.read_splits(public, self.profile.traces.loss, counts)
+                read = self.task.read_public(public, self.profile.traces.loss, counts)
                 files.write_parquet(folder / "wrong.parquet", read[1])
                 files.write_parquet(folder / "problems.parquet", read[0])
                 return
@@ -240,7 +239,7 @@ class Experiment:
             return pd.concat([right, wrong], ignore_index=True)
         rest = self.problems("train", start + optimal, count - optimal)
         tests = self.table[self.table.split != "train"]
-        wrong = self.task.backtracking_traces(rest, self.seed, traces.loss, traces.near_miss, tests)
+        wrong = self.task.backtracking_traces(rest, self.seed, traces, tests)
         return pd.concat([right, wrong], ignore_index=True)
 
     def stages(self, model: str) -> tuple[str, ...]:

@@ -31,7 +31,8 @@ from lib.tasks.countdown.interactive import (
     problem_ranges,
     random_problem,
 )
-from lib.tasks.countdown.rules import Problem, check, parse_step, reachable
+from lib.tasks.countdown.rules import Problem, check, parse_step
+from lib.tasks.countdown.solver import reachable
 
 GREEDY_TRIES = 40
 BUSY = "A search is under way: wait for it to end, or press Stop."

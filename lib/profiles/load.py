@@ -132,17 +132,24 @@ def load_profile(name: str) -> Profile:
         demand_small(table)
         profile = build(Profile, {"name": path.stem, **table})
         _check(profile)
-        profile.load_task()
-        for key in ("stream", "dfs"):
-            if getattr(profile, key) is not None and profile.task.module != "lib.tasks.countdown":
-                module = profile.task.module
-                raise UserError(
-                    f"task.module = {module!r}: must be lib.tasks.countdown "
-                    f"where there is a [{key}]"
-                )
+        _demand_offered(profile, profile.load_task())
     except UserError as error:
         raise UserError(f"{path.name}: {error}") from error
     return profile
+
+
+def _demand_offered(profile: Profile, task: Task) -> None:
+    """Refuse what a profile asks of a task that does not give it."""
+    asked = {
+        "[stream]": (profile.stream is not None, task.streams is not None),
+        "[dfs]": (profile.dfs is not None, task.goal_test is not None),
+        "data.public": (bool(profile.data.public), task.read_public is not None),
+        "traces.near_miss": (profile.traces.near_miss > 0, task.near_misses),
+    }
+    for key, (wanted, offered) in asked.items():
+        if wanted and not offered:
+            module = profile.task.module
+            raise UserError(f"{key}: task.module = {module!r} has nothing for it; leave it out")
 
 
 def with_model(profile: Profile, path: str) -> Profile:
@@ -164,14 +171,6 @@ def _check(profile: Profile) -> None:
 
     for key, value in asdict(profile.data).items():
         demand(f"data.{key}", value, key == "public" or value >= 1, "at least 1")
-    if profile.data.public:
-        module = profile.task.module
-        demand(
-            "task.module",
-            module,
-            module == "lib.tasks.countdown",
-            "lib.tasks.countdown with data.public",
-        )
     traces, search, improvement = profile.traces, profile.search, profile.improvement
     demand("traces.loss", traces.loss, traces.loss in LOSSES, " or ".join(LOSSES))
     demand("traces.mix", traces.mix, 0 < traces.mix < math.inf, "more than 0")

@@ -40,11 +40,11 @@ class DataSettings:
 
 @dataclass(frozen=True)
 class TraceSettings:
-    """How D_op and D_back are made (the paper's section 3.2; `lib.tasks.countdown.traces`)."""
+    """How D_op and D_back are made (the paper's section 3.2; `Task.backtracking_traces`)."""
 
     loss: str
     mix: float  # D_back examples for each D_op example: 1.0 is the paper's 1:1
-    near_miss: float  # share of near misses among D_back
+    near_miss: float = 0.0  # share of near misses among D_back, where the task has any
 
 
 @dataclass(frozen=True)

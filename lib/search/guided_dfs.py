@@ -23,7 +23,6 @@ from lib.base.errors import UserError
 from lib.models.tokenizer import encode_prompts
 from lib.search.rollout import Sample
 from lib.search.sampler import CacheSampler, Sampler, step_end_ids
-from lib.tasks.countdown.task import equation_test
 from lib.tasks.task import OPEN, REACHED, GoalTest
 
 
@@ -128,8 +127,8 @@ def guided_search(
     samples: int,
     temperature: float,
     seed: int,
-    test: GoalTest = equation_test,
-    step_end: str = "\n",
+    test: GoalTest,
+    step_end: str,
     on_progress: Callable[[int], object] | None = None,
 ) -> list[Guided]:
     """Search every prompt; `samples` proposals are drawn in each state that is expanded."""

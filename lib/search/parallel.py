@@ -143,16 +143,13 @@ def search_in_processes(
 
 
 def _launch(folder: Path, processes: int, tell: Callable[[], None]) -> None:
-    threads = max(1, (os.cpu_count() or 1) // processes)
+    threads = max(1, hardware.available_cores() // processes)
     # accelerate's launcher would start one process, whatever was asked for, where there is no GPU.
     command = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "1"]
     command += ["--nproc-per-node", str(processes)]
     command += ["--master-addr", "127.0.0.1", "--master-port", str(free_port())]
     command += ["--module", "lib.search.parallel", str(folder.resolve())]
     env = python_environment() | {"OMP_NUM_THREADS": str(threads), WATCH: "1"}
-    # Left by an outer launcher, these would be taken for this one's.
-    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
-        env.pop(name, None)
     for old in folder.glob("error-*.txt"):
         old.unlink()
     log = folder / "log.txt"

@@ -1,16 +1,37 @@
 """What the rest of the package may ask of a task, and how a task module is found.
 
-Takes a dotted module name and a table of settings; gives an object that follows `Task`.
-Knows nothing of any particular task: search, training and evaluation work through this alone,
-so that a second task costs one module with a `make_task(settings)` function.
+Takes a dotted module name and a table of settings; gives what its `make_task(settings)` makes: a
+`Task`. Knows nothing of any particular task: search, training and evaluation work through this
+alone, so that a second task is one module or folder.
+
+A task must give
+
+- `name`, and `pieces`: the tokens of a from-scratch tokenizer, of which every text is made;
+- `step_end`, `goal`: what ends a step, and the line with which a path claims to be solved;
+- `max_response_tokens`: the longest response, in from-scratch tokens;
+- `errors`: the names of a failure in figure 5's order; the first is that of a path without `goal`;
+- `make_problems`, `prompts`: the problems of every split, and their text;
+- `optimal_traces`, `backtracking_traces`: D_op and D_back, what a model learns;
+- `check`: the strict verdict on a response.
+
+It may give (what it lacks is None, and what needs it is left out)
+
+- `solver`: the truth about states, for the studies of single steps and the explorer's overlay;
+- `check_published`: a second verdict by published code, reported beside the strict one;
+- `goal_test`, `streams`: guided DFS and Stream of Search in Table 2;
+- `read_public`: problems and D_back of a data set, in place of the generator's (`data.public`);
+- `near_misses`: True if D_back may hold them (`traces.near_miss`);
+- `summary`, `split_step`: these have defaults.
 """
 
 from __future__ import annotations
 
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 import pandas as pd
 
@@ -18,12 +39,24 @@ from lib.base.errors import UserError
 
 BACKTRACK = "<backtrack>"
 
-#: The paper's four error names (its section 4.4 and figures 5 and 9 to 12).
+#: The paper's error names (its section 4.4 and figures 5 and 9 to 12) that are not Countdown's
+#: alone. Claim 6 counts `BAD_RESULT`: a task whose steps compute something calls it so too.
 NOT_REACHED = "not reached target"
 BAD_FORMAT = "invalid step format"
 BAD_RESULT = "incorrect result in step"
-UNKNOWN_NUMBER = "unknown number in step"
-ERRORS = (NOT_REACHED, BAD_FORMAT, BAD_RESULT, UNKNOWN_NUMBER)
+COMMON_ERRORS = (NOT_REACHED, BAD_FORMAT, BAD_RESULT)
+
+#: Why a step loses the target: D_back's kinds of error, and a line that is no step at all.
+FORMAT, RULE, COMPUTATION, EXPLORATION = "format", "rule_violation", "computation", "exploration"
+KINDS = (EXPLORATION, COMPUTATION, RULE, FORMAT)
+EARLIER = "earlier"  # a step before this one lost it already
+
+#: What the goal test says of a state: the target, nothing to go on from, or neither.
+REACHED, DEAD, OPEN = "goal", "dead", "open"
+GoalTest = Callable[[Any, Sequence[str]], str]
+
+# The model's verdict on a state is "step back" from this probability of <backtrack> on.
+VERDICT_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -35,39 +68,104 @@ class Verdict:
     step: int | None = None
 
 
-class Task(Protocol):
-    """A task: problems, the traces to learn from, and a checker.
+class TraceSettings(Protocol):
+    """How D_back is made: a profile's `[traces]`."""
+
+    loss: str
+    near_miss: float
+
+
+class Task(ABC):
+    """A task: problems, the traces to learn from, and a checker; see the top of this file.
 
     Text is `prompt + step + step_end + step + step_end + ... + goal`; a wrong path ends in
     `<backtrack>` in place of the goal. Problems are DataFrames with a `split` column (`train`,
-    `validation`, `seen`, `new`); every other column belongs to the task. A checker's `problem` is
-    one row of such a table, as `itertuples` gives it.
+    `validation`, `seen`, `new`); every other column belongs to the task. Wherever a `problem` is
+    asked for, it is one row of such a table, as `itertuples` gives it.
     """
 
     name: str
-    pieces: tuple[str, ...]  # the tokens of a from-scratch tokenizer
+    pieces: tuple[str, ...]
     step_end: str
     goal: str
-    max_response_tokens: int  # the longest response, in from-scratch tokens
+    max_response_tokens: int
+    errors: ClassVar[tuple[str, ...]]
 
-    def make_problems(self, counts: Mapping[str, int], seed: int) -> pd.DataFrame: ...
+    @abstractmethod
+    def make_problems(self, counts: Mapping[str, int], seed: int) -> pd.DataFrame:
+        """So many problems of each split, all different."""
 
-    def prompts(self, problems: pd.DataFrame) -> list[str]: ...
+    @abstractmethod
+    def prompts(self, problems: pd.DataFrame) -> list[str]:
+        """The text that asks each problem."""
 
-    def optimal_traces(self, problems: pd.DataFrame) -> pd.DataFrame: ...
+    @abstractmethod
+    def optimal_traces(self, problems: pd.DataFrame) -> pd.DataFrame:
+        """D_op: a solved path for each problem, as `lib.tasks.trace` has it."""
 
+    @abstractmethod
     def backtracking_traces(
         self,
         problems: pd.DataFrame,
         seed: int,
-        loss: str,
-        near_miss: float,
-        tests: pd.DataFrame | None = None,  # problems that must not be asked in training
-    ) -> pd.DataFrame: ...
+        settings: TraceSettings,
+        tests: pd.DataFrame | None = None,
+    ) -> pd.DataFrame:
+        """D_back: a path with one wrong step and `<backtrack>` for each problem.
 
-    def check(self, problem: Any, response: str) -> Verdict: ...
+        tests: problems that must not be asked in training.
+        """
 
-    def check_published(self, problem: Any, response: str) -> Verdict: ...
+    @abstractmethod
+    def check(self, problem: Any, response: str) -> Verdict:
+        """The strict verdict on a response (the text after the prompt, end of sequence removed)."""
+
+    solver: Solver | None = None
+    check_published: Callable[[Any, str], Verdict] | None = None
+    goal_test: GoalTest | None = None
+    streams: Streams | None = None
+    #: (folder or hub name, loss, a profile's `[data]`) -> the problems of every split, and D_back.
+    read_public: (
+        Callable[[str | Path, str, Mapping[str, int]], tuple[pd.DataFrame, pd.DataFrame]] | None
+    ) = None
+    near_misses: ClassVar[bool] = False
+
+    def summary(self, problems: pd.DataFrame) -> pd.DataFrame:
+        """What to know of each split: one row a split."""
+        return problems.groupby("split").agg(problems=("split", "size"))
+
+    def split_step(self, step: str) -> tuple[str, str]:
+        """A step's choice, and the outcome that follows from it; all of it is choice here."""
+        return step, ""
+
+
+class Solver(Protocol):
+    """The truth about a state: a problem and the steps taken so far."""
+
+    def judge_steps(self, problem: Any, steps: Sequence[str]) -> str | None:
+        """Why the last step loses the target (one of `KINDS`), or None while it is in reach.
+
+        The steps before it are sound.
+        """
+
+    def reachable(self, problem: Any, steps: Sequence[str]) -> bool:
+        """Whether all of the steps are sound and the target can still be reached."""
+
+    def complete(self, problem: Any, steps: Sequence[str]) -> list[str]:
+        """Steps from a state, in reach of the target, to the target."""
+
+
+class Streams(Protocol):
+    """Traces of a whole search in one text, for a model that learns to search in it."""
+
+    def traces(self, problems: pd.DataFrame, max_tokens: int, seed: int) -> pd.DataFrame:
+        """Streams of these problems, of at most so many tokens: columns text, mask, kind."""
+
+    def answer(self, problem: Any, text: str) -> str:
+        """The response that a stream ends in."""
+
+    def moves_back(self, text: str) -> int:
+        """How often a stream backs up."""
 
 
 def load_task(module: str, settings: Mapping[str, Any]) -> Task:
@@ -77,18 +175,3 @@ def load_task(module: str, settings: Mapping[str, Any]) -> Task:
     except (ImportError, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"task.module = {module!r}: no task there ({error})") from error
     return make_task(settings)
-
-
-# The model's verdict on a state is "step back" from this probability of <backtrack> on.
-VERDICT_THRESHOLD = 0.5
-
-
-#: What the goal test says of a state: the target, nothing to go on from, or neither.
-REACHED, DEAD, OPEN = "goal", "dead", "open"
-GoalTest = Callable[[Any, Sequence[str]], str]
-
-
-#: Why a step loses the target: D_back's kinds of error, and a line that is no step at all.
-FORMAT, RULE, COMPUTATION, EXPLORATION = "format", "rule_violation", "computation", "exploration"
-KINDS = (EXPLORATION, COMPUTATION, RULE, FORMAT)
-EARLIER = "earlier"  # a step before this one lost it already

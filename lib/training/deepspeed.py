@@ -137,7 +137,7 @@ def command(job: Path, settings: DeepSpeedSettings) -> list[str]:
 
 def environment(settings: DeepSpeedSettings) -> dict[str, str]:
     """The launcher's environment: where `lib` is, and, without GPUs, DeepSpeed on the CPU."""
-    threads = str(max(1, (os.cpu_count() or 1) // settings.devices))
+    threads = str(max(1, hardware.available_cores() // settings.devices))
     # A user's own number of threads holds.
     added = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", threads)}
     if hardware.device() == "cpu":

@@ -19,7 +19,6 @@ from lib.base import files
 from lib.drawing.markdown import accuracy, markdown_table
 from lib.evaluation.claims import headline
 from lib.evaluation.results import table
-from lib.evaluation.states import can_judge
 from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import TEST_SPLITS, Experiment
 from lib.search.tree import SearchTree
@@ -100,8 +99,7 @@ def mining_rows(experiment: Experiment, model: str = "S") -> pd.DataFrame:
     Empty where the profile has no section `[mining]` or the task no exact solver.
     """
     settings, search = experiment.profile.mining, experiment.profile.search
-    solves = can_judge(experiment.task) and hasattr(experiment.task, "complete")
-    if settings is None or not solves:
+    if settings is None or experiment.task.solver is None:
         return table([])
     breadth, depths, parts = max(search.breadths), {0, max(search.depths)}, []
     for method in BRANCHES:
@@ -148,8 +146,8 @@ def wrong_step(
     prompt: str, steps: Sequence[str], task: Any, kind: str, loss: str
 ) -> dict[str, str]:
     """A trace whose last step loses the target."""
-    choice, equals, outcome = steps[-1].partition("=")
-    parts = (prompt, joined(steps[:-1], task), choice + equals, outcome + task.step_end)
+    choice, outcome = task.split_step(steps[-1])
+    parts = (prompt, joined(steps[:-1], task), choice, outcome + task.step_end)
     # Of other errors that are found first the result may be wrong as well.
     return wrong_trace(*parts, kind, loss, imitate=True, exact=kind == EXPLORATION)
 
@@ -174,13 +172,13 @@ def mined_traces(
             trace = None
             if node.kind == "step":
                 path = (*before, node.text)
-                error = task.judge_steps(problem, path)
+                error = task.solver.judge_steps(problem, path)
                 if error is None:
                     steps[node.id] = path
                 elif error != FORMAT:
                     trace = wrong_step(tree.prompt, path, task, error, loss)
             elif node.kind == "backtrack":
-                whole = joined((*before, *task.complete(problem, before)), task)
+                whole = joined((*before, *task.solver.complete(problem, before)), task)
                 trace = right_trace(tree.prompt, whole, task.goal, FALSE_ALARM)
             elif node.kind == "goal" and task.check(problem, tree.response(node.id)).correct:
                 trace = right_trace(tree.prompt, joined(before, task), task.goal, SELF)

@@ -1,8 +1,8 @@
 """Where a search is lost: coverage step by step, diversity of the samples, and the first dead end.
 
-Takes an experiment and a model; gives tidy rows. Works on any checkpoint whose task can judge steps
-(lib/evaluation/states.py); for another task the tables are empty. Issue of the paper's section 4.4:
-the larger model computes better and often fails to reach the target. Knows nothing of figures.
+Takes an experiment and a model; gives tidy rows. Works on any checkpoint whose task has an exact
+solver (lib/evaluation/states.py); for another the tables are empty. Issue of the paper's section
+4.4: the larger model computes better and often fails to reach the target. Knows nothing of figures.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from lib.drawing.style import (
     styled,
 )
 from lib.evaluation.results import row, table
-from lib.evaluation.states import can_judge, diversity_rows, state_table
+from lib.evaluation.states import diversity_rows, state_table
 from lib.evaluation.statistics import clustered_share
 from lib.experiment import artifacts
 from lib.experiment.experiment import TEST_SPLITS, Experiment
@@ -47,8 +47,8 @@ LOST_AT = "lost at step "
 
 
 def wanted(experiment: Experiment) -> bool:
-    """Whether the profile asks for instruments and the task can judge steps."""
-    return experiment.profile.instruments is not None and can_judge(experiment.task)
+    """Whether the profile asks for instruments and the task has an exact solver."""
+    return experiment.profile.instruments is not None and experiment.task.solver is not None
 
 
 def searched(

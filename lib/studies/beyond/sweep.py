@@ -30,7 +30,7 @@ from lib.drawing.style import (
 )
 from lib.evaluation import scoring, statistics
 from lib.evaluation.results import table
-from lib.evaluation.states import can_judge, state_table
+from lib.evaluation.states import state_table
 from lib.evaluation.statistics import clustered_share
 from lib.experiment.artifacts import Artifact, Run
 from lib.experiment.experiment import TEST_SPLITS, Experiment, loss_traces
@@ -133,7 +133,7 @@ def measured(experiment: Experiment, model: str, cell: tuple[int, int, float]) -
         tokens = encode_traces(loaded[1], parts["train"]).lengths().mean()
         # Of the branch alone, as of fine-tuning: forward and backward, six a parameter and token.
         flops = 6 * parameter_count(loaded[0]) * tokens * cell[0] * cell[1]
-        steps = _steps(state_table(trees, problems, small.task)) if can_judge(small.task) else {}
+        steps = _steps(state_table(trees, problems, small.task)) if small.task.solver else {}
         record = {
             "outcomes": found["correct"].tolist(),
             "greedy": greedy["correct"].tolist(),

@@ -26,7 +26,9 @@ COLOURS = {"seen": "#9a9a9a", "new": "#d55e00"}
 
 def by_target(experiment: Experiment, model: str) -> pd.DataFrame:
     """Self-Backtracking at the largest N and depth, and SFT greedy: a row a target (artifact
-    `targets`, extra column `target`)."""
+    `targets`, extra column `target`); none where the task's problems have no target."""
+    if "target" not in experiment.table:
+        return table([])
     search = experiment.profile.search
     breadth, depth = max(search.breadths), max(search.depths)
     plain = measurements.decoding_outcomes(experiment, model, "sft", 1)

@@ -35,7 +35,7 @@ from lib.drawing.style import (
 )
 from lib.evaluation.decomposition import beside_paper
 from lib.evaluation.results import table
-from lib.evaluation.scoring import checker_rows
+from lib.evaluation.scoring import checker_rows, verdict_columns
 from lib.evaluation.states import finished_paths, sample_order
 from lib.evaluation.statistics import roc_auc
 from lib.experiment.artifacts import Artifact
@@ -127,7 +127,7 @@ def choices(
     probable path. Whoever chooses sees scores alone; the verdicts are looked up afterwards.
     """
     by_problem = dict(list(paths.groupby("problem")))
-    records = []
+    records, verdicts = [], verdict_columns(task)
     for tree, split in zip(trees, problems["split"], strict=True):
         order = sample_order(tree, seed)
         tokens = tokens_after(tree, order)
@@ -138,8 +138,8 @@ def choices(
             found = found.assign(visits=first.reindex(found.index))
             common = {"problem": tree.problem_id, "split": split, "N": breadth}
             common |= {"tokens": tokens[breadth - 1]}
-            common |= {"covered": bool(found["correct"].any())}
-            common |= {"covered_published": bool(found["correct_published"].any())}
+            for name in verdicts:
+                common |= {name.replace("correct", "covered"): bool(found[name].any())}
             for score in CHOICES:
                 by = list(dict.fromkeys([score, "mean_logprob"]))
                 ranked = found.sort_values(by, ascending=False, kind="stable")
@@ -147,8 +147,7 @@ def choices(
                 records.append(
                     common
                     | {"score": score, "leaf": None if best is None else int(best.name)}
-                    | {"correct": best is not None and bool(best["correct"])}
-                    | {"correct_published": best is not None and bool(best["correct_published"])}
+                    | {name: best is not None and bool(best[name]) for name in verdicts}
                 )
     return pd.DataFrame(records)
 
@@ -195,13 +194,14 @@ def best_of_n_rows(experiment: Experiment, model: str) -> pd.DataFrame:
         common |= {"tokens_per_problem": float(cell["tokens"].mean())}
         common |= {"artifact": "best_of_n"}
         for score, chosen in cell.groupby("score"):
-            both = chosen["correct"], chosen["correct_published"]
+            both = chosen["correct"], chosen.get("correct_published")
             measured = checker_rows(*both, method=CHOICES[score], **common)
             rows += measured
             if score == "reward" or breadth == max(settings.breadths):
                 rows += [each | {"artifact": "table_1"} for each in measured]
         once = cell.drop_duplicates("problem")
-        rows += checker_rows(once["covered"], once["covered_published"], method=CEILING, **common)
+        both = once["covered"], once.get("covered_published")
+        rows += checker_rows(*both, method=CEILING, **common)
     return table(rows)
 
 

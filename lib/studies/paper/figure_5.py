@@ -5,6 +5,7 @@ Takes an experiment; gives shares of the failures by the task's error names (art
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 import matplotlib
@@ -18,8 +19,9 @@ from lib.evaluation.results import table
 from lib.experiment.experiment import Experiment
 from lib.studies.measurements import Searched, chosen, decoding_outcomes, searches
 from lib.studies.study import Figure, Study
-from lib.tasks.task import ERRORS
+from lib.tasks.task import COMMON_ERRORS
 
+ERROR_COLOURS = [PALETTE[number] for number in (7, 4, 1, 9, 5, 6, 8)]
 DECODED = (("sft", "sft_greedy"), ("backtracking", "backtracking_data_greedy"))
 
 
@@ -56,7 +58,7 @@ def rows(experiment: Experiment) -> pd.DataFrame:
 
 @styled
 def error_types(rows: pd.DataFrame) -> Drawn:
-    """Figures 5 and 9 to 12: which of the paper's four errors the failures are, as stacked bars."""
+    """Figures 5 and 9 to 12: which of the task's errors the failures are, as stacked bars."""
     found = pick(rows, "figure_5", need=["error", "share"])
     found = found.assign(b=found["b"].astype(object), N=found["N"].astype(object))
     found["name"] = [
@@ -66,19 +68,22 @@ def error_types(rows: pd.DataFrame) -> Drawn:
         for method, b, n, model in found[["method", "b", "N", "model"]].itertuples(index=False)
     ]
     place = found["method"].map({name: number for number, name in enumerate(METHODS)})
-    names = found.assign(place=place.fillna(len(METHODS))).drop_duplicates("name")
-    names = names.sort_values(["model", "place", "b", "N"])
-    order = [name for model in ("L", "S") for name in names[names["model"] == model]["name"][::-1]]
+    rows = found.assign(place=place.fillna(len(METHODS))).drop_duplicates("name")
+    rows = rows.sort_values(["model", "place", "b", "N"])
+    order = [name for model in ("L", "S") for name in rows[rows["model"] == model]["name"][::-1]]
     splits = present(found["split"], SPLITS)
     figure, axes = panels(1, len(splits), height=0.42 * len(order) + 0.7)
-    colours = dict(zip(ERRORS, (PALETTE[7], PALETTE[4], PALETTE[1], PALETTE[9]), strict=True))
+    # Errors that tasks share come first, in one order and colour whatever the task.
+    own = sorted({*found["error"]} - {*COMMON_ERRORS})
+    colours = dict(zip((*COMMON_ERRORS, *own), itertools.cycle(ERROR_COLOURS), strict=False))
+    names = [*present(found["error"], COMMON_ERRORS), *own]
     for panel, split in zip(axes[0], splits, strict=True):
         here = found[found["split"] == split]
         shares = here.pivot_table("share", "name", "error", aggfunc="mean").reindex(
-            index=order, columns=list(ERRORS), fill_value=0.0
+            index=order, columns=names, fill_value=0.0
         )
         left = pd.Series(0.0, index=order)
-        for error in ERRORS:
+        for error in names:
             share = shares[error].fillna(0.0)
             panel.barh(range(len(order)), share, 0.72, left=left, color=colours[error])
             for at, (value, start) in enumerate(zip(share, left, strict=True)):
@@ -93,7 +98,7 @@ def error_types(rows: pd.DataFrame) -> Drawn:
         panel.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         panel.set_xlabel("share of the failures")
         panel.tick_params(axis="y", grid_alpha=0)
-    handles = [matplotlib.patches.Patch(color=colours[name], label=name) for name in ERRORS]
+    handles = [matplotlib.patches.Patch(color=colours[name], label=name) for name in names]
     legend(figure, handles, columns=4 if len(splits) > 1 else 2)
     return figure
 

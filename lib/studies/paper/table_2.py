@@ -1,6 +1,6 @@
 """The searches that Table 2 puts beside Self-Backtracking: Stream of Search, and DFS guided by SFT.
 
-Takes an experiment whose profile has a `[stream]` or `[dfs]` section, and Countdown problems; gives
+Takes an experiment whose profile has a `[stream]` or `[dfs]` section, and problems; gives
 checkpoints, responses and tidy rows. Knows nothing of how a search goes
 (lib/tasks/countdown/search_streams.py, lib/search/guided_dfs.py).
 """
@@ -18,10 +18,8 @@ from lib.evaluation import scoring
 from lib.evaluation.results import table
 from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import Experiment, progress_bar
-from lib.models.tokenizer import encode_traces
 from lib.search import decoding
 from lib.search.guided_dfs import guided_search, step_sampler
-from lib.tasks.countdown import search_streams
 
 SEARCH_AT_ONCE = 512
 
@@ -40,32 +38,11 @@ def stream_traces(experiment: Experiment, model: str) -> pd.DataFrame:
 
     def make(folder: Path) -> None:
         problems = experiment.problems("train", start, settings.examples)
-        largest = experiment.task.settings.max_result
-        found = search_streams.stream_traces(
-            problems, largest, settings.max_tokens, experiment.seed
-        )
+        found = experiment.task.streams.traces(problems, settings.max_tokens, experiment.seed)
         files.write_parquet(folder / "traces.parquet", found)
 
     artifact = experiment.run.make(f"streams/{model}", inputs, make)
     return files.read_parquet(artifact.path / "traces.parquet")
-
-
-def stream_summary(traces: pd.DataFrame, tokenizer: object) -> pd.DataFrame:
-    """By order and heuristic: streams, their mean width, moves back, and tokens (also the sum)."""
-    parts = traces["kind"].str.split(" ", expand=True)
-    known = traces.assign(
-        search=parts[0] + ", " + parts[1],
-        width=parts[2].astype(int),
-        moves_back=traces["text"].map(search_streams.moves_back),
-        tokens=encode_traces(tokenizer, traces).lengths(),
-    )
-    return known.groupby("search").agg(
-        streams=("text", "size"),
-        width=("width", "mean"),
-        moves_back=("moves_back", "mean"),
-        tokens=("tokens", "mean"),
-        all_tokens=("tokens", "sum"),
-    )
 
 
 def stream_checkpoint(experiment: Experiment, model: str) -> Artifact:
@@ -107,7 +84,7 @@ def streamed(experiment: Experiment, model: str, problems: pd.DataFrame) -> pd.D
     made = experiment.run.make(f"decode/{checkpoint.name}", inputs, make)
     found = pd.DataFrame(files.read_json(made.path / "streams.json"))
     rows = zip(problems.itertuples(index=False), found["text"], strict=True)
-    return found.assign(answer=[search_streams.answer(problem, text) for problem, text in rows])
+    return found.assign(answer=[experiment.task.streams.answer(*each) for each in rows])
 
 
 def stream_rows(experiment: Experiment, model: str, problems: pd.DataFrame) -> pd.DataFrame:
@@ -123,7 +100,8 @@ def stream_rows(experiment: Experiment, model: str, problems: pd.DataFrame) -> p
         model=model,
         seed=experiment.seed,
     )
-    back = found["text"].map(search_streams.moves_back).groupby(problems["split"].to_numpy()).mean()
+    back = found["text"].map(experiment.task.streams.moves_back)
+    back = back.groupby(problems["split"].to_numpy()).mean()
     return rows.assign(moves_back=rows["split"].map(back))
 
 
@@ -161,7 +139,8 @@ def guided(experiment: Experiment, model: str, problems: pd.DataFrame) -> pd.Dat
                     settings.samples,
                     settings.temperature,
                     experiment.seed,
-                    step_end=experiment.task.step_end,
+                    experiment.task.goal_test,
+                    experiment.task.step_end,
                     on_progress=bar.update,
                 )
         rows = []

@@ -26,7 +26,7 @@ def decoding_rows(experiment: Experiment, model: str) -> pd.DataFrame:
             for split, cell in decoding_outcomes(experiment, model, stage, beams).groupby("split"):
                 rows += scoring.checker_rows(
                     cell["correct"],
-                    cell["correct_published"],
+                    cell.get("correct_published"),
                     artifact="table_1",
                     method=f"{name}_{decoding}",
                     model=model,
@@ -68,7 +68,8 @@ def figure_5(experiment: Experiment, model: str) -> pd.DataFrame:
     rows = []
     for stage, method in (("sft", "sft_greedy"), ("backtracking", "backtracking_data_greedy")):
         found = decoding_outcomes(experiment, model, stage, 1)
-        rows += scoring.error_rows(found, method=method, model=model, seed=experiment.seed)
+        columns = {"method": method, "model": model, "seed": experiment.seed}
+        rows += scoring.error_rows(found, experiment.task.errors, **columns)
     breadth = max(search.breadths)
     for depth in search.depths:
         for split in TEST_SPLITS:
@@ -76,7 +77,8 @@ def figure_5(experiment: Experiment, model: str) -> pd.DataFrame:
             found = found[found["selection"] == search.selection]
             columns = {"method": "self_backtracking", "N": breadth, "b": depth}
             columns |= {"selection": search.selection, "temperature": search.temperature}
-            rows += scoring.error_rows(found, model=model, seed=experiment.seed, **columns)
+            columns |= {"model": model, "seed": experiment.seed}
+            rows += scoring.error_rows(found, experiment.task.errors, **columns)
     return table(rows)
 
 

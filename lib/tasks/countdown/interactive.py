@@ -16,7 +16,8 @@ from typing import Any
 
 from lib.base.errors import UserError
 from lib.tasks.countdown.problems import make_settings
-from lib.tasks.countdown.rules import Problem, check, reachable, remaining
+from lib.tasks.countdown.rules import Problem, check, remaining
+from lib.tasks.countdown.solver import reachable
 from lib.tasks.task import VERDICT_THRESHOLD
 
 LEAF_LABELS = {"goal": "goal", "backtrack": "backtrack", "limit": "cut off"}

@@ -22,15 +22,8 @@ import pandas as pd
 
 from lib.base import files as files_module
 from lib.base.errors import UserError
-from lib.tasks.countdown.rules import (
-    GOAL,
-    Problem,
-    check,
-    compute,
-    parse_step,
-    reachable_many,
-    remaining,
-)
+from lib.tasks.countdown.rules import GOAL, Problem, check, compute, parse_step, remaining
+from lib.tasks.countdown.solver import reachable_many
 from lib.tasks.task import BACKTRACK
 from lib.tasks.trace import COLUMNS as TRACE_COLUMNS
 from lib.tasks.trace import LOSSES, right_trace, wrong_trace

@@ -23,7 +23,8 @@ from lib.tasks.countdown.public_rows import (
     reachable_rows,
     read_problem,
 )
-from lib.tasks.countdown.rules import GOAL, Problem, solve
+from lib.tasks.countdown.rules import GOAL, Problem
+from lib.tasks.countdown.solver import solve
 
 
 def split_names(builder: datasets.DatasetBuilder, source: str | Path) -> dict[str, str]:

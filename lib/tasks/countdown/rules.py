@@ -1,9 +1,9 @@
-"""The Countdown task: combine all the given numbers with + - * / until the target is left.
+"""The rules of Countdown: combine all the given numbers with + - * / until the target is left.
 
-Takes task settings; gives problems with solutions, an exact solver, and two checkers: the strict
-one, which counts, and the published code's rules beside it. Knows nothing of models or tokens.
-Source: section 4.1 of the paper. Numbers and results are integers from 0 up: no negative and no
-fractional results.
+Takes a problem and text; gives its steps, the numbers that they leave, and two verdicts: the strict
+one, which counts, and the published code's beside it. Knows nothing of the exact solver, of models
+or tokens. Source: section 4.1 of the paper. Numbers and results are integers from 0 up: no negative
+and no fractional results.
 """
 
 from __future__ import annotations
@@ -11,14 +11,25 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from lib.tasks.task import BACKTRACK, BAD_FORMAT, BAD_RESULT, NOT_REACHED, UNKNOWN_NUMBER, Verdict
+from lib.tasks.task import (
+    BACKTRACK,
+    BAD_FORMAT,
+    BAD_RESULT,
+    DEAD,
+    NOT_REACHED,
+    OPEN,
+    REACHED,
+    Verdict,
+)
 
+UNKNOWN_NUMBER = "unknown number in step"
+#: The paper's four error names (its section 4.4 and figures 5 and 9 to 12).
+ERRORS = (NOT_REACHED, BAD_FORMAT, BAD_RESULT, UNKNOWN_NUMBER)
 OPERATORS = "+-*/"
 GOAL = "Goal Reached!"
 # At most 18 digits: everything fits int64, and no input can cost quadratic time to read.
@@ -126,28 +137,6 @@ def after(numbers: Sequence[int], step: Step) -> tuple[int, ...]:
     return tuple(sorted([*left, step.result]))
 
 
-@lru_cache(maxsize=200_000)
-def _solution(numbers: tuple[int, ...], target: int) -> tuple[str, ...] | None:
-    if len(numbers) == 1:
-        return () if numbers[0] == target else None
-    for step in legal_steps(numbers):
-        rest = _solution(after(numbers, step), target)
-        if rest is not None:
-            return (str(step), *rest)
-    return None
-
-
-def solve(numbers: Sequence[int], target: int) -> list[str] | None:
-    """A solution that uses every number once, or None where there is none; exact."""
-    solution = _solution(tuple(sorted(numbers)), target)
-    return None if solution is None else list(solution)
-
-
-def reachable(numbers: Sequence[int], target: int) -> bool:
-    """Whether all of `numbers` can be combined into `target`; exact."""
-    return _solution(tuple(sorted(numbers)), target) is not None
-
-
 def check(problem: Any, response: str) -> Verdict:
     """The strict verdict on a response (the text after the prompt, end-of-sequence removed).
 
@@ -209,6 +198,26 @@ def check_published(problem: Any, response: str) -> Verdict:
     return Verdict(True) if finished and result == given.target else Verdict(False, NOT_REACHED)
 
 
+def equation_test(problem: Any, steps: Sequence[str]) -> str:
+    """The symbolic goal test: a path of one step fewer than numbers whose last equation is true and
+    gives the target.
+
+    It computes the last equation, and reads nothing else: whether its numbers were there, and
+    whether the equations before it are true, is left to the model. (Its result alone would not do:
+    a model trained on correct solutions writes the target there, true or not.)
+    """
+    given = Problem.of(problem)
+    if not steps:
+        return OPEN
+    last = parse_step(steps[-1])
+    if last is None or len(steps) >= len(given.numbers):
+        return DEAD
+    if len(steps) < len(given.numbers) - 1:
+        return OPEN
+    reached = compute(*last[:3]) == last.result == given.target
+    return REACHED if reached else DEAD
+
+
 def combine(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """All four results of every pair, the larger operand first.
 
@@ -230,20 +239,3 @@ def pairs(count: int) -> Iterator[tuple[int, int, list[int]]]:
     for i in range(count):
         for j in range(i + 1, count):
             yield i, j, [k for k in range(count) if k not in (i, j)]
-
-
-def reachable_many(numbers: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """`reachable` for many states at once. numbers: int64 [n, k]; target: int64 [n] -> bool [n]."""
-    count = numbers.shape[1]
-    if count == 1:
-        return numbers[:, 0] == target
-    found = np.zeros(len(numbers), dtype=bool)
-    for i, j, rest in pairs(count):
-        results, legal = combine(numbers[:, i], numbers[:, j])
-        # 0 / x = 0 is a legal result too; it equals x * 0, which is already among them.
-        for op in range(4):
-            todo = np.flatnonzero(legal[:, op] & ~found)
-            if len(todo):
-                left = np.concatenate([numbers[todo][:, rest], results[todo, op, None]], 1)
-                found[todo] = reachable_many(left, target[todo])
-    return found

@@ -200,3 +200,16 @@ def answer(problem: Any, text: str) -> str:
 def moves_back(text: str) -> int:
     """How often a stream backs up."""
     return text.count("\n\n")
+
+
+@dataclass(frozen=True)
+class SearchStreams:
+    """Countdown's `lib.tasks.task.Streams`."""
+
+    max_result: int
+
+    def traces(self, problems: pd.DataFrame, max_tokens: int, seed: int) -> pd.DataFrame:
+        return stream_traces(problems, self.max_result, max_tokens, seed)
+
+    answer = staticmethod(answer)
+    moves_back = staticmethod(moves_back)

@@ -11,7 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from lib.tasks.countdown import problems
-from lib.tasks.countdown.rules import combine, pairs, reachable_many
+from lib.tasks.countdown.rules import combine, pairs
+from lib.tasks.countdown.solver import reachable_many
 
 ERROR_KINDS = ("exploration", "computation", "rule_violation")
 # At the last step a wrong result is sometimes the target itself: the lie that selection must see.
