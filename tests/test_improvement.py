@@ -67,7 +67,7 @@ def test_own_paths_are_taught_as_the_generator_s_are():
 
 
 def test_rounds_search_problems_that_nothing_trained_on():
-    sizes = ModelSettings(trunk_examples=5, branch_examples=3, test_problems=1)
+    sizes = ModelSettings(5, 3, 1, hidden_size=16, layers=1, heads=1)
     settings = SimpleNamespace(problems=4)
     experiment = SimpleNamespace(
         profile=SimpleNamespace(models={"S": sizes}, improvement=settings),

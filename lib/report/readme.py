@@ -20,10 +20,10 @@ from lib.commands.reproduce import NOTEBOOKS
 from lib.evaluation.results import read_results
 from lib.experiment.artifacts import Run
 from lib.experiment.experiment import Experiment
-from lib.profiles.load import load_profile
 from lib.report.gallery import draw_all
 from lib.report.page import brief, render
 from lib.report.publish import finished_experiment, publish, ship
+from lib.studies.sections import load_profile
 
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 README_PROFILE = "cpu"
