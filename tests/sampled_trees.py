@@ -7,8 +7,8 @@ import pytest
 
 from lib.experiment.artifacts import Run
 from lib.experiment.experiment import Experiment
-from lib.profiles.load import load_profile
 from lib.search.tree import Node, SearchTree
+from lib.studies.sections import load_profile
 from lib.tasks.countdown import problems
 from lib.tasks.countdown.task import CountdownTask
 
@@ -51,8 +51,8 @@ def small_experiment(folder, **changes):
         profile,
         data=replace(profile.data, train_problems=900, test_problems=8, validation_problems=4),
         models={"S": model},
-        baselines=settings,
     )
+    profile = profile.with_sections(baselines=settings)
     return Experiment(profile, "smoke", 0, Run(folder))
 
 

@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 
 from lib.evaluation.results import read_results, row, table
-from lib.profiles.load import load_profile
 from lib.studies.beyond import ablations
 from lib.studies.beyond.ablations import (
     ablate,
@@ -18,6 +17,7 @@ from lib.studies.beyond.ablations import (
     summary,
     variants,
 )
+from lib.studies.sections import load_profile
 
 PROFILE = load_profile("cpu")
 

@@ -10,7 +10,6 @@ from test_measurements import small
 from lib.models.llama import build_model
 from lib.models.tokenizer import build_tokenizer
 from lib.profiles.recipe import PaddingLossRecipe, Recipe
-from lib.profiles.studies import AuditSettings, RatioSettings
 from lib.search.rollout import Sample
 from lib.search.sampler import CacheSampler
 from lib.search.search import roll_backs
@@ -19,6 +18,7 @@ from lib.search.tree import Node, SearchTree
 from lib.search.variants import BeamSampler, CutSampler, PublishedSampling, published_sampler
 from lib.studies.beyond import audit
 from lib.studies.paper import self_improvement
+from lib.studies.sections import AuditSettings, RatioSettings
 from lib.training.batches import collate, collator
 
 
@@ -129,8 +129,7 @@ def test_the_cut_in_our_tokens():
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
     made = small(tmp_path_factory.mktemp("run"))
-    made.profile = dataclasses.replace(
-        made.profile,
+    made.profile = made.profile.with_sections(
         ratios=RatioSettings((1.0,), 192, 6, (4,), (0, 1)),
         audit=AuditSettings(6, 4, 1, 192, 0.8),
     )
@@ -160,6 +159,6 @@ def test_rows(experiment):
 
 
 def test_without_the_section(experiment, monkeypatch):
-    profile = dataclasses.replace(experiment.profile, audit=None)
+    profile = experiment.profile.with_sections(audit=None)
     monkeypatch.setattr(experiment, "profile", profile)
     assert audit.audit_rows(experiment).empty

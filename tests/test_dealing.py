@@ -14,11 +14,11 @@ from lib.base.errors import UserError
 from lib.base.processes import python_environment
 from lib.models.llama import build_model
 from lib.models.tokenizer import backtrack_id, build_tokenizer
-from lib.profiles.load import load_profile
 from lib.search.parallel import end_shared, main, search_in_processes, work
 from lib.search.sampler import CacheSampler, step_end_ids
 from lib.search.search import search_to_file
 from lib.search.tree import read_trees
+from lib.studies.sections import load_profile
 
 TASK = load_profile("smoke").load_task()
 LIMIT = 12

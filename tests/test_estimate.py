@@ -10,9 +10,9 @@ from lib.commands.estimate import estimate, format_duration, seconds
 from lib.experiment.artifacts import Run
 from lib.experiment.experiment import Experiment
 from lib.experiment.planner import Work
-from lib.profiles.load import load_profile
 from lib.profiles.settings import ModelSettings
 from lib.studies import work as work_module
+from lib.studies.sections import load_profile
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ from test_measurements import small
 
 from lib.base.errors import UserError
 from lib.drawing.markdown import shown
-from lib.profiles.studies import ExpansionSettings
 from lib.search.tree import SearchTree, at_depth
 from lib.studies.beyond import expansions
 from lib.studies.beyond.expansions import expansion_rows
+from lib.studies.sections import ExpansionSettings
 
 SETTINGS = ExpansionSettings(
     ("S",), ("sample", "stochastic_beam", "beam_sample"), 5, (4, 5), (0, 1)
@@ -20,7 +20,7 @@ SETTINGS = ExpansionSettings(
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
     made = small(tmp_path_factory.mktemp("run"))
-    made.profile = dataclasses.replace(made.profile, expansions=SETTINGS)
+    made.profile = made.profile.with_sections(expansions=SETTINGS)
     return made
 
 
@@ -69,7 +69,7 @@ def test_a_tree_cut_at_a_depth_is_the_tree_of_that_depth(experiment, expansion):
 
 
 def test_a_profile_without_the_section_has_no_rows(experiment):
-    profile = dataclasses.replace(experiment.profile, expansions=None)
+    profile = experiment.profile.with_sections(expansions=None)
     bare = dataclasses.replace(experiment, profile=profile)
     rows = expansion_rows(bare, "S")
     assert rows.empty and expansion_rows(experiment, "L").empty

@@ -3,12 +3,12 @@
 from types import SimpleNamespace
 
 import pandas as pd
+from lib.studies.paper.self_improvement import correct_responses, response_traces, round_problems
 
 from lib.profiles.recipe import Recipe
 from lib.profiles.settings import ModelSettings
 from lib.search.tree import Node, SearchTree
 from lib.studies.paper import self_improvement
-from lib.studies.paper.self_improvement import correct_responses, response_traces, round_problems
 from lib.tasks.countdown import problems
 from lib.tasks.countdown.task import CountdownTask
 from lib.tasks.countdown.traces import optimal_traces
@@ -67,7 +67,7 @@ def test_own_paths_are_taught_as_the_generator_s_are():
 
 
 def test_rounds_search_problems_that_nothing_trained_on():
-    sizes = ModelSettings(trunk_examples=5, branch_examples=3, test_problems=1)
+    sizes = ModelSettings(5, 3, 1, hidden_size=16, layers=1, heads=1)
     settings = SimpleNamespace(problems=4)
     experiment = SimpleNamespace(
         profile=SimpleNamespace(models={"S": sizes}, improvement=settings),

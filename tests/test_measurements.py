@@ -7,8 +7,8 @@ import pytest
 from lib.evaluation.results import dumps
 from lib.experiment.artifacts import Run
 from lib.experiment.experiment import Experiment
-from lib.profiles.load import load_profile
 from lib.studies.everything import everything
+from lib.studies.sections import load_profile
 
 
 def small(folder):
@@ -25,8 +25,10 @@ def small(folder):
             profile.search, breadths=(1, 4), depths=(0, 1), temperatures=(1.0,), beams=2
         ),
         improvement=replace(profile.improvement, rounds=1, problems=8, breadth=4, test_problems=3),
+        deepspeed=None,
+        vllm=None,
         # No study: an untrained model samples no right path to learn from.
-        **{field.name: None for field in dataclasses.fields(profile) if field.default is None},
+        sections=dict.fromkeys(profile.sections),
     )
     return Experiment(profile, "smoke", 0, Run(folder))
 

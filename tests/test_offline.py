@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, sys.argv[1])
 from lib.experiment.experiment import Experiment
-from lib.profiles.load import load_profile
+from lib.studies.sections import load_profile
 from lib.tasks.countdown.public_rows import read_public, write_public
 from lib.experiment.artifacts import Run
 

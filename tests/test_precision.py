@@ -15,12 +15,13 @@ from lib.experiment.artifacts import Run
 from lib.experiment.experiment import Experiment
 from lib.models.llama import BFloat16Linear, build_model, with_fast_products
 from lib.models.tokenizer import build_tokenizer, encode_prompts
-from lib.profiles.load import PROFILES, load_profile
+from lib.profiles.load import PROFILES
 from lib.profiles.search_spec import CHUNK_SIZE
 from lib.search import decoding, parallel
 from lib.search.parallel import search_in_processes
 from lib.search.sampler import MAX_ROWS, make_sampler, rows_of_chunk
 from lib.search.search import search_to_file
+from lib.studies.sections import load_profile
 
 PROFILE = load_profile("smoke")
 TASK = PROFILE.load_task()

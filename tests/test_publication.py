@@ -1,7 +1,6 @@
 """`make figures` from a run: a finished one is copied, any other is refused, and none is made."""
 
 import json
-from dataclasses import asdict
 from types import SimpleNamespace
 
 import nbformat
@@ -15,9 +14,9 @@ from lib.commands.figures import main
 from lib.evaluation.results import row, table, write_results
 from lib.experiment.artifacts import Artifact, Run
 from lib.experiment.experiment import Experiment
-from lib.profiles.load import load_profile
 from lib.report.publish import MOST_BYTES, NOTEBOOKS, finished_experiment, places_named, ship
 from lib.report.readme import BEGIN, END
+from lib.studies.sections import load_profile
 
 ROWS = table([row("table_1", "sft_greedy", model="S", split="seen", accuracy=0.5)])
 
@@ -43,7 +42,7 @@ def root(tmp_path, monkeypatch):
     links = "".join(f"| [{name}](notebooks/{name}.ipynb) | what |\n" for name in NOTEBOOKS)
     (tmp_path / "README.md").write_text(f"{BEGIN}\n{END}\n{links}")
     run = tmp_path / "runs" / "smoke-0"
-    manifest = {"profile": "smoke", "settings": asdict(load_profile("smoke"))}
+    manifest = {"profile": "smoke", "settings": load_profile("smoke").table()}
     write_results(run / "figures" / "results.json", manifest, ROWS)
     (run / "timings.json").write_text('{"data": 1.5}')
     (run / "notebooks").mkdir()

@@ -7,17 +7,17 @@ import pytest
 from test_measurements import small
 
 from lib.drawing.curves import accuracy_against_ratio
-from lib.profiles.studies import RatioSettings
 from lib.search.tree import at_depth
 from lib.studies.paper import ratios
 from lib.studies.paper.ratios import ratio_branch, ratio_rows
+from lib.studies.sections import RatioSettings
 
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
     made = small(tmp_path_factory.mktemp("run"))
     settings = RatioSettings((0.5, 2.0), 192, 6, (4,), (0, 1))
-    made.profile = dataclasses.replace(made.profile, ratios=settings)
+    made.profile = made.profile.with_sections(ratios=settings)
     return made
 
 
@@ -57,6 +57,6 @@ def test_rows_and_figure(experiment):
 
 
 def test_without_the_section(experiment, monkeypatch):
-    monkeypatch.setattr(experiment, "profile", dataclasses.replace(experiment.profile, ratios=None))
+    monkeypatch.setattr(experiment, "profile", experiment.profile.with_sections(ratios=None))
     assert ratio_rows(experiment).empty and isinstance(ratio_rows(experiment), pd.DataFrame)
     assert ratios.ratio_table(ratio_rows(experiment)) == ""

@@ -13,8 +13,8 @@ from lib.base.errors import UserError
 from lib.base.files import ROOT
 from lib.commands import reproduce
 from lib.experiment.artifacts import Run
-from lib.experiment.experiment import RUNS_VARIABLE, Experiment, open_experiment
-from lib.profiles.load import load_profile
+from lib.experiment.experiment import RUNS_VARIABLE, Experiment
+from lib.studies.sections import load_profile, open_experiment
 
 
 @pytest.fixture

@@ -192,6 +192,6 @@ def test_the_rows_of_an_experiment(tmp_path):
 
 def test_a_run_without_the_section_has_no_rows(tmp_path):
     experiment = small_experiment(tmp_path)
-    experiment.profile = dataclasses.replace(experiment.profile, baselines=None)
+    experiment.profile = experiment.profile.with_sections(baselines=None)
     assert best_of_n.best_of_n_rows(experiment, "S").empty and held_out(experiment).empty
     assert not list(tmp_path.iterdir())

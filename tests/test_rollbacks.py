@@ -9,9 +9,9 @@ import pytest
 from lib.drawing import markdown
 from lib.evaluation.results import table
 from lib.evaluation.statistics import paired_difference
-from lib.profiles.load import load_profile
 from lib.studies import measurements
 from lib.studies.beyond import rollbacks
+from lib.studies.sections import load_profile
 
 PROFILE = load_profile("smoke")
 SOLVED = {0: [1, 1, 0, 0, 0, 0], 1: [1, 0, 1, 1, 1, 0]}

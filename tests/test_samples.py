@@ -11,12 +11,12 @@ from lib.base.errors import UserError
 from lib.evaluation.states import finished_paths, sample_order
 from lib.models.llama import build_model
 from lib.models.tokenizer import build_tokenizer
-from lib.profiles.load import load_profile
 from lib.profiles.settings import ModelSettings
 from lib.search.sampler import make_sampler
 from lib.search.search import search
 from lib.search.tree import path_tokens, tokens_after
 from lib.studies.measurements import unused_problems
+from lib.studies.sections import load_profile
 
 
 def test_finished_paths_have_verdicts_and_the_sampled_ids():
@@ -68,7 +68,7 @@ def test_tokens_of_all_samples_are_what_the_search_generated():
 
 def test_problems_that_nothing_trained_on():
     profile = load_profile("smoke")
-    small = ModelSettings(trunk_examples=5, branch_examples=3, test_problems=1)
+    small = ModelSettings(5, 3, 1, hidden_size=16, layers=1, heads=1)
     models = {"S": small, "L": replace(small, rounds=1)}
     improvement = replace(profile.improvement, rounds=2, problems=4)
     experiment = SimpleNamespace(

@@ -20,9 +20,9 @@ from lib.models.llama import load_model, parameter_count, resize_embeddings
 from lib.models.size import from_scratch
 from lib.models.tokenizer import add_backtrack, backtrack_id, encode_prompts, encode_traces
 from lib.profiles import load
-from lib.profiles.load import load_profile
 from lib.profiles.settings import DeepSpeedSettings, TraceSettings
 from lib.studies.everything import everything
+from lib.studies.sections import load_profile
 from lib.tasks.countdown import public_rows
 from lib.tasks.countdown.public_rows import write_public
 from lib.tasks.countdown.public_splits import read_splits
@@ -54,13 +54,6 @@ def llama(tmp_path_factory):
 def scaled(name, run, share, **changes):
     """A profile's experiment with a share of its data, tiny models and no optional studies."""
     profile = load_profile(name)
-    studies = {
-        key: None
-        for key in vars(profile)
-        if key not in ("deepspeed", "data") and not isinstance(getattr(profile, key), str)
-        and key in type(profile).__dataclass_fields__
-        and type(profile).__dataclass_fields__[key].default is None
-    }  # fmt: skip
     data = profile.data
     data = replace(
         data,
@@ -81,8 +74,9 @@ def scaled(name, run, share, **changes):
         for key, model in profile.models.items()
     }
     improvement = replace(profile.improvement, problems=round(profile.improvement.problems * share))
-    settings = {"data": data, "models": models, "improvement": improvement, **studies, **changes}
-    return Experiment(replace(profile, **settings), name, 0, Run(run))
+    settings = {"data": data, "models": models, "improvement": improvement, "vllm": None}
+    settings["sections"] = dict.fromkeys(profile.sections)
+    return Experiment(replace(profile, **settings | changes), name, 0, Run(run))
 
 
 # The paper's profile ------------------------------------------------------------------------------

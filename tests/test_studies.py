@@ -8,13 +8,6 @@ import torch
 from test_measurements import small
 
 from lib.evaluation.results import dumps, table
-from lib.profiles.studies import (
-    ComputeSettings,
-    HypothesisSettings,
-    InstrumentSettings,
-    SweepModel,
-    SweepSettings,
-)
 from lib.studies.beyond import (
     equal_compute,
     larger_model,
@@ -24,6 +17,13 @@ from lib.studies.beyond import (
     verdicts,
 )
 from lib.studies.everything import everything
+from lib.studies.sections import (
+    ComputeSettings,
+    HypothesisSettings,
+    InstrumentSettings,
+    SweepModel,
+    SweepSettings,
+)
 from lib.training.logprobs import mean_loss, response_logprobs
 
 
@@ -31,9 +31,8 @@ from lib.training.logprobs import mean_loss, response_logprobs
 def experiment(tmp_path_factory):
     made = small(tmp_path_factory.mktemp("run"))
     replace, task = dataclasses.replace, made.profile.task
-    made.profile = replace(
-        made.profile,
-        improvement=replace(made.profile.improvement, rounds=0),
+    improvement = replace(made.profile.improvement, rounds=0)
+    made.profile = replace(made.profile, improvement=improvement).with_sections(
         instruments=InstrumentSettings(problems=6, validation_problems=4),
         compute=ComputeSettings(("S",), 4, (1, 4), ((4, 1), (8, 0)), (1.5,), 4, (2,)),
         hypotheses=HypothesisSettings(4, 4, 4, 1, (2.0,), 3, (-1.0, 1.0), 32),

@@ -8,10 +8,11 @@ import pytest
 from lib.base.errors import UserError
 from lib.evaluation.scoring import evaluate_responses, evaluate_search
 from lib.experiment import experiment as experiment_module
-from lib.experiment.experiment import open_experiment
 from lib.profiles.load import PROFILES
 from lib.search.selection import SELECTION_RULES
+from lib.studies import sections
 from lib.studies.paper import self_improvement
+from lib.studies.sections import open_experiment
 from lib.tasks.countdown.rules import ERRORS
 from lib.tasks.countdown.task import make_task
 from lib.tasks.task import load_task
@@ -35,7 +36,7 @@ def experiment(tmp_path_factory):
         text = re.sub(rf"^{key} = .*", f"{key} = {value}", text, flags=re.MULTILINE)
     (folder / "sums.toml").write_text(text)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(experiment_module, "ROOT", folder)
+        patch.setattr(sections, "ROOT", folder)
         made = open_experiment(str(folder / "sums.toml"), 3)
     assert made.run.folder == folder / "runs" / "sums-3"
     return made

@@ -17,13 +17,13 @@ from lib.base import processes as processes_module
 from lib.base.errors import UserError
 from lib.experiment.experiment import Experiment
 from lib.models.tokenizer import backtrack_id, build_tokenizer
-from lib.profiles.load import load_profile
 from lib.profiles.settings import VllmSettings
 from lib.search import vllm
 from lib.search.sampler import make_sampler, step_end_ids
 from lib.search.search import search
 from lib.search.variants import Variant
 from lib.search.vllm import ENVIRONMENT, VllmSampler, shared_sampler
+from lib.studies.sections import load_profile
 
 EOS, BACKTRACK = 1, 3
 

@@ -1,7 +1,7 @@
 """What a run will ask for, counted by hand; what is there, or asked for before, counts nothing."""
 
 import shutil
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -9,8 +9,9 @@ from test_measurements import small
 
 from lib.experiment.artifacts import MADE, Run
 from lib.experiment.planner import LONG_RESPONSE_COST, Ahead, decoded_tokens, search_tokens
-from lib.profiles.load import load_profile
-from lib.profiles.studies import (
+from lib.studies.beyond import audit, sweep
+from lib.studies.sections import (
+    SECTIONS,
     AuditSettings,
     ComputeSettings,
     ExpansionSettings,
@@ -19,8 +20,8 @@ from lib.profiles.studies import (
     RatioSettings,
     SweepModel,
     SweepSettings,
+    load_profile,
 )
-from lib.studies.beyond import audit, sweep
 from lib.studies.work import STUDIES, main_parts, spent, work_of
 
 SMOKE = load_profile("smoke")
@@ -31,8 +32,7 @@ def experiment(tmp_path_factory):
     """Everything that a profile can ask for, on two tiny models; only the problems are made."""
     made = small(tmp_path_factory.mktemp("run"))
     size = SweepModel(16, 1, 1)
-    made.profile = replace(
-        made.profile,
+    made.profile = made.profile.with_sections(
         baselines=replace(
             SMOKE.baselines, breadths=(2, 4), test_problems=5, problems=10, samples=2, pairs=6
         ),
@@ -72,8 +72,7 @@ def ahead(experiment):
 
 
 def test_every_study_of_a_profile_is_counted():
-    optional = {field.name for field in fields(SMOKE) if field.default is None}
-    assert set(STUDIES) == optional - {"deepspeed", "vllm"} == set(SMOKE.studies())
+    assert set(STUDIES) == set(SECTIONS) == set(SMOKE.studies())
 
 
 def test_the_main_parts(experiment):

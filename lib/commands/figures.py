@@ -18,11 +18,11 @@ from lib.base.files import ROOT, read_json, write_atomic
 from lib.evaluation.results import read_results
 from lib.experiment.artifacts import Run
 from lib.experiment.experiment import Experiment
-from lib.profiles.load import load_profile
 from lib.report.gallery import draw_all
 from lib.report.page import render
 from lib.report.publish import finished_experiment, publish, ship
 from lib.report.readme import linked, short_results, updated
+from lib.studies.sections import load_profile
 
 README_PROFILE = "cpu"
 PROFILE_NAME = re.compile(r"[A-Za-z0-9_-]+")

@@ -26,10 +26,11 @@ from lib.base import files
 from lib.base.errors import UserError, exit_status
 from lib.base.files import ROOT
 from lib.commands.estimate import estimate, format_duration
-from lib.experiment.experiment import RUNS_VARIABLE, Experiment, open_experiment
+from lib.experiment.experiment import RUNS_VARIABLE, Experiment
 from lib.profiles.load import MODEL_VARIABLE
 from lib.report.publish import NOTEBOOKS
 from lib.search import vllm
+from lib.studies.sections import open_experiment
 from lib.studies.work import spent
 
 

@@ -8,7 +8,6 @@ of figures.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -51,7 +50,7 @@ from lib.models.tokenizer import (
     build_tokenizer,
     encode_traces,
 )
-from lib.profiles.load import MODEL_VARIABLE, Profile, load_profile, with_model
+from lib.profiles.load import Profile
 from lib.profiles.recipe import Recipe
 from lib.profiles.search_spec import SearchSpec
 from lib.profiles.settings import VllmSettings
@@ -103,17 +102,6 @@ STAGES = ("trunk", "sft", "backtracking")
 RUNS_VARIABLE = "SELF_BACKTRACKING_RUNS"
 
 
-def open_experiment(profile: str, seed: int) -> Experiment:
-    """The experiment of a profile (name or TOML path), in `runs/<profile>-<seed>/`.
-
-    The environment variables that `make reproduce MODEL=... RUNS=...` sets name its pretrained
-    model, and a folder in place of `runs`.
-    """
-    loaded = with_model(load_profile(profile), os.environ.get(MODEL_VARIABLE, ""))
-    runs = ROOT / (os.environ.get(RUNS_VARIABLE) or "runs")
-    return Experiment(loaded, profile, seed, Run(runs / f"{loaded.name}-{seed}"))
-
-
 @dataclass
 class Experiment:
     """A profile, a seed, and the artifacts that they make."""
@@ -137,7 +125,7 @@ class Experiment:
             "versions": hardware.versions(),
             "hardware": hardware.describe(),
             "data_hash": files.file_digest(self.data.path / "problems.parquet"),
-            "settings": asdict(self.profile),
+            "settings": self.profile.table(),
         }
 
     # Artifacts -----------------------------------------------------------------------------------

@@ -13,7 +13,6 @@ import platform
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,8 @@ from lib.base.files import read_json, write_atomic
 from lib.evaluation import results
 from lib.experiment.artifacts import MADE, Run
 from lib.experiment.experiment import Experiment
-from lib.profiles.load import Profile, build, with_model
+from lib.profiles.load import Profile, make_profile, with_model
+from lib.studies.sections import SECTIONS
 
 #: In the order of a run; `make reproduce` executes them all.
 NOTEBOOKS = (
@@ -98,13 +98,13 @@ def _made_with(settings: Any, profile: Profile) -> bool:
     if settings == now:
         return True
     try:
-        return _as_written(build(Profile, _without_none(settings))) == now
+        return _as_written(make_profile(_without_none(settings), SECTIONS)) == now
     except UserError:
         return False
 
 
 def _as_written(profile: Profile) -> Any:
-    return json.loads(results.dumps({"settings": asdict(profile)}, []))["manifest"]["settings"]
+    return json.loads(results.dumps({"settings": profile.table()}, []))["manifest"]["settings"]
 
 
 def _without_none(value: Any) -> Any:

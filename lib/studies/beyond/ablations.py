@@ -22,9 +22,10 @@ from lib.base.files import ROOT
 from lib.evaluation import results, scoring
 from lib.experiment.artifacts import Artifact, Run
 from lib.experiment.experiment import Experiment
-from lib.profiles.load import Profile, load_profile
+from lib.profiles.load import Profile
 from lib.profiles.recipe import Recipe
 from lib.search.selection import SELECTION_RULES
+from lib.studies.sections import load_profile
 
 SEEDS = (0, 1, 2)
 GROUPS = ("optimizer", "batch", "loss", "start")

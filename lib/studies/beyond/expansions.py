@@ -18,8 +18,8 @@ from lib.drawing.style import PALETTE, curve, grid, handle, legend, percent, pic
 from lib.evaluation import scoring
 from lib.evaluation.results import table
 from lib.experiment.experiment import Experiment
-from lib.profiles.studies import ExpansionSettings
 from lib.studies.measurements import Searched, outcomes, outcomes_at_depths, searches
+from lib.studies.sections import ExpansionSettings
 from lib.studies.study import Figure, Study
 
 ARTIFACT = "expansions"
