@@ -15,14 +15,15 @@ from lib.base.checked import (
     NOT_EMPTY,
     Count,
     Counts,
-    Mistake,
     Names,
     Natural,
     Naturals,
     Positive,
     Positives,
     at_least,
+    between,
     checked,
+    demand,
     one_of,
     rule,
 )
@@ -30,7 +31,7 @@ from lib.base.files import ROOT
 from lib.experiment.artifacts import Run
 from lib.experiment.experiment import RUNS_VARIABLE, Experiment
 from lib.profiles import load
-from lib.profiles.load import MODEL_VARIABLE, Profile, demand, offered, with_model
+from lib.profiles.load import MODEL_VARIABLE, Profile, offered, with_model
 from lib.profiles.recipe import Recipe
 from lib.profiles.settings import EXPANSIONS, MAX_POSITIONS
 
@@ -60,12 +61,12 @@ class BaselineSettings:
 
     @model_validator(mode="after")
     def _together(self) -> BaselineSettings:
-        if self.kto.batch_size < 2:
-            raise Mistake("kto.batch_size = 1: must be at least 2: KTO compares within a batch")
+        size, right = self.kto.batch_size, "at least 2: KTO compares within a batch"
+        demand("kto.batch_size", size, size >= 2, right)
         return self
 
     def check(self, profile: Profile) -> None:
-        """Raise `UserError` where the profile has fewer models or problems."""
+        """Raise `Mistake` where the profile has fewer models or problems."""
         known, most = profile.models, profile.data.test_problems
         models, tested = list(self.models), self.test_problems
         demand("baselines.models", models, set(models) <= set(known), f"of {', '.join(known)}")
@@ -78,13 +79,11 @@ class StreamSettings:
 
     examples: Count  # training problems; one that no search solves in `max_tokens` gives none
     #: Of prompt and stream, in a from-scratch tokenizer's tokens.
-    max_tokens: Annotated[
-        StrictInt, rule(lambda v: 64 <= v <= MAX_POSITIONS, f"must be from 64 to {MAX_POSITIONS}")
-    ]
+    max_tokens: Annotated[StrictInt, between(64, MAX_POSITIONS)]
     recipe: Recipe
 
     def check(self, profile: Profile) -> None:
-        """Raise `UserError` where the profile's task has no streams."""
+        """Raise `Mistake` where the profile's task has no streams."""
         offered(profile, "[stream]", profile.load_task().streams)
 
 
@@ -97,7 +96,7 @@ class DfsSettings:
     temperature: Positive
 
     def check(self, profile: Profile) -> None:
-        """Raise `UserError` where the profile's task cannot say what a state is."""
+        """Raise `Mistake` where the profile's task cannot say what a state is."""
         offered(profile, "[dfs]", profile.load_task().goal_test)
 
 
