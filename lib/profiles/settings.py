@@ -16,7 +16,6 @@ from lib.base import files
 from lib.base.checked import (
     Count,
     Counts,
-    Mistake,
     Natural,
     Naturals,
     NotNegative,
@@ -74,9 +73,8 @@ class TraceSettings:
 
     loss: Annotated[str, one_of(LOSSES, f"must be {' or '.join(LOSSES)}")]
     mix: Positive  # D_back examples for each D_op example: 1.0 is the paper's 1:1
-    near_miss: Annotated[StrictFloat, between(0, 1)] = (
-        0.0  # share of near misses among D_back, where the task has any
-    )
+    #: The share of near misses among D_back, where the task has any.
+    near_miss: Annotated[StrictFloat, between(0, 1)] = 0.0
 
 
 @checked
@@ -96,9 +94,8 @@ class ModelSettings:
     @model_validator(mode="after")
     def _together(self) -> ModelSettings:
         sized = min(self.size) > 0
-        if sized == bool(self.path):
-            known = f"path {self.path!r}, hidden_size, layers and heads {self.size}"
-            raise Mistake(f"path: must be a path or a size, not both or neither: {known}")
+        right = f"a path or a size, not both (hidden_size, layers, heads = {self.size})"
+        demand("path", self.path, sized != bool(self.path), right)
         fits = not sized or heads_fit(self.hidden_size, self.heads)
         right = f"what its {self.heads} heads divide into even sizes"
         demand("hidden_size", self.hidden_size, fits, right)

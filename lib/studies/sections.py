@@ -36,6 +36,13 @@ from lib.profiles.recipe import Recipe
 from lib.profiles.settings import EXPANSIONS, MAX_POSITIONS
 
 TwoOrMore = Annotated[StrictInt, at_least(2)]
+Pair = Annotated[
+    tuple[StrictInt, ...],
+    rule(
+        lambda pair: len(pair) == 2 and pair[0] >= 1 and pair[1] >= 0,
+        "must be pairs of N >= 1 and b >= 0",
+    ),
+]
 Share = Annotated[StrictFloat, rule(lambda v: 0 < v <= 1, "must be more than 0 and at most 1")]
 
 
@@ -115,16 +122,7 @@ class ComputeSettings:
     models: tuple[str, ...]
     problems: Count  # of each test split
     breadths: Counts  # of independent samples: N of the SFT model, and of b = 0
-    searches: tuple[  # further (N, b) of Self-Backtracking
-        Annotated[
-            tuple[StrictInt, ...],
-            rule(
-                lambda pair: len(pair) == 2 and pair[0] >= 1 and pair[1] >= 0,
-                "must be pairs of N >= 1 and b >= 0",
-            ),
-        ],
-        ...,
-    ]
+    searches: tuple[Pair, ...]  # further (N, b) of Self-Backtracking
     temperatures: Positives
     temperature_breadth: Count
     beams: Counts
