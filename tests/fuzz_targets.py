@@ -113,7 +113,7 @@ def step(source: Source) -> None:
 
 
 def response(source: Source) -> None:
-    """The strict checker, and that nothing breaks the published one."""
+    """The strict checker, and the published one."""
     numbers = make_numbers(source)
     problem = Problem(numbers, make_target(source, numbers))
     path = make_path(source, numbers)
@@ -122,6 +122,8 @@ def response(source: Source) -> None:
     assert found == oracles.strict(numbers, problem.target, path), (problem, path[:500])
     published = check_published(problem, path)
     assert (published.error is None) == published.correct
+    expected = oracles.published(numbers, problem.target, path)
+    assert published.correct == expected, (problem, path[:500])
     lines = path.split("\n")[:-1]
     left, expected = remaining(numbers, lines), oracles.left_after(numbers, lines)
     assert (None if left is None else list(left)) == expected, (problem, path[:500])

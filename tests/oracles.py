@@ -68,6 +68,37 @@ def strict(
     return False, MISSED if lines[last] in ("", BACKTRACK) else FORMAT, last
 
 
+def published(numbers: tuple[int, ...], target: int, response: str) -> bool:
+    """Whether the published evaluator would count this response as right."""
+    ends = sorted(at for at in (response.find(GOAL), response.find(BACKTRACK)) if at != -1)
+    if not ends:
+        return False
+    text, left, value = response[: ends[0]], set(numbers), None
+    while text and text[0].isspace():
+        text = text[1:]
+    while text and text[-1].isspace():
+        text = text[:-1]
+    for line in text.split("\n"):
+        at, parts = 0, []
+        for wanted in ("digits", "+-*/", "digits", "=", "digits"):
+            while parts and at < len(line) and line[at].isspace():
+                at += 1
+            start = at
+            if wanted != "digits":
+                at += at < len(line) and line[at] in wanted
+            while wanted == "digits" and at < len(line) and line[at].isdecimal():
+                at += 1
+            if at == start or at - start > 4300:
+                return False
+            parts.append(line[start:at])
+        a, b, c = (int(parts[number]) for number in (0, 2, 4))
+        value = value_of(a, parts[1], b)
+        if a not in left or b not in left or value is None or value // 1 != c:
+            return False
+        left = (left - {a, b}) | {c}
+    return value // 1 == target
+
+
 @lru_cache(maxsize=20_000)
 def every_result(numbers: tuple[int, ...]) -> frozenset[int]:
     """All whole numbers from 0 that `numbers` (sorted) combine into over such numbers."""

@@ -253,12 +253,31 @@ PUBLISHED = {
     "text after the goal": ((3, 4), 7, f"3+4=7\n{GOAL}\nnoise", BAD_FORMAT, None),
     "backtracking after the goal": ((3, 4), 7, f"3+4=7\n{GOAL}<backtrack>", BAD_FORMAT, None),
     "the goal after backtracking": (
-        (3, 4), 7, f"3+4=7\n<backtrack>\n{GOAL}", BAD_FORMAT, NOT_REACHED),
-    "blank lines": ((3, 4), 7, f"\n3+4=7\n\n{GOAL}", BAD_FORMAT, None),
+        (3, 4), 7, f"3+4=7\n<backtrack>\n{GOAL}", BAD_FORMAT, None),
+    "given up at the target": ((3, 4), 7, "3+4=7\n<backtrack>", NOT_REACHED, None),
+    "given up elsewhere": ((3, 4, 1), 8, "3+4=7\n<backtrack>", NOT_REACHED, NOT_REACHED),
+    "blank lines around": ((3, 4), 7, f"\n3+4=7\n\n{GOAL}", BAD_FORMAT, None),
+    "a blank line between": (
+        (3, 4, 1), 8, f"3+4=7\n\n7+1=8\n{GOAL}", BAD_FORMAT, BAD_FORMAT),
+    "a space before the sign": ((3, 4), 7, f"3+4 =7\n{GOAL}", BAD_FORMAT, None),
+    "spaces everywhere": ((3, 4), 7, f"  3 +\t4  = 7 \n{GOAL}", BAD_FORMAT, None),
+    "a space before a later step": (
+        (3, 4, 1), 8, f"3+4=7\n 7+1=8\n{GOAL}", BAD_FORMAT, BAD_FORMAT),
+    "only a line's beginning counts": (
+        (13, 13), 1, f"13/13=1+1=10\n{GOAL}", BAD_FORMAT, None),
+    "its beginning's result counts": ((3, 4), 7, f"3+4=70\n{GOAL}", BAD_RESULT, BAD_RESULT),
+    "a leading zero": ((3, 4), 7, f"03+4=007\n{GOAL}", BAD_FORMAT, None),
+    "digits of another script": ((3, 4), 7, f"٣+4=7\n{GOAL}", BAD_FORMAT, None),
+    "the goal in the step's line": ((3, 4), 7, f"3+4=7 {GOAL}", BAD_FORMAT, None),
+    "the goal alone": ((7,), 7, GOAL, None, BAD_FORMAT),
+    "no end": ((3, 4), 7, "3+4=7\n", NOT_REACHED, BAD_FORMAT),
+    "division by zero": ((3, 3, 4), 0, f"3-3=0\n4/0=0\n{GOAL}", BAD_RESULT, BAD_RESULT),
+    "a number that Python does not read": (
+        (3, 4), 7, f"3+4={'0' * 4301}7\n{GOAL}", BAD_FORMAT, BAD_FORMAT),
 }  # fmt: skip
 SAME = ("right", "a number never given", "wrong result", "negative result", "goal line cut",
         "last result is not the target", "target reached and left", "division by zero",
-        "negative result without its sign", "backtracked")  # fmt: skip
+        "negative result without its sign", "availability before the result")  # fmt: skip
 
 
 @pytest.mark.parametrize("case", PUBLISHED)

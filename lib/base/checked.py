@@ -38,12 +38,17 @@ RIGHT = {
     "tuple_type": "must be a list",
     "dict_type": "must be a table",
     "dataclass_type": "must be a table",
-    "unexpected_keyword_argument": "no such key",
 }
 
 
 class Mistake(ValueError):
     """What a check of several keys found; its text names the key, as `heads = 3: must be even`."""
+
+
+def demand(key: str, value: Any, holds: object, right: str) -> None:
+    """Raise the `Mistake` of a key whose value does not go with others."""
+    if not holds:
+        raise Mistake(f"{key} = {value!r}: must be {right}")
 
 
 def rule(holds: Callable[[Any], object], right: str) -> AfterValidator:
@@ -65,6 +70,11 @@ def at_least(bound: float, each: str = "") -> AfterValidator:
 def above(bound: float, each: str = "") -> AfterValidator:
     """More than `bound`, and finite."""
     return rule(lambda value: bound < value < math.inf, f"must be more than {bound}{each}")
+
+
+def between(low: float, high: float) -> AfterValidator:
+    """From `low` to `high`, both included."""
+    return rule(lambda value: low <= value <= high, f"must be from {low} to {high}")
 
 
 def one_of(names: Collection[str], right: str = "") -> AfterValidator:

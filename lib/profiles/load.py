@@ -14,7 +14,7 @@ from dataclasses import asdict, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from lib.base.checked import build, checked, one_of
+from lib.base.checked import Mistake, build, checked, demand, one_of
 from lib.base.errors import UserError
 from lib.base.files import ROOT
 from lib.profiles.settings import (
@@ -101,7 +101,7 @@ def load_profile(name: str, sections: Mapping[str, Any] | None = None) -> Profil
     """The profile called `name`, or the one in the TOML file at the path `name`.
 
     `sections` are the further sections that it may have, by name, with the type of each; the
-    optional method `check(profile)` of a section raises `UserError` where it does not go with the
+    optional method `check(profile)` of a section raises `Mistake` where it does not go with the
     rest. Without `sections` further tables are kept as they are, unchecked.
     """
     path = Path(name) if name.endswith(".toml") else PROFILES / f"{name}.toml"
@@ -126,7 +126,7 @@ def load_profile(name: str, sections: Mapping[str, Any] | None = None) -> Profil
         for section in profile.sections.values():
             if hasattr(section, "check"):
                 section.check(profile)
-    except UserError as error:
+    except (UserError, Mistake) as error:
         raise UserError(f"{path.name}: {error}") from error
     return profile
 
@@ -178,21 +178,15 @@ def with_model(profile: Profile, path: str) -> Profile:
     return replace(profile, models={**profile.models, "S": replace(small, path=path)})
 
 
-def demand(key: str, value: Any, holds: object, right: str) -> None:
-    """Raise the `UserError` of a key whose value does not go with the rest of its profile."""
-    if not holds:
-        raise UserError(f"{key} = {value!r}: must be {right}")
-
-
 def offered(profile: Profile, key: str, holds: object) -> None:
-    """Raise the `UserError` of a key that asks its task for what the task does not give."""
+    """Raise the `Mistake` of a key that asks its task for what the task does not give."""
     if not holds:
         module = profile.task.module
-        raise UserError(f"{key}: task.module = {module!r} has nothing for it; leave it out")
+        raise Mistake(f"{key}: task.module = {module!r} has nothing for it; leave it out")
 
 
 def _check(profile: Profile) -> None:
-    """Raise `UserError` where two of the main sections do not go together."""
+    """Raise an error where two of the main sections do not go together."""
     models, most = profile.models, profile.data.test_problems
     demand("models", list(models), "S" in models, "a table with S, and L if wanted")
     for name, model in models.items():

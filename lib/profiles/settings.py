@@ -16,15 +16,15 @@ from lib.base import files
 from lib.base.checked import (
     Count,
     Counts,
-    Mistake,
     Natural,
     Naturals,
     NotNegative,
     Positive,
     Positives,
+    between,
     checked,
+    demand,
     one_of,
-    rule,
 )
 from lib.base.errors import UserError
 from lib.base.files import ROOT
@@ -40,9 +40,6 @@ SELECTION_NAMES = ("mean_logprob", "min_logprob_step", "vote", "self_verificatio
 PRECISIONS = ("float32", "auto")
 DTYPES = ("float32", "bfloat16", "float16")
 EXECUTORS = ("", "ray")
-
-
-Share = Annotated[StrictFloat, rule(lambda share: 0 <= share <= 1, "must be from 0 to 1")]
 
 
 def heads_fit(hidden_size: int, heads: int) -> bool:
@@ -74,7 +71,8 @@ class TraceSettings:
 
     loss: Annotated[str, one_of(LOSSES, f"must be {' or '.join(LOSSES)}")]
     mix: Positive  # D_back examples for each D_op example: 1.0 is the paper's 1:1
-    near_miss: Share = 0.0  # share of near misses among D_back, where the task has any
+    #: The share of near misses among D_back, where the task has any.
+    near_miss: Annotated[StrictFloat, between(0, 1)] = 0.0
 
 
 @checked
@@ -94,12 +92,11 @@ class ModelSettings:
     @model_validator(mode="after")
     def _together(self) -> ModelSettings:
         sized = min(self.size) > 0
-        if sized == bool(self.path):
-            known = f"path {self.path!r}, hidden_size, layers and heads {self.size}"
-            raise Mistake(f"path: must be a path or a size, not both or neither: {known}")
-        if sized and not heads_fit(self.hidden_size, self.heads):
-            right = f"must be what its {self.heads} heads divide into even sizes"
-            raise Mistake(f"hidden_size = {self.hidden_size}: {right}")
+        right = f"a path or a size, not both (hidden_size, layers, heads = {self.size})"
+        demand("path", self.path, sized != bool(self.path), right)
+        fits = not sized or heads_fit(self.hidden_size, self.heads)
+        right = f"what its {self.heads} heads divide into even sizes"
+        demand("hidden_size", self.hidden_size, fits, right)
         return self
 
     @property

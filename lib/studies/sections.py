@@ -15,14 +15,15 @@ from lib.base.checked import (
     NOT_EMPTY,
     Count,
     Counts,
-    Mistake,
     Names,
     Natural,
     Naturals,
     Positive,
     Positives,
     at_least,
+    between,
     checked,
+    demand,
     one_of,
     rule,
 )
@@ -30,12 +31,19 @@ from lib.base.files import ROOT
 from lib.experiment.artifacts import Run
 from lib.experiment.experiment import RUNS_VARIABLE, Experiment
 from lib.profiles import load
-from lib.profiles.load import MODEL_VARIABLE, Profile, demand, offered, with_model
+from lib.profiles.load import MODEL_VARIABLE, Profile, offered, with_model
 from lib.profiles.recipe import Recipe
 from lib.profiles.search_spec import EXPANSIONS
 from lib.profiles.settings import MAX_POSITIONS
 
 TwoOrMore = Annotated[StrictInt, at_least(2)]
+Pair = Annotated[
+    tuple[StrictInt, ...],
+    rule(
+        lambda pair: len(pair) == 2 and pair[0] >= 1 and pair[1] >= 0,
+        "must be pairs of N >= 1 and b >= 0",
+    ),
+]
 Share = Annotated[StrictFloat, rule(lambda v: 0 < v <= 1, "must be more than 0 and at most 1")]
 
 
@@ -61,12 +69,12 @@ class BaselineSettings:
 
     @model_validator(mode="after")
     def _together(self) -> BaselineSettings:
-        if self.kto.batch_size < 2:
-            raise Mistake("kto.batch_size = 1: must be at least 2: KTO compares within a batch")
+        size, right = self.kto.batch_size, "at least 2: KTO compares within a batch"
+        demand("kto.batch_size", size, size >= 2, right)
         return self
 
     def check(self, profile: Profile) -> None:
-        """Raise `UserError` where the profile has fewer models or problems."""
+        """Raise `Mistake` where the profile has fewer models or problems."""
         known, most = profile.models, profile.data.test_problems
         models, tested = list(self.models), self.test_problems
         demand("baselines.models", models, set(models) <= set(known), f"of {', '.join(known)}")
@@ -79,13 +87,11 @@ class StreamSettings:
 
     examples: Count  # training problems; one that no search solves in `max_tokens` gives none
     #: Of prompt and stream, in a from-scratch tokenizer's tokens.
-    max_tokens: Annotated[
-        StrictInt, rule(lambda v: 64 <= v <= MAX_POSITIONS, f"must be from 64 to {MAX_POSITIONS}")
-    ]
+    max_tokens: Annotated[StrictInt, between(64, MAX_POSITIONS)]
     recipe: Recipe
 
     def check(self, profile: Profile) -> None:
-        """Raise `UserError` where the profile's task has no streams."""
+        """Raise `Mistake` where the profile's task has no streams."""
         offered(profile, "[stream]", profile.load_task().streams)
 
 
@@ -98,7 +104,7 @@ class DfsSettings:
     temperature: Positive
 
     def check(self, profile: Profile) -> None:
-        """Raise `UserError` where the profile's task cannot say what a state is."""
+        """Raise `Mistake` where the profile's task cannot say what a state is."""
         offered(profile, "[dfs]", profile.load_task().goal_test)
 
 
@@ -117,16 +123,7 @@ class ComputeSettings:
     models: tuple[str, ...]
     problems: Count  # of each test split
     breadths: Counts  # of independent samples: N of the SFT model, and of b = 0
-    searches: tuple[  # further (N, b) of Self-Backtracking
-        Annotated[
-            tuple[StrictInt, ...],
-            rule(
-                lambda pair: len(pair) == 2 and pair[0] >= 1 and pair[1] >= 0,
-                "must be pairs of N >= 1 and b >= 0",
-            ),
-        ],
-        ...,
-    ]
+    searches: tuple[Pair, ...]  # further (N, b) of Self-Backtracking
     temperatures: Positives
     temperature_breadth: Count
     beams: Counts

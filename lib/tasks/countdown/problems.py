@@ -8,12 +8,13 @@ of the targets held out, two test sets).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
+from pydantic import StrictFloat, StrictInt, model_validator
 
+from lib.base.checked import Count, between, build, checked, demand, rule
 from lib.base.errors import UserError
 from lib.tasks.countdown.rules import OPERATORS, combine, pairs
 
@@ -23,52 +24,33 @@ BATCH = 200_000
 MAX_RESULT = 1_000_000  # a place in memory for each
 
 
-@dataclass(frozen=True)
+@checked
 class Settings:
     """The `[task.settings]` table of a profile that uses this task."""
 
-    numbers: int
-    max_number: int
-    target_low: int
-    target_high: int
-    max_result: int
-    held_out: float
+    numbers: Annotated[StrictInt, between(2, 6)]
+    max_number: Annotated[StrictInt, between(1, 999)]
+    target_low: Count
+    target_high: StrictInt
+    max_result: Annotated[StrictInt, rule(MAX_RESULT.__ge__, f"must be at most {MAX_RESULT}")]
+    held_out: Annotated[
+        StrictFloat, rule(lambda v: 0 < v < 1, "must be between 0 and 1, both excluded")
+    ]
 
-    def __post_init__(self) -> None:
-        def demand(key: str, holds: bool, right: str) -> None:
-            if not holds:
-                value = getattr(self, key)
-                raise UserError(f"task.settings.{key} = {value}: must be {right}")
-
-        demand("numbers", 2 <= self.numbers <= 6, "from 2 to 6")
-        demand("max_number", 1 <= self.max_number <= 999, "from 1 to 999")
-        demand("target_low", self.target_low >= 1, "at least 1")
-        demand("target_high", self.target_high >= self.target_low, "at least target_low")
-        demand("max_result", self.max_result >= self.target_high, "at least target_high")
-        demand("max_result", self.max_result <= MAX_RESULT, f"at most {MAX_RESULT}")
-        demand("held_out", 0 < self.held_out < 1, "between 0 and 1, both excluded")
-        held = round(self.held_out * (self.target_high - self.target_low + 1))
-        demand(
-            "held_out",
-            1 <= held <= self.target_high - self.target_low,
-            "a share that leaves at least one target on either side",
-        )
+    @model_validator(mode="after")
+    def _together(self) -> Settings:
+        low, high = self.target_low, self.target_high
+        demand("target_high", high, high >= low, "at least target_low")
+        demand("max_result", self.max_result, self.max_result >= high, "at least target_high")
+        held = round(self.held_out * (high - low + 1))
+        right = "a share that leaves at least one target on either side"
+        demand("held_out", self.held_out, 1 <= held <= high - low, right)
+        return self
 
 
 def make_settings(table: Mapping[str, Any]) -> Settings:
     """Settings from a profile's table; `UserError` names a missing, unknown or mistyped key."""
-    types = {"held_out": float}
-    known = {field.name: types.get(field.name, int) for field in fields(Settings)}
-    for key, value in table.items():
-        if key not in known:
-            choices = ", ".join(known)
-            raise UserError(f"task.settings.{key}: no such key; choose from {choices}")
-        if type(value) is not known[key]:
-            raise UserError(f"task.settings.{key} = {value!r}: must be {known[key].__name__}")
-    missing = [key for key in known if key not in table]
-    if missing:
-        raise UserError(f"task.settings.{missing[0]}: missing")
-    return Settings(**table)
+    return build(Settings, table, "task.settings")
 
 
 def held_out_targets(settings: Settings, seed: int) -> np.ndarray:

@@ -35,6 +35,8 @@ GOAL = "Goal Reached!"
 # At most 18 digits: everything fits int64, and no input can cost quadratic time to read.
 _NUMBER = r"(0|[1-9][0-9]{0,17})"
 _STEP = re.compile(rf"{_NUMBER}([+\-*/]){_NUMBER}={_NUMBER}")
+_PUBLISHED_STEP = re.compile(r"(?P<a>\d+)\s*(?P<op>[+\-*/])\s*(?P<b>\d+)\s*=\s*(?P<r>\d+)")
+MOST_DIGITS = 4300
 
 
 class Step(NamedTuple):
@@ -168,34 +170,35 @@ def check(problem: Any, response: str) -> Verdict:
 def check_published(problem: Any, response: str) -> Verdict:
     """The verdict by the published code's rules: what its figures were measured with.
 
-    More lenient than `check`: a used number leaves with all its copies and one copy serves both
-    operands, division is floor division, numbers may stay unused, and text after the first goal
-    line is ignored.
+    The response ends at the first `<backtrack>` or goal line, whichever it is: a path that the
+    model gave up is right if its last result is the target. Blank lines around the steps are
+    dropped, not those between them. A step is what its line begins with: spaces around the
+    operator and `=`, leading zeros, and whatever follows the result are accepted. A used number
+    leaves with all its copies, one copy serves both operands, division is floor division, numbers
+    may stay unused, and no number is negative.
     """
     given = Problem.of(problem)
     ends = [at for mark in (BACKTRACK, GOAL) if (at := response.find(mark)) >= 0]
-    body = response[: min(ends)] if ends else response
-    left = list(given.numbers)
-    result = None
-    for index, line in enumerate(filter(None, body.split("\n"))):
-        step = parse_step(line)
-        if step is None:
+    if not ends:
+        return Verdict(False, BAD_FORMAT, 0)
+    left, last = list(given.numbers), None
+    for index, line in enumerate(response[: min(ends)].strip().split("\n")):
+        step = _PUBLISHED_STEP.match(line)
+        # Of a longer number Python's own reader makes an error, which stops the published code.
+        if step is None or any(len(step[part]) > MOST_DIGITS for part in "abr"):
             return Verdict(False, BAD_FORMAT, index)
-        if step.a not in left or step.b not in left:
+        a, b, result = (int(step[part]) for part in "abr")
+        if a not in left or b not in left:
             return Verdict(False, UNKNOWN_NUMBER, index)
-        floor = step.a // step.b if step.op == "/" and step.b else None
-        exact = (
-            floor
-            if step.op == "/"
-            else {"+": step.a + step.b, "*": step.a * step.b}.get(step.op, step.a - step.b)
-        )
-        if exact != step.result:
+        if step["op"] == "/":
+            last = a // b if b else None
+        else:
+            last = {"+": a + b, "-": a - b, "*": a * b}[step["op"]]
+        if last != result:
             return Verdict(False, BAD_RESULT, index)
-        left = [number for number in left if number not in (step.a, step.b)]
-        left.append(step.result)
-        result = step.result
-    finished = bool(ends) and response.startswith(GOAL, min(ends))
-    return Verdict(True) if finished and result == given.target else Verdict(False, NOT_REACHED)
+        left = [number for number in left if number not in (a, b)]
+        left.append(result)
+    return Verdict(True) if last == given.target else Verdict(False, NOT_REACHED)
 
 
 def equation_test(problem: Any, steps: Sequence[str]) -> str:
