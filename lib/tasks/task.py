@@ -84,6 +84,9 @@ class Task(ABC):
     asked for, it is one row of such a table, as `itertuples` gives it.
     """
 
+    #: Raised whenever its problems, traces or verdicts change: what was made with it is made again.
+    VERSION: ClassVar[int] = 1
+
     name: str
     pieces: tuple[str, ...]
     step_end: str
