@@ -29,11 +29,10 @@ def render(manifest: Mapping, rows: pd.DataFrame) -> str:
     parts += ["## The paper's claims", _claims(rows), f"The rule: {RULE}"]
     for study in STUDIES:
         shown = [figure for figure in study.figures if figure.has_rows(rows)]
-        text = study.text(rows) if study.text else ""
-        if not (shown or text):
+        words = [say(rows) for say in (study.remark, study.text) if say]
+        if not (shown or any(words)):
             continue
-        parts.append(f"## {study.title or study.name}")
-        parts += [text] if text else []
+        parts += [f"## {study.title or study.name}", *filter(None, words)]
         parts += [f"![{each.caption}]({each.name}.png)\n\n*{each.caption}*" for each in shown]
     return "\n\n".join(parts) + "\n"
 

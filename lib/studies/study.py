@@ -53,8 +53,9 @@ class Study:
     """See above.
 
     name: its file's; section and settings: the profile's section that asks for it and the class
-    that checks it (without one, every run has it); text: Markdown of the run's page under `title`,
-    empty where there are no rows.
+    that checks it (without one, every run has it). On the run's page and in notebooks, each empty
+    where there are no rows: remark, a sentence or two that say what was found, with its numbers
+    computed; text, the table in Markdown.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Study:
     settings: type | None = None
     figures: tuple[Figure, ...] = ()
     title: str = ""
+    remark: Callable[[pd.DataFrame], str] | None = None
     text: Callable[[pd.DataFrame], str] | None = None
 
     def wanted(self, experiment: Experiment) -> bool:
