@@ -37,3 +37,24 @@ def operator_shares(problems: pd.DataFrame) -> Figure:
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.set_ylabel("share of steps")
     return figure
+
+
+def operator_remark(problems: pd.DataFrame) -> str:
+    """Where the two test splits' solutions differ most in their operators, in a sentence."""
+    shares = {
+        split: pd.Series({op: cell.str.count(f"\\{op}").sum() for op in "+-*/"}).pipe(
+            lambda counts: 100 * counts / max(1, counts.sum())
+        )
+        for split, cell in problems.groupby("split")["solution"]
+        if split in ("seen", "new")
+    }
+    if len(shares) < 2:
+        return "Only one of the two test splits has problems."
+    apart = (shares["new"] - shares["seen"]).abs()
+    operator = apart.idxmax()
+    seen, new = (shares[split][operator] for split in ("seen", "new"))
+    return (
+        f"They differ most in `{operator}`: {seen:.0f}% of the steps for seen targets and "
+        f"{new:.0f}% for new ones. A difference of accuracy between the two splits is read with "
+        "that in mind (notebook 05 compares new targets with seen ones like them)."
+    )

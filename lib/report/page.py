@@ -26,7 +26,7 @@ def render(manifest: Mapping, rows: pd.DataFrame) -> str:
             "Accuracy in % by the strict checker, with its 95% interval, and the paper's number.",
             headlines,
         ]
-    parts += ["## The paper's claims", _claims(rows), f"The rule: {RULE}"]
+    parts += ["## The paper's claims", claims_markdown(rows), f"The rule: {RULE}"]
     for study in STUDIES:
         shown = [figure for figure in study.figures if figure.has_rows(rows)]
         words = [say(rows) for say in (study.remark, study.text) if say]
@@ -121,7 +121,8 @@ def in_a_line(rows: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _claims(rows: pd.DataFrame) -> str:
+def claims_markdown(rows: pd.DataFrame) -> str:
+    """The claims, this run's evidence and the verdicts, as a table."""
     lines = []
     for claim in claims_table(rows).to_dict("records"):
         # A bare <backtrack> would be taken for an HTML tag and vanish.
