@@ -250,7 +250,7 @@ def test_the_gpu_profile_at_a_thousandth(tmp_path, monkeypatch):
         search=replace(made.profile.search, breadths=(8, 64), temperatures=(0.7, 1.2)),
         improvement=replace(made.profile.improvement, rounds=1),
     )
-    rows = everything.everything(made)
+    rows = everything(made)
     assert set(rows.stage.dropna()) >= {"trunk", "sft", "backtracking"}
     assert {"table_1", "figure_3", "figure_4", "figure_5", "figure_13"} <= set(rows.artifact)
     greedy = rows.query("method == 'sft_greedy' and artifact == 'table_1'")
