@@ -15,7 +15,7 @@ from lib.base.files import ROOT
 from lib.evaluation.results import read_results
 from lib.evaluation.scoring import evaluate_responses, evaluate_search
 from lib.experiment import experiment as experiment_module
-from lib.profiles.load import PROFILES
+from lib.profiles.load import PROFILES, load_profile
 from lib.search.selection import SELECTION_RULES
 from lib.studies import sections
 from lib.studies.paper import self_improvement
@@ -170,3 +170,36 @@ def test_a_second_task_runs_all_notebooks(tmp_path):
     assert {"table_1", "figure_3", "figure_4", "figure_5", "claims"} <= set(rows["artifact"])
     assert set(rows["error"].dropna()) == set(Adding.errors)
     assert not {"targets", "figure_7", "mining", "verdicts"} & set(rows["artifact"])
+
+
+def test_what_a_task_lacks_is_not_asked_of_it(tmp_path):
+    asked = {
+        "dfs": "[dfs]\nbudgets = [8]\nsamples = 8\ntemperature = 0.7\n",
+        "near_miss": "",
+        "public": "",
+    }
+    for key, section in asked.items():
+        write_profile(tmp_path / "sums.toml", SMALL)
+        text = (tmp_path / "sums.toml").read_text() + "\n" + section
+        if key == "near_miss":
+            text = text.replace("mix = 1.0\n", "mix = 1.0\nnear_miss = 0.5\n")
+        if key == "public":
+            text = text.replace("[data]\n", '[data]\npublic = "mine"\n')
+        (tmp_path / "sums.toml").write_text(text)
+        with pytest.raises(UserError, match=rf"{key}.*'adding' has nothing for it") as error:
+            open_experiment(str(tmp_path / "sums.toml"), 0)
+        assert "\n" not in str(error.value)
+
+
+def test_steps_are_split_where_their_outcome_begins():
+    assert Adding(10).split_step("12") == ("12", "")
+    task = load_profile("smoke").load_task()
+    assert task.split_step("3+4=7") == ("3+4=", "7") and task.split_step("three") == ("three", "")
+
+
+def test_a_summary_counts_the_problems_of_each_split():
+    counts = {"seen": 3, "new": 2}
+    adding, countdown = Adding(10), load_profile("smoke").load_task()
+    for task, columns in ((adding, ["problems"]), (countdown, ["problems", "targets"])):
+        found = task.summary(task.make_problems(counts, 0))
+        assert found["problems"].to_dict() == counts and list(found) == columns
