@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from llama import BEGIN, END, llama_model, llama_tokenizer, write_llama
+from public_files import write_public
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lib.base import hardware
@@ -24,7 +25,6 @@ from lib.profiles.settings import DeepSpeedSettings, TraceSettings
 from lib.studies.everything import everything
 from lib.studies.sections import load_profile
 from lib.tasks.countdown import public_rows
-from lib.tasks.countdown.public_rows import write_public
 from lib.tasks.countdown.public_splits import read_splits
 from lib.tasks.task import BACKTRACK
 
