@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parents[1]
 #: Inputs for each target, a million in all: many where one takes microseconds.
 COUNTS = {"step": 400_000, "response": 300_000, "row": 60_000, "tokens": 80_000}
 COUNTS |= {"json": 100_000, "tree": 40_000, "parquet": 18_000, "profile": 1_000, "public": 1_000}
-MODULES = ("countdown", "public_data", "tokenization", "profiles", "problems", "store", "tree")
+MODULES = ("tasks.countdown.rules", "tasks.countdown.problems", "tasks.countdown.public_rows")
+MODULES += ("models.tokenizer", "base.checked", "profiles.load", "base.files", "search.tree")
 SLOWEST_S = 20  # for one input: more is a hang
 LONGEST = 4_096  # bytes that one input's choices are made from
 BEGINNINGS = 200  # random inputs to begin with

@@ -92,10 +92,11 @@ def write_public_rows(count: int, folder: Path) -> None:
     import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
+    from public_files import write_public
 
     from lib.tasks.countdown import traces
     from lib.tasks.countdown.problems import make_problems, make_settings
-    from lib.tasks.countdown.public_rows import PROMPT, write_public
+    from lib.tasks.countdown.public_rows import PROMPT
 
     settings = make_settings(GENERATED)
     table = make_problems(settings, {"train": 20_000, "seen": 500, "new": 500}, 0)

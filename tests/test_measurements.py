@@ -36,7 +36,7 @@ def small(folder):
 @pytest.mark.slow
 def test_every_row_is_made_once_and_again_the_same(tmp_path):
     first = small(tmp_path / "first")
-    rows = everything.everything(first)
+    rows = everything(first)
     found = set(rows["artifact"])
     figures = {f"figure_{number}" for number in (3, 4, 5, 6, 13)}
     rounds = {"round_search", "round_diversity"}
@@ -51,7 +51,7 @@ def test_every_row_is_made_once_and_again_the_same(tmp_path):
     assert set(table_1["method"]) >= {"sft_greedy", "sft_beam", "self_backtracking", "pass_at_n"}
     assert set(table_1[table_1["model"] == "L"]["problems"]) == {4}
     made = {name: artifact.duration_s for name, artifact in first.run.made.items()}
-    again = everything.everything(first)
+    again = everything(first)
     assert dumps({}, again) == dumps({}, rows)
     assert {name: artifact.duration_s for name, artifact in first.run.made.items()} == made
-    assert dumps({}, everything.everything(small(tmp_path / "second"))) == dumps({}, rows)
+    assert dumps({}, everything(small(tmp_path / "second"))) == dumps({}, rows)

@@ -13,10 +13,11 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1], "tests"))]
 from lib.experiment.experiment import Experiment
 from lib.studies.sections import load_profile
-from lib.tasks.countdown.public_rows import read_public, write_public
+from public_files import write_public
+from lib.tasks.countdown.public_rows import read_public
 from lib.experiment.artifacts import Run
 
 folder = Path(sys.argv[2])

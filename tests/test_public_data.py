@@ -6,10 +6,11 @@ import datasets
 import numpy as np
 import pandas as pd
 import pytest
+from public_files import write_public
 
 from lib.base.errors import UserError
 from lib.tasks.countdown import problems, public_rows
-from lib.tasks.countdown.public_rows import COLUMNS, read_public, read_rows, write_public
+from lib.tasks.countdown.public_rows import COLUMNS, read_public, read_rows
 from lib.tasks.countdown.traces import backtracking_traces, optimal_traces
 
 SETTINGS = problems.Settings(4, 25, 10, 75, 99, 0.1)

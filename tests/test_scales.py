@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 from llama import BEGIN, END, llama_model, llama_tokenizer, write_llama
+from public_files import write_public
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lib.base import hardware
@@ -24,7 +25,6 @@ from lib.profiles.settings import DeepSpeedSettings, TraceSettings
 from lib.studies.everything import everything
 from lib.studies.sections import load_profile
 from lib.tasks.countdown import public_rows
-from lib.tasks.countdown.public_rows import write_public
 from lib.tasks.countdown.public_splits import read_splits
 from lib.tasks.task import BACKTRACK
 
@@ -250,7 +250,7 @@ def test_the_gpu_profile_at_a_thousandth(tmp_path, monkeypatch):
         search=replace(made.profile.search, breadths=(8, 64), temperatures=(0.7, 1.2)),
         improvement=replace(made.profile.improvement, rounds=1),
     )
-    rows = everything.everything(made)
+    rows = everything(made)
     assert set(rows.stage.dropna()) >= {"trunk", "sft", "backtracking"}
     assert {"table_1", "figure_3", "figure_4", "figure_5", "figure_13"} <= set(rows.artifact)
     greedy = rows.query("method == 'sft_greedy' and artifact == 'table_1'")

@@ -8,6 +8,7 @@ import torch
 from test_measurements import small
 
 from lib.evaluation.results import dumps, table
+from lib.studies import everything
 from lib.studies.beyond import (
     equal_compute,
     larger_model,
@@ -16,7 +17,6 @@ from lib.studies.beyond import (
     sweep,
     verdicts,
 )
-from lib.studies.everything import everything
 from lib.studies.sections import (
     ComputeSettings,
     HypothesisSettings,

@@ -1,14 +1,21 @@
 """The task interface: a second task (tests/adding.py) is one file, and the rest works with it."""
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
+from adding import Adding
 
 from lib.base.errors import UserError
+from lib.base.files import ROOT
+from lib.evaluation.results import read_results
 from lib.evaluation.scoring import evaluate_responses, evaluate_search
 from lib.experiment import experiment as experiment_module
-from lib.profiles.load import PROFILES
+from lib.profiles.load import PROFILES, load_profile
 from lib.search.selection import SELECTION_RULES
 from lib.studies import sections
 from lib.studies.paper import self_improvement
@@ -17,24 +24,30 @@ from lib.tasks.countdown.rules import ERRORS
 from lib.tasks.countdown.task import make_task
 from lib.tasks.task import load_task
 
-SETTINGS = "[task.settings]\nmost = 10\n"
+TASK = '[task]\nmodule = "adding"\n\n[task.settings]\nmost = 10\n\n'
+SMALL = {"hidden_size": 16, "layers": 1, "heads": 2, "batch_size": 4, "trunk_examples": 8,
+         "branch_examples": 8, "train_problems": 40, "test_problems": 6, "rounds": 1,
+         "validation_problems": 1, "problems": 4, "breadth": 4, "epochs": 1}  # fmt: skip
+
+
+def write_profile(path, small, sections=()):
+    """Smoke with the other task and hardly any of everything; of the studies these sections."""
+    parts = re.split(r"(?m)^(?=(?:#.*\n)*\[)", (PROFILES / "smoke.toml").read_text())
+    names = [re.search(r"^\[(\w+)", part, flags=re.MULTILINE) for part in parts]
+    needed = {"data", "traces", "models", "training", "search", "improvement", *sections}
+    kept = [part for part, name in zip(parts, names, strict=True) if name and name[1] in needed]
+    text = re.sub(r"\[sweep\.task\][^\[]*", "[sweep.task]\nmost = 10\n\n", TASK + "".join(kept))
+    text = text.replace("near_miss = 0.5\n", "")  # Countdown's
+    for key, value in small.items():
+        kind = r"\[" if isinstance(value, list) else r"(?!\[)"
+        text = re.sub(rf"^{key} = {kind}.*", f"{key} = {value}", text, flags=re.MULTILINE)
+    path.write_text('description = "sums"\n\n' + text)
 
 
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
-    """Smoke with the other task, and hardly any of everything."""
     folder = tmp_path_factory.mktemp("adding")
-    text = (PROFILES / "smoke.toml").read_text()
-    text = text[: text.index("\n[instruments]")]  # what every run does; the studies are Countdown's
-    text = text.replace('"lib.tasks.countdown"', '"adding"')
-    text = re.sub(r"\[task\.settings\].*?(?=\[data\])", SETTINGS, text, flags=re.DOTALL)
-    small = {"hidden_size": 16, "layers": 1, "heads": 2, "batch_size": 4, "trunk_examples": 8,
-             "branch_examples": 8, "train_problems": 40, "test_problems": 6, "rounds": 1,
-             "validation_problems": 1, "problems": 4, "breadth": 4, "epochs": 1}  # fmt: skip
-    text = text.replace("near_miss = 0.5\n", "")  # Countdown's
-    for key, value in small.items():
-        text = re.sub(rf"^{key} = .*", f"{key} = {value}", text, flags=re.MULTILINE)
-    (folder / "sums.toml").write_text(text)
+    write_profile(folder / "sums.toml", SMALL)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sections, "ROOT", folder)
         made = open_experiment(str(folder / "sums.toml"), 3)
@@ -133,3 +146,64 @@ def test_a_missing_task_is_named(module):
     ) as error:
         load_task(module, {})
     assert "\n" not in str(error.value)
+
+
+STUDIES = ("instruments", "baselines", "compute", "hypotheses", "sweep", "ratios", "audit")
+STUDIES += ("expansions", "mining")
+
+
+@pytest.mark.slow
+def test_a_second_task_runs_all_notebooks(tmp_path):
+    """Every study that a profile can ask of a task with nothing but what it must give."""
+    # Enough training for some right answers, and temperature for some wrong ones.
+    small = SMALL | {"most": 5, "train_problems": 4_000, "temperature": 1.2, "breadths": [1, 4],
+                     "trunk_examples": 512, "branch_examples": 256, "hidden_size": 32,
+                     "batch_size": 8, "validation_problems": 8, "examples": 32, "samples": 4,
+                     "problems": 16, "reward_paths": 16, "pairs": 8,
+                     "loss_examples": 8}  # fmt: skip
+    write_profile(tmp_path / "sums.toml", small, STUDIES)
+    command = [sys.executable, "-m", "lib.commands.reproduce"]
+    command += ["--profile", str(tmp_path / "sums.toml"), "--seed", "3", "--runs", str(tmp_path)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    made = tmp_path / "sums-3"
+    assert len(list((made / "notebooks").glob("0?_*.html"))) == 5
+    _, rows = read_results(made / "figures" / "results.json")
+    assert set(rows["checker"].dropna()) == {"strict"}
+    assert {"table_1", "figure_3", "figure_4", "figure_5", "claims"} <= set(rows["artifact"])
+    assert set(rows["error"].dropna()) == set(Adding.errors)
+    assert not {"targets", "figure_7", "mining", "verdicts"} & set(rows["artifact"])
+
+
+def test_what_a_task_lacks_is_not_asked_of_it(tmp_path):
+    asked = {
+        "dfs": "[dfs]\nbudgets = [8]\nsamples = 8\ntemperature = 0.7\n",
+        "near_miss": "",
+        "public": "",
+    }
+    for key, section in asked.items():
+        write_profile(tmp_path / "sums.toml", SMALL)
+        text = (tmp_path / "sums.toml").read_text() + "\n" + section
+        if key == "near_miss":
+            text = text.replace("mix = 1.0\n", "mix = 1.0\nnear_miss = 0.5\n")
+        if key == "public":
+            text = text.replace("[data]\n", '[data]\npublic = "mine"\n')
+        (tmp_path / "sums.toml").write_text(text)
+        with pytest.raises(UserError, match=rf"{key}.*'adding' has nothing for it") as error:
+            open_experiment(str(tmp_path / "sums.toml"), 0)
+        assert "\n" not in str(error.value)
+
+
+def test_steps_are_split_where_their_outcome_begins():
+    assert Adding(10).split_step("12") == ("12", "")
+    task = load_profile("smoke").load_task()
+    assert task.split_step("3+4=7") == ("3+4=", "7") and task.split_step("three") == ("three", "")
+
+
+def test_a_summary_counts_the_problems_of_each_split():
+    counts = {"seen": 3, "new": 2}
+    adding, countdown = Adding(10), load_profile("smoke").load_task()
+    for task, columns in ((adding, ["problems"]), (countdown, ["problems", "targets"])):
+        found = task.summary(task.make_problems(counts, 0))
+        assert found["problems"].to_dict() == counts and list(found) == columns

@@ -83,8 +83,7 @@ def loss_traces(experiment: Experiment, model: str, count: int) -> dict[str, pd.
         task.backtracking_traces(
             problems.iloc[half : 2 * half].reset_index(drop=True),
             experiment.seed,
-            settings.loss,
-            settings.near_miss,
+            settings,
         ),
     )
     return {

@@ -108,7 +108,8 @@ def audited(ahead: Ahead) -> None:
         longest = audit.our_longest(ahead, checkpoint)
         share = min(1.0, audit.PUBLISHED_TOKENS / audit.paper_longest())
         cuts = round(share * longest), round(settings.hard_cut * longest)
-    for reference, switches in audit.variants(*cuts).values():
+    published = ahead.task.check_published is not None
+    for reference, switches in audit.variants(*cuts, published).values():
         for each in (switches, audit.Switches()):
             branch = audit.checkpoint_of(ahead, reference, each.padding_loss)
             depth = roll_backs(settings.depth, each.depth_from_one)

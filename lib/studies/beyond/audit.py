@@ -77,22 +77,26 @@ def our_longest(experiment: Experiment, checkpoint: Artifact) -> int:
     return int(encode_traces(load_tokenizer(checkpoint.path), traces).lengths().max())
 
 
-def variants(cut: int, hard_cut: int) -> dict[str, tuple[str, Switches]]:
-    """Each row's name -> which checkpoint is its reference, and what is switched on."""
+def variants(cut: int, hard_cut: int, published: bool = True) -> dict[str, tuple[str, Switches]]:
+    """Each row's name -> which checkpoint is its reference, and what is switched on.
+
+    published: whether the task has a published checker.
+    """
     together = Switches(
         beam_sampling=True,
         total_tokens=cut,
         depth_from_one=True,
         summed_selection=True,
-        published_checker=True,
+        published_checker=published,
     )
+    checker = {"published_checker": (MAIN, Switches(published_checker=True))} if published else {}
     return {
         "depth_from_one": (MAIN, Switches(depth_from_one=True)),
         "beam_sampling": (MAIN, Switches(beam_sampling=True)),
         "cut": (MAIN, Switches(total_tokens=cut)),
         "hard_cut": (MAIN, Switches(total_tokens=hard_cut)),
         "summed_selection": (MAIN, Switches(summed_selection=True)),
-        "published_checker": (MAIN, Switches(published_checker=True)),
+        **checker,
         "together_at_inference": (MAIN, together),
         "padding_loss": (SMALL, Switches(padding_loss=True)),
         "together": (SMALL, replace(together, padding_loss=True)),
@@ -152,8 +156,8 @@ def search_switches(experiment: Experiment) -> list[dict]:
     longest = our_longest(experiment, experiment.checkpoint(MODEL, "backtracking"))
     share = min(1.0, PUBLISHED_TOKENS / paper_longest())
     cuts = {"cut": round(share * longest), "hard_cut": round(settings.hard_cut * longest)}
-    rows = []
-    for name, (reference, switches) in variants(**cuts).items():
+    rows, published = [], experiment.task.check_published is not None
+    for name, (reference, switches) in variants(**cuts, published=published).items():
         pairs = {
             split: tuple(answers(experiment, reference, each, split)[1]
                          for each in (switches, Switches()))

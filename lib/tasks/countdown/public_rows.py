@@ -1,4 +1,4 @@
-"""The public Countdown data set: read into traces as ours are, and ours written in its columns.
+"""The public Countdown data set, read into traces as ours are.
 
 Takes a local folder (parquet, json or jsonl files) or a hub name, with columns nums, target and
 search_path; gives traces (text, mask, kind) and a report of the rows left out. Every row is checked
@@ -20,7 +20,6 @@ import datasets
 import numpy as np
 import pandas as pd
 
-from lib.base import files as files_module
 from lib.base.errors import UserError
 from lib.tasks.countdown.rules import GOAL, Problem, check, compute, parse_step, remaining
 from lib.tasks.countdown.solver import reachable_many
@@ -263,15 +262,3 @@ def reachable_rows(paths: Mapping[int, Mapping[str, Any]], state: str) -> dict[i
         targets = np.array([paths[row]["target"] for row in rows], dtype=np.int64)
         found |= dict(zip(rows, reachable_many(numbers, targets).tolist(), strict=True))
     return found
-
-
-def write_public(traces: pd.DataFrame, path: Path) -> None:
-    """Traces (their column text) as a parquet file with the public columns."""
-    rows = []
-    for row, text in enumerate(traces["text"]):
-        match = PROMPT.match(text)
-        if match is None:
-            raise UserError(f"trace {row}: its text does not begin with a Countdown prompt")
-        nums = [int(number) for number in match[1].split(", ")]
-        rows.append({"nums": nums, "target": int(match[2]), "search_path": text})
-    files_module.write_parquet(path, pd.DataFrame(rows, columns=list(COLUMNS)))
