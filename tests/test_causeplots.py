@@ -126,7 +126,10 @@ def test_figures_of_compute(draw):
             rows.append(searched("self_backtracking", b, 4, 0.7, 60.0 + 10 * b, 0.5, split))
         rows.append(searched("sft_beam", None, 4, None, 100.0, 0.35, split))
     figure = draw(table(rows))
-    assert [axes.get_title() for axes in figure.axes] == ["S, seen targets", "S, new targets"]
+    assert [axes.get_title() for axes in figure.axes] == [
+        "S, seen targets (n=100)",
+        "S, new targets (n=100)",
+    ]
 
 
 def test_a_run_without_studies_shows_sentences_and_empty_tables():

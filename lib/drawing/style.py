@@ -4,6 +4,7 @@ Takes tidy rows, axes and figures; gives panels by model and split, and PNG and 
 bytes depend on the drawing and the manifest alone. Knows nothing of any one figure.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from io import BytesIO
@@ -34,13 +35,8 @@ METHOD_COLOURS = {
     "reward": PALETTE[3],
     "vote": "#b8860b",
     "dfs": PALETTE[9],
-    "stream": PALETTE[6],
+    "stream": "#e05fa8",
     "improved": PALETTE[2],
-}
-STAGE_COLOURS = {
-    "trunk": "#c8c8c8",
-    "sft": METHOD_COLOURS["sft"],
-    "backtracking": METHOD_COLOURS["backtracking"],
 }
 EXPANSION_COLOURS = {"sample": "#1b7f79", "beam_sample": "#c2385a", "stochastic_beam": "#d99a1c"}
 SPLITS = {"seen": "seen targets", "new": "new targets"}
@@ -62,6 +58,7 @@ METHODS = {
     "self_improved_greedy": "self-improved, greedy",
     "control_greedy": "control: generator's solutions",
     "pass_at_n": "ceiling: any path right (pass@N)",
+    "sft_pass_at_n": "ceiling of SFT: any sample right",
 }
 MARKERS = "osD^vP*X<>hp"
 WIDTH = 9.0  # inches: at 150 dots an inch and a README's 900 pixels, 9-point text stays 12 pixels
@@ -79,6 +76,8 @@ FONT = {
 }
 PAPER_MARK = {"marker": "D", "markersize": 6, "markerfacecolor": "white", "zorder": 5}
 PAPER_MARK |= {"markeredgecolor": "#222222", "markeredgewidth": 1.3, "linestyle": "none"}
+#: A ceiling is a bar across, wider than the dot of an accuracy that reaches it.
+CEILING_MARK = {"marker": "_", "markersize": 15, "markeredgewidth": 1.8, "linestyle": "none"}
 
 
 def styled(draw: Callable[..., Figure]) -> Callable[..., Figure]:
@@ -130,16 +129,36 @@ def panels(
 
 
 def grid(found: pd.DataFrame) -> tuple[Figure, list[tuple[Axes, str, str]]]:
-    """A panel for each model (rows) and split (columns) that there is."""
+    """A panel for each model (rows) and split (columns) that there is; its title has n."""
     models, splits = present(found["model"], MODEL_COLOURS), present(found["split"], SPLITS)
     figure, axes = panels(len(models), len(splits))
     found_panels = []
     for line, model in zip(axes, models, strict=True):
         for panel, split in zip(line, splits, strict=True):
-            panel.set_title(f"{model}, {SPLITS[split]}")
+            here = found[(found["model"] == model) & (found["split"] == split)]
+            panel.set_title(f"{model}, {SPLITS[split]}{problems_of(here)}")
             found_panels.append((panel, model, split))
         line[0].set_ylabel("accuracy")
     return figure, found_panels
+
+
+def problems_of(rows: pd.DataFrame) -> str:
+    """For a title: how many problems each of these rows is of (the fewest and the most)."""
+    known = rows["problems"].dropna().astype(int)
+    if known.empty:
+        return ""
+    least, most = known.min(), known.max()
+    return f" (n={least})" if least == most else f" (n={least} to {most})"
+
+
+def setting(row: Mapping) -> str:
+    """The b and N of a row, where it has them: to put behind a method's name."""
+    return "".join(f" {name}={row[name]}" for name in ("b", "N") if not pd.isna(row[name]))
+
+
+def whole(share: float) -> str:
+    """A share as whole percent, rounded half up as a reader of the tables would round it."""
+    return f"{math.floor(round(100 * share, 6) + 0.5)}"
 
 
 def percent(axes: Axes, from_zero: bool = False) -> None:
@@ -161,10 +180,10 @@ def errors(line: pd.DataFrame) -> list[pd.Series]:
     return [low, (line["high"] - line["accuracy"]).clip(lower=0).fillna(0)]
 
 
-def look(number: int) -> dict:
-    """Colour and marker of a figure's series by its number: either alone tells them apart."""
-    colour = DEPTH_COLOURS[number % len(DEPTH_COLOURS)]
-    return {"colour": colour, "marker": MARKERS[number % len(MARKERS)]}
+def look(depth: int) -> dict:
+    """Colour and marker of searches of this b: either alone tells them apart."""
+    place = min(int(depth), len(DEPTH_COLOURS) - 1)
+    return {"colour": DEPTH_COLOURS[place], "marker": MARKERS[place]}
 
 
 def curve(axes: Axes, line: pd.DataFrame, x: str, colour: object, **style: object) -> None:

@@ -237,7 +237,7 @@ PAPER_SELECTION = "mean_logprob"  # section 3.3: the highest mean log-probabilit
 # What a cell's rows may differ in and still be one cell; any other column (round ...) parts it.
 MEASURED = {"selection", "checker", "seed", "accuracy", "low", "high", "problems"}
 MEASURED |= {"tokens_per_problem", "seconds", "failures", "share", "loss"}
-MEASURED |= {"only_strict", "only_published"}
+MEASURED |= {"only_strict", "only_published", "share_low", "share_high"}
 
 
 def headline(rows: pd.DataFrame, artifacts: Iterable[str] | None = None) -> pd.DataFrame:

@@ -187,6 +187,14 @@ def read_results(path: Path) -> tuple[dict, pd.DataFrame]:
     ):
         raise UserError(f"{path}: not a results file; it must have a manifest and a list of rows")
     try:
-        return content["manifest"], table(row(**record) for record in content["rows"])
+        return content["manifest"], table(row(**_renamed(each)) for each in content["rows"])
     except (UserError, TypeError, ValueError) as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def _renamed(record: dict) -> dict:
+    """A row as it is written now: figure 5's once bounded `share` in columns low and high."""
+    if record.get("artifact") != "figure_5" or "share_low" in record:
+        return record
+    bounds = {f"share_{end}": record.get(end) for end in ("low", "high")}
+    return {**record, "low": None, "high": None, **bounds}

@@ -271,7 +271,9 @@ def error_rows(
     rows = []
     for split, cell in outcomes.groupby("split", dropna=False, sort=True):
         for shares in error_shares(cell["error"], names).to_dict("records"):
-            kept = {key: shares[key] for key in ("error", "share", "low", "high", "failures")}
+            kept = {key: shares[key] for key in ("error", "share", "failures")}
+            # `low` and `high` would bound the accuracy.
+            kept |= {f"share_{end}": shares[end] for end in ("low", "high")}
             known = {"checker": "strict", "problems": len(cell), "accuracy": cell["correct"].mean()}
             rows.append(row(artifact=artifact, split=split, **known, **kept, **columns))
     return rows

@@ -21,7 +21,6 @@ from lib.base.checked import (
     Positive,
     Positives,
     at_least,
-    between,
     checked,
     demand,
     one_of,
@@ -31,10 +30,11 @@ from lib.base.files import ROOT
 from lib.experiment.artifacts import Run
 from lib.experiment.experiment import RUNS_VARIABLE, Experiment
 from lib.profiles import load
-from lib.profiles.load import MODEL_VARIABLE, Profile, offered, with_model
+from lib.profiles.load import MODEL_VARIABLE, Profile, with_model
 from lib.profiles.recipe import Recipe
 from lib.profiles.search_spec import EXPANSIONS
-from lib.profiles.settings import MAX_POSITIONS
+from lib.studies.paper.table_2 import DfsSettings, StreamSettings
+from lib.studies.paper.tables_3_and_4 import RatioSettings
 
 TwoOrMore = Annotated[StrictInt, at_least(2)]
 Pair = Annotated[
@@ -79,33 +79,6 @@ class BaselineSettings:
         models, tested = list(self.models), self.test_problems
         demand("baselines.models", models, set(models) <= set(known), f"of {', '.join(known)}")
         demand("baselines.test_problems", tested, tested <= most, f"at most {most}")
-
-
-@checked
-class StreamSettings:
-    """Stream of Search (Table 2): a branch that learns the traces of real searches."""
-
-    examples: Count  # training problems; one that no search solves in `max_tokens` gives none
-    #: Of prompt and stream, in a from-scratch tokenizer's tokens.
-    max_tokens: Annotated[StrictInt, between(64, MAX_POSITIONS)]
-    recipe: Recipe
-
-    def check(self, profile: Profile) -> None:
-        """Raise `Mistake` where the profile's task has no streams."""
-        offered(profile, "[stream]", profile.load_task().streams)
-
-
-@checked
-class DfsSettings:
-    """DFS guided by the SFT model (Table 2)."""
-
-    budgets: Counts  # states visited
-    samples: Count  # proposals drawn in a state
-    temperature: Positive
-
-    def check(self, profile: Profile) -> None:
-        """Raise `Mistake` where the profile's task cannot say what a state is."""
-        offered(profile, "[dfs]", profile.load_task().goal_test)
 
 
 @checked
@@ -169,17 +142,6 @@ class SweepSettings:
     test_problems: Count
     breadth: Count
     depth: Natural
-
-
-@checked
-class RatioSettings:
-    """Tables 3 and 4: a branch of S for each D_op : D_back = 1 : ratio, all of one size."""
-
-    ratios: Positives
-    examples: TwoOrMore  # of each branch, D_op and D_back together
-    problems: Count  # of each test split
-    breadths: Counts
-    depths: Naturals
 
 
 @checked

@@ -23,7 +23,10 @@ from lib.experiment.experiment import Experiment
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure: its file name, what draws it, its caption, and the rows that it needs."""
+    """A figure: its file name, what draws it, its caption, and the rows that it needs.
+
+    varied: a column with at least two values, without which there is nothing to see.
+    """
 
     name: str
     draw: Callable[[pd.DataFrame], matplotlib_figure.Figure]
@@ -32,14 +35,18 @@ class Figure:
     methods: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     checkers: tuple[str, ...] = ()
+    varied: str = ""
 
     def has_rows(self, rows: pd.DataFrame) -> bool:
         """Whether these results can be drawn."""
-        if not set(self.columns) <= set(rows.columns):
+        columns = [*self.columns, self.varied] if self.varied else [*self.columns]
+        if not set(columns) <= set(rows.columns):
             return False
-        found = rows[rows["artifact"].isin(self.artifacts)].dropna(subset=list(self.columns))
+        found = rows[rows["artifact"].isin(self.artifacts)].dropna(subset=columns)
         if self.methods:
             found = found[found["method"].isin(self.methods)]
+        if self.varied and found[self.varied].nunique() < 2:
+            return False
         return not found.empty and set(self.checkers) <= set(found["checker"])
 
 

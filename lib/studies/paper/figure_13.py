@@ -10,8 +10,18 @@ from collections.abc import Iterator
 import pandas as pd
 from matplotlib.figure import Figure as Drawn
 
-from lib.drawing.curves import search_handles, searches_of
-from lib.drawing.style import curve, grid, legend, look, percent, pick, styled
+from lib.drawing.style import (
+    CEILING_MARK,
+    METHODS,
+    curve,
+    grid,
+    handle,
+    legend,
+    look,
+    percent,
+    pick,
+    styled,
+)
 from lib.evaluation.results import table
 from lib.experiment.experiment import Experiment
 from lib.studies.measurements import Searched, middle_breadth, search_rows, searches
@@ -38,20 +48,27 @@ def rows(experiment: Experiment) -> pd.DataFrame:
 
 @styled
 def accuracy_against_temperature(rows: pd.DataFrame) -> Drawn:
-    """Figure 13: accuracy against the sampling temperature, for each b."""
+    """Figure 13: accuracy against the sampling temperature, for each b, below its ceiling."""
     found = pick(rows, "figure_13", need=["temperature", "b"])
-    found = found[found["method"] == "self_backtracking"]
     figure, grid_panels = grid(found)
-    keys = searches_of(found)
+    depths = sorted(found["b"].unique())
+    # A little apart, so that intervals do not hide each other.
+    step = 0.02 * (found["temperature"].max() - found["temperature"].min())
+    found["x"] = found["temperature"] + step * found["b"].map(depths.index)
     for panel, model, split in grid_panels:
         here = found[(found["model"] == model) & (found["split"] == split)]
-        for number, (depth, breadth) in enumerate(keys):
-            line = here[(here["b"] == depth) & (here["N"] == breadth)]
-            curve(panel, line, "temperature", **look(number))
-        panel.set_xlabel("temperature")
+        for depth in depths:
+            line, style = here[here["b"] == depth], look(depth)
+            curve(panel, line[line["method"] == "self_backtracking"], "x", **style)
+            ceiling = line[line["method"] == "pass_at_n"]
+            panel.plot(ceiling["x"], ceiling["accuracy"], color=style["colour"], **CEILING_MARK)
+        panel.set_xticks(sorted(found["temperature"].unique()))
+        panel.set_xlabel(f"temperature (N={found['N'].max()})")
     for panel, *_ in grid_panels:
         percent(panel)
-    handles = search_handles(keys)
+    handles = [handle(f"b={depth}", **look(depth)) for depth in depths]
+    if (found["method"] == "pass_at_n").any():
+        handles.append(handle(METHODS["pass_at_n"], "#222222", **CEILING_MARK))
     legend(figure, handles)
     return figure
 
@@ -64,10 +81,11 @@ STUDY = Study(
         Figure(
             "figure_13",
             accuracy_against_temperature,
-            "Accuracy against the temperature (figure 13).",
+            "Accuracy against the temperature (figure 13), and its ceiling.",
             ("figure_13",),
             ("self_backtracking",),
-            ("temperature", "b"),
+            ("b",),
+            varied="temperature",
         ),
     ),
 )

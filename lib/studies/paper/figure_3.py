@@ -18,20 +18,25 @@ from matplotlib.figure import Figure as Drawn
 
 from lib.base import files
 from lib.drawing.style import (
+    CEILING_MARK,
+    METHOD_COLOURS,
     METHODS,
     MODEL_COLOURS,
     SPLITS,
     curve,
+    found_rows,
+    grid,
     handle,
     legend,
+    look,
     panels,
     percent,
     pick,
     present,
+    setting,
     styled,
 )
 from lib.evaluation import scoring
-from lib.evaluation.claims import headline
 from lib.evaluation.results import table
 from lib.evaluation.states import diversity_rows
 from lib.experiment.artifacts import Artifact
@@ -45,7 +50,6 @@ from lib.studies.study import Figure, Study
 from lib.tasks.task import Task
 from lib.tasks.trace import COLUMNS, right_trace
 
-METHODS_OF = ((False, "self_improved_greedy"), (True, "control_greedy"))
 SEARCH, DIVERSITY = "round_search", "round_diversity"
 
 
@@ -56,9 +60,8 @@ def correct_responses(
 
     The checker filters training data here, as in the paper; it never chooses a measured answer.
     """
-    rows = problems.itertuples(index=False)
     found = []
-    for index, (tree, row) in enumerate(zip(trees, rows, strict=True)):
+    for index, (tree, row) in enumerate(zip(trees, problems.itertuples(index=False), strict=True)):
         for path in sorted(paths(tree), key=lambda path: (-path.mean_logprob, path.leaf)):
             response = tree.response(path.leaf)
             if task.check(row, response).correct:
@@ -131,7 +134,6 @@ def improve(
     With `control`, the round learns the generator's solutions to its problems in place of its own
     paths: as many as the search solved. `evaluated` is a switch of `round_problems`.
     """
-    recipe = experiment.profile.improvement.recipe
     # The control has no search of its own: its size is the searching model's in the same round.
     source = self_improved(experiment, model, number - 1) if control else checkpoint
     traces = experience(experiment, source, model, number, evaluated)
@@ -140,19 +142,17 @@ def improve(
     if control:
         problems = round_problems(experiment, model, number).iloc[: len(traces)]
         traces = experiment.task.optimal_traces(problems)
-    stage = f"{model}-{'control' if control else 'improved'}{number}"
-    stage += "-evaluated" if evaluated else ""
-    inputs = {
-        "parent": checkpoint.key,
-        "experience": files.digest(traces["text"].tolist()),
-        "seed": experiment.seed,
-    }
+    stage = f"{'control' if control else 'improved'}{number}{'-evaluated' if evaluated else ''}"
     return experiment.train(
-        f"models/{stage}",
-        inputs,
+        f"models/{model}-{stage}",
+        {
+            "parent": checkpoint.key,
+            "experience": files.digest(traces["text"].tolist()),
+            "seed": experiment.seed,
+        },
         lambda: experiment.load(checkpoint),
         lambda: traces,
-        recipe,
+        experiment.profile.improvement.recipe,
         len(traces),
     )
 
@@ -167,39 +167,39 @@ def self_improved(
     return checkpoint
 
 
-def rounds(experiment: Experiment, model: str) -> range:
-    """The numbers of the rounds, 0 being the backtracking model itself."""
-    return range(experiment.profile.rounds(model) + 1)
+def checkpoints(experiment: Experiment, model: str) -> Iterator[tuple[int, str, Artifact]]:
+    """Round (0: before the first), method and checkpoint: the model's and its control's."""
+    for number in range(experiment.profile.rounds(model) + 1):
+        for control, method in ((False, "self_improved_greedy"), (True, "control_greedy")):
+            yield number, method, self_improved(experiment, model, number, control)
 
 
-def round_searches(experiment: Experiment, model: str, number: int) -> Iterator[Searched]:
-    """The search of both test splits by the model after round `number`."""
-    settings, spec = experiment.profile.improvement, round_spec(experiment)
-    if not settings.test_problems:
-        return
-    checkpoint = self_improved(experiment, model, number)
-    for split in TEST_SPLITS:
-        problems = experiment.problems(split, 0, settings.test_problems)
-        yield Searched(experiment.search(checkpoint, problems, spec), problems, split, spec)
+def round_searches(experiment: Experiment, model: str) -> Iterator[tuple[int, Searched]]:
+    """Round, and a search of each test split by the model after it."""
+    count, spec = experiment.profile.improvement.test_problems, round_spec(experiment)
+    for number in range(experiment.profile.rounds(model) + 1) if count else ():
+        checkpoint = self_improved(experiment, model, number)
+        for split in TEST_SPLITS:
+            problems = experiment.problems(split, 0, count)
+            made = experiment.search(checkpoint, problems, spec)
+            yield number, Searched(made, problems, split, spec)
 
 
 def requests(experiment: Experiment) -> Iterator[object]:
     """Every round's search and training, its control's, and what is measured after it."""
     for model in experiment.profile.models:
         problems = experiment.test_problems(model)
-        for number in rounds(experiment, model):
-            for control, _ in METHODS_OF:
-                checkpoint = self_improved(experiment, model, number, control)
-                yield experiment.decoding(checkpoint, problems)
-            yield from round_searches(experiment, model, number)
+        for *_, checkpoint in checkpoints(experiment, model):
+            yield experiment.decoding(checkpoint, problems)
+        yield from round_searches(experiment, model)
 
 
-def greedy_rows(experiment: Experiment, model: str) -> pd.DataFrame:
-    """Greedy accuracy after each round of self-improvement, and of its control."""
-    problems, found = experiment.test_problems(model), []
-    for control, method in METHODS_OF:
-        for number in rounds(experiment, model):
-            checkpoint = self_improved(experiment, model, number, control)
+def rows(experiment: Experiment) -> pd.DataFrame:
+    """After each round, of every model: greedy accuracy; accuracy, ceiling and paths of search."""
+    rule, found = experiment.profile.search.selection, []
+    for model in experiment.profile.models:
+        problems = experiment.test_problems(model)
+        for number, method, checkpoint in checkpoints(experiment, model):
             decoded = experiment.decode(checkpoint, problems)
             measured = scoring.evaluate_responses(
                 decoded["text"],
@@ -212,117 +212,78 @@ def greedy_rows(experiment: Experiment, model: str) -> pd.DataFrame:
                 seed=experiment.seed,
             )
             found.append(measured.assign(round=number))
-    return pd.concat(found, ignore_index=True)
-
-
-def search_rows(experiment: Experiment, model: str) -> pd.DataFrame:
-    """Accuracy, pass@N and the number of distinct paths of search, by round."""
-    depth, rule = experiment.profile.improvement.depth, experiment.profile.search.selection
-    found = []
-    for number in rounds(experiment, model):
-        for each in round_searches(experiment, model, number):
-            outcomes = outcomes_at_depths(experiment, each.made, each.problems, [depth])
+        for number, each in round_searches(experiment, model):
+            outcomes = outcomes_at_depths(experiment, each.made, each.problems, [each.spec.depth])
             outcomes = outcomes[outcomes["selection"] == rule]
-            accuracy = scoring.search_rows(outcomes, artifact=SEARCH, model=model)
+            measured = scoring.search_rows(outcomes, artifact=SEARCH, model=model)
             named = {"model": model, "split": each.split, "seed": experiment.seed}
             varied = [
                 row | {"artifact": DIVERSITY}
                 for row in diversity_rows(experiment.read_trees(each.made), **named)
                 if row["quantity"].startswith("distinct")
             ]
-            parts = [accuracy, table(varied)]
-            found += [part.assign(round=number) for part in parts]
-    return table(pd.concat(found, ignore_index=True)) if found else table([])
+            found += [measured.assign(round=number), table(varied).assign(round=number)]
+    return table(pd.concat(found, ignore_index=True))
 
 
-def rows(experiment: Experiment) -> pd.DataFrame:
-    """Greedy and search, after each round, of every model."""
-    parts = [
-        measure(experiment, model)
-        for model in experiment.profile.models
-        for measure in (greedy_rows, search_rows)
-    ]
-    return table(pd.concat(parts, ignore_index=True))
+LOOKS = {
+    "self_improved_greedy": {"colour": METHOD_COLOURS["improved"]},
+    "control_greedy": {"colour": "#222222", "linestyle": "--", "marker": "^"},
+    "self_backtracking": look(1),
+}
+APART = dict(zip((*LOOKS, "pass_at_n"), (0, 0.06, -0.06, -0.06), strict=True))  # rounds
 
 
 @styled
-def greedy_by_round(rows: pd.DataFrame) -> Drawn:
-    """Figures 3 and 8: greedy accuracy after each round; search and the control for reference."""
-    found = pick(rows, "figure_3", need=["round"])
-    search = headline(rows, ["table_1", "figure_4"])
-    search = search[(search["method"] == "self_backtracking") & (search["b"] == 1).fillna(False)]
-    splits, models = present(found["split"], SPLITS), present(found["model"], MODEL_COLOURS)
-    figure, axes = panels(1, len(splits))
-    others = sorted(set(found["method"]) - {"self_improved_greedy"})
-    styles = dict(zip(others, ["--", "-.", (0, (1, 1))] * len(others), strict=False))
-    referred = False
-    for panel, split in zip(axes[0], splits, strict=True):
-        for model in models:
-            here = found[(found["split"] == split) & (found["model"] == model)]
-            colour = MODEL_COLOURS[model]
-            curve(panel, here[here["method"] == "self_improved_greedy"], "round", colour)
-            for method in others:
-                line = here[here["method"] == method]
-                curve(panel, line, "round", colour, linestyle=styles[method], marker="s")
-            slow = search[(search["split"] == split) & (search["model"] == model)]
-            if len(slow):
-                best = slow.sort_values("N").iloc[-1]["accuracy"]
-                panel.axhline(best, color=colour, linestyle=":", linewidth=1.8)
-                referred = True
-        panel.set_title(SPLITS[split])
+def accuracy_by_round(rows: pd.DataFrame) -> Drawn:
+    """Figures 3 and 8: greedy accuracy after each round, the control's, and search's if known."""
+    found = pick(rows, "figure_3", SEARCH, need=["round"])
+    found["x"] = found["round"].astype(float) + found["method"].map(APART)
+    figure, grid_panels = grid(found)
+    for panel, model, split in grid_panels:
+        here = found[(found["model"] == model) & (found["split"] == split)]
+        for method, style in LOOKS.items():
+            curve(panel, here[here["method"] == method], "x", **style)
+        ceiling = here[here["method"] == "pass_at_n"]
+        panel.plot(ceiling["x"], ceiling["accuracy"], color=look(1)["colour"], **CEILING_MARK)
         panel.set_xticks(sorted(found["round"].unique()))
         panel.set_xlabel("round of self-improvement")
-    axes[0][0].set_ylabel("accuracy")
-    for panel in axes[0]:
-        percent(panel)
-    handles = [handle(f"{model}, greedy", MODEL_COLOURS[model]) for model in models]
-    handles += [
-        handle(METHODS.get(name, name.replace("_", " ")), "#555555", linestyle=style, marker="s")
-        for name, style in styles.items()
-    ]
-    if referred:
-        handles.append(handle("with search (b=1)", "#555555", linestyle=":", marker=""))
-    legend(figure, handles)
+    for panel, *_ in grid_panels:
+        percent(panel, from_zero=True)
+    methods = present(found["method"], LOOKS)
+    names = METHODS | {"self_backtracking": f"search{search_setting(rows)}"}
+    handles = [handle(names[name], **LOOKS[name]) for name in methods]
+    if "self_backtracking" in methods:
+        handles.append(handle(METHODS["pass_at_n"], look(1)["colour"], **CEILING_MARK))
+    legend(figure, handles, columns=3)
     return figure
 
 
+def search_setting(rows: pd.DataFrame) -> str:
+    """The b and N of the searches after each round."""
+    found = rows[(rows["artifact"] == SEARCH) & rows["N"].notna()]
+    return setting(found.iloc[0]) if len(found) else ""
+
+
 @styled
-def search_by_round(rows: pd.DataFrame) -> Drawn:
-    """Search with the improved models: accuracy and its ceiling, and how many paths differ."""
-    found = pick(rows, "round_search", need=["round"])
-    varied = table(rows)
-    varied = varied[
-        (varied["artifact"] == "round_diversity") & (varied["quantity"] == "distinct_paths")
-    ]
-    # `curve` draws shares; counts have names of their own.
-    varied = varied.assign(
-        accuracy=varied["value"], low=varied["value_low"], high=varied["value_high"]
-    )
+def paths_by_round(rows: pd.DataFrame) -> Drawn:
+    """How many of the paths that search samples differ, after each round."""
+    found = found_rows(rows, DIVERSITY)
+    found = found[found["quantity"] == "distinct_paths"]
+    bounds = {"accuracy": "value", "low": "value_low", "high": "value_high"}
+    found = found.assign(**{name: found[value] for name, value in bounds.items()})
     splits, models = present(found["split"], SPLITS), present(found["model"], MODEL_COLOURS)
-    figure, axes = panels(2, len(splits), height=2.4, sharey="row")
-    for column, split in enumerate(splits):
-        above, below = axes[0][column], axes[1][column]
+    figure, axes = panels(1, len(splits), height=2.6)
+    for panel, split in zip(axes[0], splits, strict=True):
         for model in models:
-            colour = MODEL_COLOURS[model]
             here = found[(found["split"] == split) & (found["model"] == model)]
-            curve(above, here[here["method"] == "self_backtracking"], "round", colour)
-            ceiling = here[here["method"] == "pass_at_n"].sort_values("round")
-            above.plot(
-                ceiling["round"].astype(float), ceiling["accuracy"], color=colour, linestyle="--"
-            )
-            line = varied[(varied["split"] == split) & (varied["model"] == model)]
-            curve(below, line, "round", colour)
-        above.set_title(SPLITS[split])
-        below.set_xlabel("round of self-improvement")
-        for panel in (above, below):
-            panel.set_xticks(sorted(found["round"].unique()))
-    for panel in axes[0]:
-        percent(panel)
-    axes[0][0].set_ylabel("accuracy of search")
-    axes[1][0].set_ylabel("distinct paths")
-    handles = [handle(model, MODEL_COLOURS[model]) for model in models]
-    handles.append(handle("ceiling: any path right", "#555555", linestyle="--", marker=""))
-    legend(figure, handles)
+            curve(panel, here, "round", MODEL_COLOURS[model])
+        panel.set_title(SPLITS[split])
+        panel.set_xticks(sorted(found["round"].unique()))
+        panel.set_xlabel("round of self-improvement")
+    axes[0][0].set_ylim(bottom=0)
+    axes[0][0].set_ylabel(f"distinct paths of a search\n({search_setting(rows).strip()})")
+    legend(figure, [handle(model, MODEL_COLOURS[model]) for model in models])
     return figure
 
 
@@ -333,18 +294,18 @@ STUDY = Study(
     figures=(
         Figure(
             "figure_3",
-            greedy_by_round,
-            "Self-improvement: accuracy without search after each round (figures 3 and 8).",
+            accuracy_by_round,
+            "Self-improvement (figures 3 and 8): accuracy without search after each round, and of "
+            "search with the same model.",
             ("figure_3",),
-            columns=("round",),
+            varied="round",
         ),
         Figure(
             "rounds",
-            search_by_round,
-            "Search with the improved models, round by round, and how many of its paths differ.",
-            (SEARCH,),
-            ("self_backtracking",),
-            ("round",),
+            paths_by_round,
+            "Each round of self-improvement leaves search fewer different paths to choose from.",
+            (DIVERSITY,),
+            varied="round",
         ),
     ),
 )

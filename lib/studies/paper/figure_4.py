@@ -12,20 +12,28 @@ from collections.abc import Iterator
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawn
+from matplotlib.ticker import FuncFormatter
 
 from lib.drawing.style import (
+    CEILING_MARK,
+    METHOD_COLOURS,
     METHODS,
+    MODEL_COLOURS,
     PAPER_MARK,
+    SPLITS,
     curve,
-    grid,
     handle,
     legend,
     look,
+    panels,
     paper_handle,
     percent,
     pick,
     powers,
+    present,
+    problems_of,
     styled,
 )
 from lib.evaluation.decomposition import beside_paper
@@ -95,33 +103,78 @@ def solved(experiment: Experiment, searched: Searched) -> np.ndarray:
 
 @styled
 def accuracy_against_breadth(rows: pd.DataFrame) -> Drawn:
-    """Figure 4: accuracy against N for each b, and the ceiling that no selection can pass."""
+    """Figure 4: accuracy against N for each b, below the ceilings that no selection can pass.
+
+    Under each panel, where the rows have it, the gain of roll-backs on the same problems.
+    """
     found = beside_paper(pick(rows, "figure_4", need=["N", "b"]))
-    found = found[found["method"].isin(["self_backtracking", "pass_at_n"])]
-    figure, grid_panels = grid(found)
-    depths = sorted(found["b"].unique())
-    for panel, model, split in grid_panels:
-        here = found[(found["model"] == model) & (found["split"] == split)]
-        for number, depth in enumerate(depths):
-            colour = look(number)["colour"]
-            at = here[here["b"] == depth]
-            # A little apart, so that intervals do not hide each other.
-            apart = 2 ** (0.07 * (number - (len(depths) - 1) / 2))
-            at = at.assign(x=at["N"].astype(float) * apart).sort_values("x")
-            ceiling = at[at["method"] == "pass_at_n"]
-            panel.plot(ceiling["x"], ceiling["accuracy"], "--", color=colour)
-            chosen = at[at["method"] == "self_backtracking"]
-            curve(panel, chosen, "x", **look(number))
-            panel.plot(chosen["x"], chosen["paper"], **PAPER_MARK | {"markeredgecolor": colour})
+    gains = rows[(rows["artifact"] == "rollback") & rows["N"].notna()]
+    sft = rows[(rows["method"] == "sft_pass_at_n") & rows["N"].isin(found["N"])]
+    sft = sft[sft["checker"] == "strict"]
+    models, splits = present(found["model"], MODEL_COLOURS), present(found["split"], SPLITS)
+    lines = 1 if gains.empty else 2
+    figure, axes = panels(lines * len(models), len(splits), 3.6 / lines + 0.3, sharey="row")
+    axes[0][0].get_gridspec().set_height_ratios(([1] if gains.empty else [2.2, 1]) * len(models))
+    for number, model in enumerate(models):
+        for column, split in enumerate(splits):
+            here = [
+                part[(part["model"] == model) & (part["split"] == split)]
+                for part in (found, sft, gains)
+            ]
+            panel = axes[lines * number][column]
+            _accuracies(panel, here[0], here[1])
+            panel.set_title(f"{model}, {SPLITS[split]}{problems_of(here[0])}")
+            if lines == 2:
+                _gains(axes[lines * number + 1][column], here[2])
+        axes[lines * number][0].set_ylabel("accuracy")
+        percent(axes[lines * number][0])
+        if lines == 2:
+            axes[lines * number + 1][0].set_ylabel("gain over b=0\n(points)")
+    for panel in (panel for line in axes for panel in line):
         powers(panel, found["N"])
+        panel.set_xlim(axes[0][0].get_xlim())
+    for panel in axes[-1]:
         panel.set_xlabel("breadth N")
-    for panel, *_ in grid_panels:
-        percent(panel)
-    handles = [handle(f"b={depth}", **look(number)) for number, depth in enumerate(depths)]
-    if (found["method"] == "pass_at_n").any():
-        handles.append(handle(METHODS["pass_at_n"], "#555555", linestyle="--", marker=""))
-    legend(figure, handles + ([paper_handle("the paper")] if found["paper"].notna().any() else []))
+    depths = sorted(found["b"].unique())
+    handles = [handle(f"b={depth}", linestyle="none", **look(depth)) for depth in depths]
+    grey = METHOD_COLOURS["sft"]
+    known = {"pass_at_n": "#222222"} if (found["method"] == "pass_at_n").any() else {}
+    known |= {} if sft.empty else {"sft_pass_at_n": grey}
+    handles += [handle(METHODS[name], colour, **CEILING_MARK) for name, colour in known.items()]
+    papers = [paper_handle("the paper")] if found["paper"].notna().any() else []
+    legend(figure, handles + papers, columns=3)
     return figure
+
+
+def _apart(line: pd.DataFrame, depths: list[int]) -> pd.DataFrame:
+    """The rows with a place `x` beside N: no b stands over another. Lines would mislead then."""
+    step = min(0.44, 0.9 / len(depths))
+    shift = line["b"].map(depths.index) - (len(depths) - 1) / 2
+    return line.assign(x=line["N"].astype(float) * 2 ** (step * shift))
+
+
+def _accuracies(panel: Axes, rows: pd.DataFrame, sft: pd.DataFrame) -> None:
+    """Accuracy and ceiling by N and b; the ceiling of SFT's samples; the paper's numbers."""
+    depths = sorted(rows["b"].unique())
+    for depth, line in _apart(rows, depths).groupby("b"):
+        chosen, style = line[line["method"] == "self_backtracking"], look(depth)
+        curve(panel, chosen, "x", linestyle="none", **style)
+        ceiling = line[line["method"] == "pass_at_n"]
+        panel.plot(ceiling["x"], ceiling["accuracy"], color=style["colour"], **CEILING_MARK)
+        mark = PAPER_MARK | {"markeredgecolor": style["colour"]}
+        panel.plot(chosen["x"] * 2**-0.15, chosen["paper"], **mark)
+    grey = METHOD_COLOURS["sft"]
+    panel.plot(sft["N"].astype(float), sft["accuracy"], color=grey, **CEILING_MARK)
+
+
+def _gains(panel: Axes, rows: pd.DataFrame) -> None:
+    """What b > 0 adds to b = 0 on the same problems, with its paired interval."""
+    panel.axhline(0, color="#222222", linewidth=0.9)
+    bounds = {"accuracy": rows["gain"], "low": rows["gain_low"], "high": rows["gain_high"]}
+    for depth, line in _apart(rows.assign(**bounds), sorted(rows["b"].unique())).groupby("b"):
+        curve(panel, line, "x", linestyle="none", **look(depth))
+    points = FuncFormatter(lambda share, _: f"{round(100 * share, 1):+g}" if share else "0")
+    panel.yaxis.set_major_formatter(points)
 
 
 STUDY = Study(
@@ -132,7 +185,8 @@ STUDY = Study(
         Figure(
             "figure_4",
             accuracy_against_breadth,
-            "Accuracy against the breadth N (figure 4).",
+            "Accuracy against the breadth N (figure 4). Below each: what roll-backs add to it on "
+            "the same problems.",
             ("figure_4",),
             ("self_backtracking", "pass_at_n"),
             ("N", "b"),

@@ -8,12 +8,24 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 
-import matplotlib
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawn
+from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
-from lib.drawing.style import METHODS, PALETTE, SPLITS, legend, panels, pick, present, styled
+from lib.drawing.style import (
+    METHODS,
+    MODEL_COLOURS,
+    SPLITS,
+    legend,
+    panels,
+    pick,
+    present,
+    setting,
+    styled,
+    whole,
+)
 from lib.evaluation import scoring
 from lib.evaluation.results import table
 from lib.experiment.experiment import Experiment
@@ -21,7 +33,9 @@ from lib.studies.measurements import Searched, chosen, decoding_outcomes, search
 from lib.studies.study import Figure, Study
 from lib.tasks.task import COMMON_ERRORS
 
-ERROR_COLOURS = [PALETTE[number] for number in (7, 4, 1, 9, 5, 6, 8)]
+#: No other figure has these.
+ERROR_COLOURS = ("#c9d2d6", "#37474f", "#e57373", "#a2a02c", "#8d6e63", "#80cbc4", "#f3d1dc")
+SMALLEST = 0.06  # a share with room for its number
 DECODED = (("sft", "sft_greedy"), ("backtracking", "backtracking_data_greedy"))
 
 
@@ -60,47 +74,50 @@ def rows(experiment: Experiment) -> pd.DataFrame:
 def error_types(rows: pd.DataFrame) -> Drawn:
     """Figures 5 and 9 to 12: which of the task's errors the failures are, as stacked bars."""
     found = pick(rows, "figure_5", need=["error", "share"])
-    found = found.assign(b=found["b"].astype(object), N=found["N"].astype(object))
+    found["place"] = found["method"].map({name: at for at, name in enumerate(METHODS)})
     found["name"] = [
-        METHODS.get(method, method.replace("_", " "))
-        + "".join(f" {k}={v}" for k, v in (("b", b), ("N", n)) if not pd.isna(v))
-        + f", {model}"
-        for method, b, n, model in found[["method", "b", "N", "model"]].itertuples(index=False)
+        f"{row['model']}: {METHODS[row['method']]}{setting(row)}"
+        for row in found.to_dict("records")
     ]
-    place = found["method"].map({name: number for number, name in enumerate(METHODS)})
-    rows = found.assign(place=place.fillna(len(METHODS))).drop_duplicates("name")
-    rows = rows.sort_values(["model", "place", "b", "N"])
-    order = [name for model in ("L", "S") for name in rows[rows["model"] == model]["name"][::-1]]
-    splits = present(found["split"], SPLITS)
-    figure, axes = panels(1, len(splits), height=0.42 * len(order) + 0.7)
+    models = list(MODEL_COLOURS)
+    found["model"] = found["model"].map(models.index)
+    bars = found.sort_values(["model", "place", "b", "N"])["name"].drop_duplicates().tolist()[::-1]
     # Errors that tasks share come first, in one order and colour whatever the task.
     own = sorted({*found["error"]} - {*COMMON_ERRORS})
     colours = dict(zip((*COMMON_ERRORS, *own), itertools.cycle(ERROR_COLOURS), strict=False))
-    names = [*present(found["error"], COMMON_ERRORS), *own]
+    errors = [*present(found["error"], COMMON_ERRORS), *own]
+    splits = present(found["split"], SPLITS)
+    figure, axes = panels(1, len(splits), height=0.42 * len(bars) + 0.7)
     for panel, split in zip(axes[0], splits, strict=True):
-        here = found[found["split"] == split]
-        shares = here.pivot_table("share", "name", "error", aggfunc="mean").reindex(
-            index=order, columns=names, fill_value=0.0
-        )
-        left = pd.Series(0.0, index=order)
-        for error in names:
-            share = shares[error].fillna(0.0)
-            panel.barh(range(len(order)), share, 0.72, left=left, color=colours[error])
-            for at, (value, start) in enumerate(zip(share, left, strict=True)):
-                if value >= 0.09:
-                    text = f"{100 * value:.0f}"
-                    panel.text(start + value / 2, at, text, ha="center", va="center", fontsize=9)
-            left += share
+        stack(panel, found[found["split"] == split], bars, {name: colours[name] for name in errors})
         panel.set_title(SPLITS[split])
-        panel.set_yticks(range(len(order)), order)
-        panel.set_ylim(-0.6, len(order) - 0.4)
-        panel.set_xlim(0, 1)
-        panel.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        panel.set_xlabel("share of the failures")
-        panel.tick_params(axis="y", grid_alpha=0)
-    handles = [matplotlib.patches.Patch(color=colours[name], label=name) for name in names]
-    legend(figure, handles, columns=4 if len(splits) > 1 else 2)
+        panel.set_yticks(range(len(bars)), bars)
+        panel.set_ylim(-0.6, len(bars) - 0.4)
+    legend(figure, [Patch(color=colours[name], label=name) for name in errors])
     return figure
+
+
+def stack(panel: Axes, rows: pd.DataFrame, bars: list[str], colours: dict[str, str]) -> None:
+    """A bar for each of these names, its errors' shares side by side; failures on the right."""
+    for at, name in enumerate(bars):
+        bar, left = rows[rows["name"] == name].set_index("error"), 0.0
+        for error, share in bar["share"].reindex(list(colours)).dropna().items():
+            panel.barh(at, share, 0.72, left=left, color=colours[error])
+            if share >= SMALLEST:
+                dark = colours[error] == ERROR_COLOURS[1]
+                look = {"ha": "center", "va": "center", "fontsize": 9}
+                panel.text(left + share / 2, at, whole(share), color="w" if dark else "k", **look)
+            left += share
+        if len(bar) and "failures" in bar:
+            known = bar.iloc[0]
+            count = f"{known['failures']} of {known['problems']}"
+            panel.text(1.02, at, count, va="center", fontsize=9)
+    panel.text(1.02, len(bars) - 0.5, "failures", va="center", fontsize=9)
+    panel.set_xlim(0, 1.33)
+    panel.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    panel.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    panel.set_xlabel("share of the failures")
+    panel.tick_params(axis="y", grid_alpha=0)
 
 
 STUDY = Study(
@@ -111,7 +128,7 @@ STUDY = Study(
         Figure(
             "figure_5",
             error_types,
-            "What the failures are (figures 5 and 9 to 12).",
+            "What the failures are (figures 5 and 9 to 12), and how many there are.",
             ("figure_5",),
             columns=("error", "share"),
         ),

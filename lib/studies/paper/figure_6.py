@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure as Drawn
-from matplotlib.ticker import NullLocator, ScalarFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullLocator, ScalarFormatter
 
-from lib.base.errors import UserError
 from lib.drawing.style import (
-    METHODS,
     MODEL_COLOURS,
-    STAGE_COLOURS,
+    found_rows,
     handle,
     legend,
     panels,
@@ -29,6 +26,11 @@ from lib.experiment.experiment import Experiment
 from lib.studies.study import Figure, Study
 
 CURVE_POINTS = 150
+TITLES = {
+    "trunk": "trunk: D_op",
+    "sft": "SFT: D_op",
+    "backtracking": "backtracking: D_op, D_back",
+}
 
 
 def checkpoints(experiment: Experiment) -> Iterator[tuple[str, str, Artifact]]:
@@ -53,36 +55,31 @@ def rows(experiment: Experiment) -> pd.DataFrame:
 
 @styled
 def loss_curves(rows: pd.DataFrame) -> Drawn:
-    """Figure 6: training loss against examples (or steps), each stage as logged and smoothed."""
-    needed = {"loss", "stage"} <= set(rows.columns)
-    found = rows[(rows["artifact"] == "figure_6") & needed]
-    if not found.empty:
-        found = found[found["loss"].notna() & found["stage"].isin(STAGE_COLOURS)]
-    if found.empty:
-        raise UserError("figure of figure_6: the results have no rows for it")
+    """Figure 6: training loss against examples (or steps), as logged and smoothed.
+
+    A panel and a scale for each stage: their losses are means over different tokens.
+    """
+    found = found_rows(rows, "figure_6")
     x = "examples" if "examples" in found and found["examples"].notna().all() else "step"
-    models = present(found["model"], MODEL_COLOURS) or [None]
-    stages = present(found["stage"], STAGE_COLOURS)
-    figure, axes = panels(1, len(models))
-    for panel, model in zip(axes[0], models, strict=True):
-        here = found if model is None else found[found["model"] == model]
-        for stage, line in here.groupby("stage", sort=False):
-            line, colour = line.sort_values(x), STAGE_COLOURS[stage]
-            at, loss = line[x].astype(float), line["loss"].astype(float)
+    models, stages = present(found["model"], MODEL_COLOURS), present(found["stage"], TITLES)
+    figure, axes = panels(1, len(stages), sharey=False)
+    for panel, stage in zip(axes[0], stages, strict=True):
+        for model in models:
+            line = found[(found["stage"] == stage) & (found["model"] == model)].sort_values(x)
+            at, loss, colour = line[x].astype(float), line["loss"], MODEL_COLOURS[model]
             smooth = loss.rolling(max(1, len(loss) // 25), min_periods=1, center=True).mean()
             panel.plot(at, loss, color=colour, alpha=0.25, linewidth=1)
             panel.plot(at, smooth, color=colour, linewidth=1.8)
-        panel.set_title("training loss" if model is None else f"{model}, training loss")
+        if panel.dataLim.y1 > 3 * panel.dataLim.y0:  # from random weights, or a new token
+            panel.set_yscale("log")
+            panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            panel.yaxis.set_major_formatter(ScalarFormatter())
+            panel.yaxis.set_minor_locator(NullLocator())
+        panel.set_title(TITLES[stage])
         panel.set_xlabel("training examples" if x == "examples" else "step")
-        panel.xaxis.set_major_formatter(matplotlib.ticker.EngFormatter(sep=""))
-    # The trunk starts far above its branches: on a plain scale they would be one line.
-    axes[0][0].set_yscale("log")
-    axes[0][0].yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5)))
-    axes[0][0].yaxis.set_major_formatter(ScalarFormatter())
-    axes[0][0].yaxis.set_minor_locator(NullLocator())
-    axes[0][0].set_ylabel("loss (log scale)")
-    names = {stage: METHODS.get(stage, str(stage).replace("_", " ")) for stage in stages}
-    legend(figure, [handle(names[each], STAGE_COLOURS[each], marker="") for each in stages])
+        panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes[0][0].set_ylabel("training loss")
+    legend(figure, [handle(model, MODEL_COLOURS[model], marker="") for model in models])
     return figure
 
 
@@ -94,7 +91,8 @@ STUDY = Study(
         Figure(
             "figure_6",
             loss_curves,
-            "Training loss (figure 6).",
+            "Training loss (figure 6). Each stage has a scale of its own: their losses are means "
+            "over different tokens and cannot be compared.",
             ("figure_6",),
             columns=("loss", "stage"),
         ),

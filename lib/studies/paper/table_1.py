@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import matplotlib.patches
 import pandas as pd
 from matplotlib.figure import Figure as Drawn
+from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator, PercentFormatter, ScalarFormatter
 
 from lib.base.errors import UserError
 from lib.drawing.style import (
-    MARKERS,
+    CEILING_MARK,
+    METHOD_COLOURS,
     METHODS,
     MODEL_COLOURS,
-    PALETTE,
     PAPER_MARK,
     SPLITS,
     curve,
@@ -27,12 +27,16 @@ from lib.drawing.style import (
     grid,
     handle,
     legend,
+    look,
     panels,
     paper_handle,
     percent,
     pick,
     present,
+    problems_of,
+    setting,
     styled,
+    whole,
 )
 from lib.evaluation import scoring
 from lib.evaluation.decomposition import beside_paper
@@ -111,8 +115,8 @@ def accuracy_bars(rows: pd.DataFrame) -> Drawn:
     found = pd.concat([plain, search[search["N"] == largest]])
     names = {"sft_greedy": "SFT\ngreedy", "sft_beam": "SFT\nbeam"}
     found["bar"] = [
-        names.get(method, f"Self-Backtr.\nb={b} N={n}")
-        for method, b, n in found[["method", "b", "N"]].itertuples(index=False)
+        names.get(row["method"], f"Self-Backtr.\n{setting(row).strip()}")
+        for row in found.to_dict("records")
     ]
     order = [*names.values(), *(f"Self-Backtr.\nb={b} N={largest}" for b in (0, 1))]
     order = present(found["bar"], order)
@@ -122,8 +126,9 @@ def accuracy_bars(rows: pd.DataFrame) -> Drawn:
     figure, axes = panels(1, len(splits), height=3.4)
     width = 0.8 / len(models) if len(models) > 1 else 0.55
     for panel, split in zip(axes[0], splits, strict=True):
+        here = found[found["split"] == split]
         for number, model in enumerate(models):
-            bars = found[(found["split"] == split) & (found["model"] == model)]
+            bars = here[here["model"] == model]
             shift = (number - (len(models) - 1) / 2) * width
             at = bars["bar"].map(order.index).to_numpy() + shift
             panel.bar(
@@ -138,16 +143,10 @@ def accuracy_bars(rows: pd.DataFrame) -> Drawn:
             # Above the interval, and above the paper's mark where that would lie on the number.
             near = (bars["paper"] - bars["high"] - LABEL_HEIGHT / 2).abs() < LABEL_HEIGHT
             above = bars["high"].where(~near, bars["paper"] + LABEL_HEIGHT / 3)
-            for x, y, share in zip(at, above, bars["accuracy"], strict=True):
-                panel.annotate(
-                    f"{100 * share:.0f}",
-                    (x, y),
-                    (0, 3),
-                    textcoords="offset points",
-                    ha="center",
-                    fontsize=9,
-                )
-        panel.set_title(SPLITS[split])
+            style = {"textcoords": "offset points", "ha": "center", "fontsize": 9}
+            for place, share in zip(zip(at, above, strict=True), bars["accuracy"], strict=True):
+                panel.annotate(whole(share), place, (0, 3), **style)
+        panel.set_title(SPLITS[split] + problems_of(here))
         panel.set_xticks(range(len(order)), order)
         panel.set_xlim(-0.6, len(order) - 0.4)
         panel.set_ylim(0, 1.08)
@@ -155,93 +154,125 @@ def accuracy_bars(rows: pd.DataFrame) -> Drawn:
         panel.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         panel.tick_params(axis="x", grid_alpha=0)
     axes[0][0].set_ylabel("accuracy")
-    handles = [matplotlib.patches.Patch(color=MODEL_COLOURS[m], label=m) for m in models]
+    handles = [Patch(color=MODEL_COLOURS[model], label=model) for model in models]
     papers = [paper_handle()] if found["paper"].notna().any() else []
     legend(figure, handles + papers)
     return figure
+
+
+#: Whose choice has which ceiling.
+CEILINGS = {"self_backtracking": "pass_at_n"} | dict.fromkeys(
+    ("best_of_n", "sft_sampled_mean_logprob", "sft_sampled_vote"), "sft_pass_at_n"
+)
+
+
+def with_ceilings(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of methods; of those that choose among samples `any_right` is their ceiling."""
+    keys = ["ceiling_of", "model", "split", "N", "b"]
+    known = rows[rows["method"].isin(CEILINGS.values())].rename(columns={"method": "ceiling_of"})
+    known = known[[*keys, "accuracy"]].rename(columns={"accuracy": "any_right"})
+    rows = rows[~rows["method"].isin(CEILINGS.values())]
+    rows = rows.assign(ceiling_of=rows["method"].map(CEILINGS))
+    return rows.merge(known.drop_duplicates(keys), "left", on=keys)
 
 
 @styled
 def accuracy_by_method(rows: pd.DataFrame) -> Drawn:
-    """Tables 1 and 2 whole: every method, with its interval, beside the paper's number."""
-    found = beside_paper(pick(rows, "table_1", "table_2"))
+    """Tables 1 and 2 whole: every method, with its interval, its ceiling, and the paper's number.
+
+    In a method's line stand S, the paper's 1B, L and the paper's 3B, from above.
+    """
+    found = pick(rows, "table_1", "table_2", "best_of_n")
+    found = found[(found["artifact"] != "best_of_n") | (found["method"] == "sft_pass_at_n")]
     found = found.drop_duplicates(["method", "model", "split", "N", "b"])
-    found = found[found["method"].isin(METHODS)]
-    found["name"] = [
-        METHODS[method] + "".join(f" {k}={v}" for k, v in (("b", b), ("N", n)) if not pd.isna(v))
-        for method, b, n in found[["method", "b", "N"]].itertuples(index=False)
-    ]
+    found = beside_paper(with_ceilings(found[found["method"].isin(METHODS)]))
+    found["name"] = [METHODS[row["method"]] + setting(row) for row in found.to_dict("records")]
     found["place"] = found["method"].map(list(METHODS).index)
     names = found.sort_values(["place", "b", "N"], na_position="first")["name"].drop_duplicates()
     names = names.tolist()[::-1]
     models, splits = present(found["model"], MODEL_COLOURS), present(found["split"], SPLITS)
-    figure, axes = panels(1, len(splits), height=0.32 * len(names) + 0.9)
+    figure, axes = panels(1, len(splits), height=0.37 * len(names) + 0.9)
     for panel, split in zip(axes[0], splits, strict=True):
+        here = found[found["split"] == split]
         for number, model in enumerate(models):
-            dots = found[(found["split"] == split) & (found["model"] == model)]
-            at = dots["name"].map(names.index).to_numpy()
-            at = at - (number - (len(models) - 1) / 2) * 0.3
-            panel.errorbar(
-                dots["accuracy"],
-                at,
-                xerr=errors(dots),
-                fmt="o",
-                markersize=5,
-                capsize=2,
-                color=MODEL_COLOURS[model],
-            )
-            mark = PAPER_MARK | {"markersize": 4.5, "markeredgecolor": MODEL_COLOURS[model]}
-            panel.plot(dots["paper"], at, **mark)
-        panel.set_title(SPLITS[split])
+            dots, colour = here[here["model"] == model], MODEL_COLOURS[model]
+            at = dots["name"].map(names.index).to_numpy() + (len(models) - 1) / 4 + 0.1
+            at = at - 0.5 * number
+            style = {"fmt": "o", "markersize": 4.5, "capsize": 2, "color": colour}
+            panel.errorbar(dots["accuracy"], at, xerr=errors(dots), **style)
+            panel.plot(dots["any_right"], at, color=colour, **TICK_MARK)
+            mark = PAPER_MARK | {"markersize": 4, "markeredgecolor": colour}
+            panel.plot(dots["paper"], at - 0.2, **mark)
+        panel.set_title(SPLITS[split] + problems_of(here))
         panel.set_yticks(range(len(names)), names)
-        panel.set_ylim(-0.6, len(names) - 0.4)
+        panel.tick_params(axis="y", grid_alpha=0)
+        for place in range(1, len(names)):  # between methods, in place of a line through each
+            panel.axhline(place - 0.5, color="#e4e4e4", linewidth=0.8, zorder=0)
+        panel.set_ylim(-0.5, len(names) - 0.5)
         panel.set_xlim(0, 1.02)
         panel.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         panel.set_xlabel("accuracy")
     handles = [handle(model, MODEL_COLOURS[model], linestyle="none") for model in models]
+    if found["any_right"].notna().any():
+        handles.append(handle("ceiling: any of its paths right (pass@N)", "#222222", **TICK_MARK))
     papers = [paper_handle()] if found["paper"].notna().any() else []
     legend(figure, handles + papers)
     return figure
+
+
+TICK_MARK = CEILING_MARK | {"marker": "|", "markersize": 9}
+#: What a method costs, without DPO, KTO and other choices among the same samples: they would lie
+#: on each other.
+COSTS = {
+    "SFT, greedy and beam": (("sft_greedy", "sft_beam"), METHOD_COLOURS["sft"], "^"),
+    "backtracking data, greedy and beam": (
+        ("backtracking_data_greedy", "backtracking_data_beam"),
+        METHOD_COLOURS["backtracking"],
+        "v",
+    ),
+    METHODS["best_of_n"]: (("best_of_n",), METHOD_COLOURS["reward"], "P"),
+    "DFS guided by SFT": (("dfs",), METHOD_COLOURS["dfs"], "X"),
+    METHODS["stream_of_search"]: (("stream_of_search",), METHOD_COLOURS["stream"], "*"),
+}
 
 
 @styled
 def accuracy_against_tokens(rows: pd.DataFrame) -> Drawn:
     """What accuracy costs: each method's accuracy against the tokens that a problem took."""
     found = pick(rows, "table_1", "table_2", "figure_4", need=["tokens_per_problem"])
-    found = found[found["method"].isin(METHODS) & (found["method"] != "pass_at_n")]
     found = found.drop_duplicates(["method", "model", "split", "N", "b"])
-    found["series"] = [
-        METHODS[method] + (f", b={b}" if not pd.isna(b) else "")
-        for method, b in found[["method", "b"]].itertuples(index=False)
-    ]
-    place = found["method"].map(list(METHODS).index)
-    # Self-Backtracking first: its colours must not be repeated when the palette runs out.
-    place = place.where(found["method"] != "self_backtracking", -1)
-    order = found.assign(place=place).sort_values(["place", "b"])["series"].drop_duplicates()
-    looks = {
-        name: {"colour": PALETTE[number % len(PALETTE)], "marker": MARKERS[number % len(MARKERS)]}
-        for number, name in enumerate(order)
-    }
+    looks, parts = {}, []
+    search = found[found["method"] == "self_backtracking"]
+    for depth, part in search.groupby("b"):
+        name = f"Self-Backtracking, b={depth}"
+        looks[name] = look(depth)
+        parts.append(part.assign(series=name))
+    for name, (methods, colour, marker) in COSTS.items():
+        part = found[found["method"].isin(methods)]
+        if len(part):
+            looks[name] = {"colour": colour, "marker": marker}
+            parts.append(part.assign(series=name))
+    if not parts:
+        raise UserError("figure of tokens: the results have no rows for it")
+    found = pd.concat(parts)
+    low, high = found["tokens_per_problem"].min(), found["tokens_per_problem"].max()
     figure, grid_panels = grid(found)
     for panel, model, split in grid_panels:
         here = found[(found["model"] == model) & (found["split"] == split)]
         for name, each in looks.items():
-            line = here[here["series"] == name]
-            curve(panel, line, "tokens_per_problem", **each)
+            curve(panel, here[here["series"] == name], "tokens_per_problem", **each)
         panel.set_xscale("log")
         panel.xaxis.set_major_formatter(ScalarFormatter())
         panel.xaxis.set_minor_locator(NullLocator())
-        low, high = found["tokens_per_problem"].min(), found["tokens_per_problem"].max()
-        ticks = [tick for tick in (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 50000)]
-        panel.set_xticks([tick for tick in ticks if 0.7 * low <= tick <= 1.4 * high])
+        panel.set_xticks([tick for tick in TOKEN_TICKS if 0.7 * low <= tick <= 1.4 * high])
         panel.set_xlabel("tokens generated for a problem")
     for panel, *_ in grid_panels:
-        percent(panel)
-    handles = [handle(name, each["colour"], marker=each["marker"]) for name, each in looks.items()]
-    legend(figure, handles)
+        percent(panel, from_zero=True)
+    legend(figure, [handle(name, **each) for name, each in looks.items()], columns=3)
     return figure
 
 
+TOKEN_TICKS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 50000)
 SEARCH = ("self_backtracking",)
 STUDY = Study(
     name="table_1",
@@ -258,14 +289,16 @@ STUDY = Study(
         Figure(
             "methods",
             accuracy_by_method,
-            "Every method (Tables 1 and 2).",
+            "Every method (Tables 1 and 2). Where one chooses among several paths, a tick marks "
+            "its ceiling: the problems for which any of them is right.",
             ("table_1", "table_2"),
             tuple(METHODS),
         ),
         Figure(
             "tokens",
             accuracy_against_tokens,
-            "Accuracy against the tokens that a problem costs.",
+            "Accuracy against the tokens that a problem costs: a point for each N or number of "
+            "beams. DPO and KTO cost what SFT does.",
             ("table_1", "table_2", "figure_4"),
             tuple(method for method in METHODS if method != "pass_at_n"),
             ("tokens_per_problem",),

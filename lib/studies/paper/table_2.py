@@ -1,33 +1,180 @@
-"""The searches that Table 2 puts beside Self-Backtracking: Stream of Search, and DFS guided by SFT.
+"""Table 2: other searches beside Self-Backtracking. DFS guided by SFT, and Stream of Search.
 
-Takes an experiment whose profile has a `[stream]` or `[dfs]` section, and problems; gives
-checkpoints, responses and tidy rows. Knows nothing of how a search goes
-(lib/tasks/countdown/search_streams.py, lib/search/guided_dfs.py).
+Takes an experiment whose profile has a section `[dfs]` or `[stream]`: a study each, and the first
+of them has Self-Backtracking's rows too. Gives rows of S (artifact `table_2`). Knows nothing of how
+a search goes (lib/search/guided_dfs.py, the task's streams).
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
+from pydantic import StrictInt
 
 from lib.base import files
+from lib.base.checked import Count, Counts, Positive, between, checked
 from lib.evaluation import scoring
 from lib.evaluation.results import table
 from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import Experiment, progress_bar
-from lib.search import decoding
+from lib.experiment.work import LONG_RESPONSE_COST, sampling, search_tokens
+from lib.profiles.load import Profile, offered
+from lib.profiles.recipe import Recipe
+from lib.profiles.settings import MAX_POSITIONS
+from lib.search import decoding, guided_dfs
 from lib.search.guided_dfs import guided_search, step_sampler
+from lib.studies.measurements import Searched, search_rows, searches
+from lib.studies.study import Study
 
-SEARCH_AT_ONCE = 512
+MODEL = "S"
+AT_ONCE = 512  # problems that a guided search takes together
+#: Of the states that a guided search may visit, so many are visited; a proposal is one step of
+#: three, and half of the proposals in a state are the same.
+VISITED, STEP = 1 / 2, 1 / 6
+STREAM_LENGTH = 3  # streams of search are two to four times as long as other examples
 
 
-def stream_traces(experiment: Experiment, model: str) -> pd.DataFrame:
+@checked
+class DfsSettings:
+    """DFS guided by the SFT model (Table 2)."""
+
+    budgets: Counts  # states visited
+    samples: Count  # proposals drawn in a state
+    temperature: Positive
+
+    def check(self, profile: Profile) -> None:
+        """Raise `Mistake` where the profile's task cannot say what a state is."""
+        offered(profile, "[dfs]", profile.load_task().goal_test)
+
+
+@checked
+class StreamSettings:
+    """Stream of Search (Table 2): a branch that learns the traces of real searches."""
+
+    examples: Count  # training problems; one that no search solves in `max_tokens` gives none
+    #: Of prompt and stream, in a from-scratch tokenizer's tokens.
+    max_tokens: Annotated[StrictInt, between(64, MAX_POSITIONS)]
+    recipe: Recipe
+
+    def check(self, profile: Profile) -> None:
+        """Raise `Mistake` where the profile's task has no streams."""
+        offered(profile, "[stream]", profile.load_task().streams)
+
+
+def own_searches(experiment: Experiment) -> Iterator[Searched]:
+    """Self-Backtracking at the largest N and b."""
+    search = experiment.profile.search
+    spec = experiment.spec(max(search.breadths), max(search.depths))
+    yield from searches(experiment, MODEL, spec)
+
+
+def own_rows(experiment: Experiment) -> pd.DataFrame:
+    """Self-Backtracking's rows, by the profile's selection rule."""
+    found = search_rows(experiment, MODEL, own_searches(experiment), "table_2")
+    return found[found["selection"] == experiment.profile.search.selection]
+
+
+def guided(experiment: Experiment) -> Artifact:
+    """DFS guided by the SFT model: `searches.parquet` has a row a problem and budget.
+
+    Its columns are problem, N (the budget), response, tokens and visits. The smaller budgets'
+    searches are the beginning of the largest one's.
+    """
+    settings, task = experiment.profile.settings(DfsSettings), experiment.task
+    problems, checkpoint = experiment.test_problems(MODEL), experiment.checkpoint(MODEL, "sft")
+    prompts = task.prompts(problems)
+
+    def make(folder: Path) -> None:
+        network, tokenizer = experiment.load_fast(checkpoint)
+        limit = experiment.max_new_tokens(tokenizer)
+        sampler = step_sampler(network, tokenizer, task.step_end, limit)
+        asked = list(problems.itertuples(index=False))
+        found = []
+        with progress_bar("DFS guided by SFT", "problem", len(prompts)) as bar:
+            for start in range(0, len(prompts), AT_ONCE):
+                found += guided_search(
+                    sampler,
+                    tokenizer,
+                    prompts[start : start + AT_ONCE],
+                    asked[start : start + AT_ONCE],
+                    max(settings.budgets),
+                    settings.samples,
+                    settings.temperature,
+                    experiment.seed,
+                    task.goal_test,
+                    task.step_end,
+                    on_progress=bar.update,
+                )
+        rows = []
+        for budget in settings.budgets:
+            for index, search in enumerate(found):
+                steps, tokens = search.within(budget)
+                lines = None if steps is None else [f"{step}{task.step_end}" for step in steps]
+                row = {
+                    "problem": index,
+                    "N": budget,
+                    "response": None if lines is None else "".join(lines) + task.goal,
+                    "tokens": tokens,
+                    "visits": min(budget, len(search.visits)),
+                }
+                rows.append(row)
+        files.write_parquet(folder / "searches.parquet", pd.DataFrame(rows))
+
+    inputs = {
+        "checkpoint": checkpoint.key,
+        "prompts": files.digest(prompts),
+        **asdict(settings),
+        "seed": experiment.seed,
+        **experiment.precision_inputs,
+    }
+    drawn = round(VISITED * max(settings.budgets) * settings.samples * STEP)
+    work = sampling(MODEL, search_tokens(len(problems), drawn, 0))
+    return experiment.make(f"dfs/{checkpoint.name}", inputs, make, [guided_dfs, task], work)
+
+
+def dfs_requests(experiment: Experiment) -> Iterator[object]:
+    """The guided search of every test problem, and Self-Backtracking's."""
+    yield guided(experiment)
+    yield from own_searches(experiment)
+
+
+def dfs_rows(experiment: Experiment) -> pd.DataFrame:
+    """Accuracy of guided DFS by budget (column N: states visited), and Self-Backtracking's."""
+    found = files.read_parquet(guided(experiment).path / "searches.parquet")
+    problems, parts = experiment.test_problems(MODEL), []
+    for budget, searched in found.groupby("N"):
+        rows = scoring.evaluate_responses(
+            searched["response"].tolist(),
+            problems,
+            experiment.task,
+            artifact="table_2",
+            method="dfs",
+            tokens=searched["tokens"],
+            model=MODEL,
+            seed=experiment.seed,
+            N=int(budget),
+            temperature=experiment.profile.settings(DfsSettings).temperature,
+        )
+        visits = searched.groupby(problems["split"].to_numpy())["visits"].mean()
+        parts.append(rows.assign(visits=rows["split"].map(visits)))
+    return table(pd.concat([*parts, own_rows(experiment)], ignore_index=True))
+
+
+def stream_traces(experiment: Experiment) -> pd.DataFrame:
     """What a Stream of Search model learns from: searches of the problems of the other branches."""
-    settings = experiment.profile.stream
-    start = experiment.profile.models[model].trunk_examples
+    settings = experiment.profile.settings(StreamSettings)
+    start = experiment.profile.models[MODEL].trunk_examples
+
+    def make(folder: Path) -> None:
+        problems = experiment.problems("train", start, settings.examples)
+        found = experiment.task.streams.traces(problems, settings.max_tokens, experiment.seed)
+        files.write_parquet(folder / "traces.parquet", found)
+
     inputs = {
         "data": experiment.data.key,
         "start": start,
@@ -35,44 +182,39 @@ def stream_traces(experiment: Experiment, model: str) -> pd.DataFrame:
         "max_tokens": settings.max_tokens,
         "seed": experiment.seed,
     }
-
-    def make(folder: Path) -> None:
-        problems = experiment.problems("train", start, settings.examples)
-        found = experiment.task.streams.traces(problems, settings.max_tokens, experiment.seed)
-        files.write_parquet(folder / "traces.parquet", found)
-
-    artifact = experiment.run.make(f"streams/{model}", inputs, make)
+    artifact = experiment.make(f"streams/{MODEL}", inputs, make, [experiment.task])
     return files.read_parquet(artifact.path / "traces.parquet")
 
 
-def stream_checkpoint(experiment: Experiment, model: str) -> Artifact:
+def stream_checkpoint(experiment: Experiment) -> Artifact:
     """The branch that learned streams, from the trunk that every branch starts from."""
-    settings = experiment.profile.stream
-    pretrained = experiment.profile.models[model].path
-    trunk = None if pretrained else experiment.checkpoint(model, "trunk")
-    inputs = {
-        "data": experiment.data.key,
-        "parent": trunk.key if trunk else pretrained,
-        "examples": settings.examples,
-        "max_tokens": settings.max_tokens,
-        "seed": experiment.seed,
-    }
+    settings = experiment.profile.settings(StreamSettings)
+    pretrained = experiment.profile.models[MODEL].path
+    trunk = None if pretrained else experiment.checkpoint(MODEL, "trunk")
     return experiment.train(
-        f"models/{model}-stream",
-        inputs,
-        lambda: experiment.start(model, trunk),
-        lambda: stream_traces(experiment, model),
+        f"models/{MODEL}-stream",
+        {
+            "data": experiment.data.key,
+            "parent": trunk.key if trunk else pretrained,
+            "examples": settings.examples,
+            "max_tokens": settings.max_tokens,
+            "seed": experiment.seed,
+        },
+        lambda: experiment.start(MODEL, trunk),
+        lambda: stream_traces(experiment),
         settings.recipe,
+        STREAM_LENGTH * settings.examples,
     )
 
 
-def streamed(experiment: Experiment, model: str, problems: pd.DataFrame) -> pd.DataFrame:
-    """Streams of these problems, decoded greedily: columns text, tokens, answer (the response)."""
-    checkpoint = stream_checkpoint(experiment, model)
-    prompts = experiment.task.prompts(problems)
-    limit = experiment.profile.stream.max_tokens
-    inputs = {"checkpoint": checkpoint.key, "prompts": files.digest(prompts), "limit": limit}
-    inputs |= experiment.precision_inputs
+def streams(experiment: Experiment) -> Artifact:
+    """Streams of the test problems, decoded greedily: `streams.json` has their text and tokens."""
+    settings, checkpoint = (
+        experiment.profile.settings(StreamSettings),
+        stream_checkpoint(experiment),
+    )
+    prompts = experiment.task.prompts(experiment.test_problems(MODEL))
+    limit = settings.max_tokens
 
     def make(folder: Path) -> None:
         network, tokenizer = experiment.load_fast(checkpoint)
@@ -81,112 +223,58 @@ def streamed(experiment: Experiment, model: str, problems: pd.DataFrame) -> pd.D
         rows = [{"text": one.text, "tokens": len(one.tokens)} for one in found]
         files.write_atomic(folder / "streams.json", json.dumps(rows))
 
-    made = experiment.run.make(f"decode/{checkpoint.name}", inputs, make)
-    found = pd.DataFrame(files.read_json(made.path / "streams.json"))
-    rows = zip(problems.itertuples(index=False), found["text"], strict=True)
-    return found.assign(answer=[experiment.task.streams.answer(*each) for each in rows])
+    inputs = {"checkpoint": checkpoint.key, "prompts": files.digest(prompts), "limit": limit}
+    inputs |= experiment.precision_inputs
+    work = sampling(MODEL, LONG_RESPONSE_COST * len(prompts) * limit / 2)
+    return experiment.make(f"decode/{checkpoint.name}", inputs, make, [decoding], work)
 
 
-def stream_rows(experiment: Experiment, model: str, problems: pd.DataFrame) -> pd.DataFrame:
+def stream_requests(experiment: Experiment) -> Iterator[object]:
+    """The branch that learns streams, and a stream for each test problem."""
+    yield streams(experiment)
+    if not has_dfs(experiment):
+        yield from own_searches(experiment)
+
+
+def stream_rows(experiment: Experiment) -> pd.DataFrame:
     """Accuracy of the answers that streams end in; a stream itself is no answer."""
-    found = streamed(experiment, model, problems)
+    problems, seed = experiment.test_problems(MODEL), experiment.seed
+    found = pd.DataFrame(files.read_json(streams(experiment).path / "streams.json"))
+    asked = zip(problems.itertuples(index=False), found["text"], strict=True)
     rows = scoring.evaluate_responses(
-        found["answer"],
+        [experiment.task.streams.answer(*each) for each in asked],
         problems,
         experiment.task,
         artifact="table_2",
         method="stream_of_search",
         tokens=found["tokens"],
-        model=model,
-        seed=experiment.seed,
+        model=MODEL,
+        seed=seed,
     )
     back = found["text"].map(experiment.task.streams.moves_back)
     back = back.groupby(problems["split"].to_numpy()).mean()
-    return rows.assign(moves_back=rows["split"].map(back))
+    rows = rows.assign(moves_back=rows["split"].map(back))
+    return rows if has_dfs(experiment) else table(pd.concat([rows, own_rows(experiment)]))
 
 
-def guided(experiment: Experiment, model: str, problems: pd.DataFrame) -> pd.DataFrame:
-    """DFS guided by the SFT model, each budget one row a problem: N, response, tokens, visits.
-
-    The smaller budgets' searches are the beginning of the largest one's.
-    """
-    settings = experiment.profile.dfs
-    checkpoint = experiment.checkpoint(model, "sft")
-    prompts = experiment.task.prompts(problems)
-    inputs = {
-        "checkpoint": checkpoint.key,
-        "prompts": files.digest(prompts),
-        **asdict(settings),
-        "seed": experiment.seed,
-        **experiment.precision_inputs,
-    }
-
-    def make(folder: Path) -> None:
-        network, tokenizer = experiment.load_fast(checkpoint)
-        limit = experiment.max_new_tokens(tokenizer)
-        sampler = step_sampler(network, tokenizer, experiment.task.step_end, limit)
-        asked = list(problems.itertuples(index=False))
-        found = []
-        with progress_bar("DFS guided by SFT", "problem", len(prompts)) as bar:
-            for start in range(0, len(prompts), SEARCH_AT_ONCE):
-                part = slice(start, start + SEARCH_AT_ONCE)
-                found += guided_search(
-                    sampler,
-                    tokenizer,
-                    prompts[part],
-                    asked[part],
-                    max(settings.budgets),
-                    settings.samples,
-                    settings.temperature,
-                    experiment.seed,
-                    experiment.task.goal_test,
-                    experiment.task.step_end,
-                    on_progress=bar.update,
-                )
-        rows = []
-        for budget in settings.budgets:
-            for index, search in enumerate(found):
-                steps, tokens = search.within(budget)
-                response = None
-                if steps is not None:
-                    lines = (*(f"{step}{experiment.task.step_end}" for step in steps),)
-                    response = "".join(lines) + experiment.task.goal
-                visits = min(budget, len(search.visits))
-                row = {"problem": index, "N": budget, "response": response}
-                rows.append(row | {"tokens": tokens, "visits": visits})
-        files.write_parquet(folder / "searches.parquet", pd.DataFrame(rows))
-
-    made = experiment.run.make(f"dfs/{checkpoint.name}", inputs, make)
-    return files.read_parquet(made.path / "searches.parquet")
+def has_dfs(experiment: Experiment) -> bool:
+    """Whether the study of guided DFS has Self-Backtracking's rows."""
+    return experiment.profile.settings(DfsSettings) is not None
 
 
-def guided_rows(experiment: Experiment, model: str, problems: pd.DataFrame) -> pd.DataFrame:
-    """Accuracy of guided DFS by budget (column N: states visited)."""
-    found = guided(experiment, model, problems)
-    parts = []
-    for budget, searches in found.groupby("N"):
-        rows = scoring.evaluate_responses(
-            searches["response"].tolist(),
-            problems,
-            experiment.task,
-            artifact="table_2",
-            method="dfs",
-            tokens=searches["tokens"],
-            model=model,
-            seed=experiment.seed,
-            N=int(budget),
-            temperature=experiment.profile.dfs.temperature,
-        )
-        visits = searches.groupby(problems["split"].to_numpy())["visits"].mean()
-        parts.append(rows.assign(visits=rows["split"].map(visits)))
-    return pd.concat(parts, ignore_index=True)
-
-
-def rows(experiment: Experiment, model: str, problems: pd.DataFrame) -> pd.DataFrame:
-    """Table 2's rows of the methods that the profile asks for; an empty table if it asks none."""
-    parts = []
-    if experiment.profile.dfs is not None:
-        parts.append(guided_rows(experiment, model, problems))
-    if experiment.profile.stream is not None:
-        parts.append(stream_rows(experiment, model, problems))
-    return table(pd.concat(parts, ignore_index=True)) if parts else table([])
+STUDIES = (
+    Study(
+        name="table_2_dfs",
+        section="dfs",
+        settings=DfsSettings,
+        rows=dfs_rows,
+        requests=dfs_requests,
+    ),
+    Study(
+        name="table_2_stream",
+        section="stream",
+        settings=StreamSettings,
+        rows=stream_rows,
+        requests=stream_requests,
+    ),
+)
