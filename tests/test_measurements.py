@@ -7,7 +7,7 @@ import pytest
 from lib.evaluation.results import dumps
 from lib.experiment.artifacts import Run
 from lib.experiment.experiment import Experiment
-from lib.studies.everything import everything
+from lib.studies.catalogue import everything
 from lib.studies.sections import load_profile
 
 

@@ -5,11 +5,19 @@ import pandas as pd
 import pytest
 
 from lib.base.errors import UserError
-from lib.drawing import bars as bars_module
-from lib.drawing import curves
-from lib.drawing.style import PALETTE, handle, legend, panels, save_figure
+from lib.drawing.plots import operator_shares
+from lib.drawing.style import MODEL_COLOURS, handle, legend, panels, save_figure, whole
 from lib.evaluation.results import row, table
 from lib.evaluation.statistics import wilson_interval
+from lib.studies.paper import (
+    figure_3,
+    figure_4,
+    figure_5,
+    figure_6,
+    figure_13,
+    table_1,
+    tables_3_and_4,
+)
 from lib.tasks.countdown.rules import ERRORS
 
 matplotlib.use("Agg")
@@ -41,7 +49,7 @@ def make_rows(models):
                 ]
         for number in range(3):
             made.append(cell("figure_3", "self_improved_greedy", 0.4, round=number, **at))
-            made.append(cell("figure_3", "fresh_solutions_greedy", 0.3, round=number, **at))
+            made.append(cell("figure_3", "control_greedy", 0.3, round=number, **at))
             made.append(
                 cell("round_search", "self_backtracking", 0.6, N=16, b=1, round=number, **at)
             )
@@ -60,16 +68,16 @@ def make_rows(models):
 
 
 FIGURES = (
-    bars_module.accuracy_bars,
-    bars_module.accuracy_by_method,
-    curves.accuracy_against_breadth,
-    curves.self_improvement,
-    curves.search_by_round,
-    bars_module.error_types,
-    bars_module.loss_curves,
-    curves.accuracy_against_temperature,
-    curves.accuracy_against_tokens,
-    curves.accuracy_against_ratio,
+    table_1.accuracy_bars,
+    table_1.accuracy_by_method,
+    table_1.accuracy_against_tokens,
+    figure_3.accuracy_by_round,
+    figure_3.paths_by_round,
+    figure_4.accuracy_against_breadth,
+    figure_5.error_types,
+    figure_6.loss_curves,
+    figure_13.accuracy_against_temperature,
+    tables_3_and_4.accuracy_against_ratio,
 )
 ONE, BOTH = make_rows(["S"]), make_rows(["S", "L"])
 
@@ -100,7 +108,7 @@ def test_figure_without_rows_says_so(draw):
 
 
 def test_bars_have_the_rows_heights_and_the_papers_numbers():
-    panel = bars_module.accuracy_bars(ONE).axes[0]
+    panel = table_1.accuracy_bars(ONE).axes[0]
     heights = sorted(bar.get_height() for bar in panel.patches)
     assert heights == [0.4, 0.4, 0.8, 0.8]
     drawn = [list(line.get_ydata()) for line in panel.lines if line.get_marker() == "D"]
@@ -108,8 +116,8 @@ def test_bars_have_the_rows_heights_and_the_papers_numbers():
 
 
 def test_saved_figure_repeats_and_says_what_made_it(tmp_path):
-    first = save_figure(bars_module.accuracy_bars(ONE), tmp_path / "a", "table_1", MANIFEST)
-    second = save_figure(bars_module.accuracy_bars(ONE), tmp_path / "b", "table_1", MANIFEST)
+    first = save_figure(table_1.accuracy_bars(ONE), tmp_path / "a", "table_1", MANIFEST)
+    second = save_figure(table_1.accuracy_bars(ONE), tmp_path / "b", "table_1", MANIFEST)
     assert [path.name for path in first] == ["table_1.png", "table_1.svg"]
     for one, other in zip(first, second, strict=True):
         assert one.read_bytes() == other.read_bytes()
@@ -129,20 +137,78 @@ def test_a_legend_of_many_long_names_stays_within_the_figure():
 def test_operator_shares_by_split(monkeypatch):
     monkeypatch.setattr("lib.drawing.style.plt.close", lambda figure: None)
     problems = pd.DataFrame({"split": ["seen", "new"], "solution": ["1+2=3\n3*4=12", "8/2=4"]})
-    figure = bars_module.operator_shares(problems)
+    figure = operator_shares(problems)
     monkeypatch.undo()
-    bars = [patch.get_height() for patch in figure.axes[0].patches if patch.get_width()]
-    assert sorted(bar for bar in bars if bar) == [0.5, 0.5, 1.0]
+    bars = [[patch.get_height() for patch in axes.patches] for axes in figure.axes]
+    assert bars == [[0.5, 0, 0.5, 0], [0, 0, 0, 1.0]]
     # A notebook shows pyplot's figures: any other, before one of them, would be text alone.
     assert figure.canvas.manager is not None
     matplotlib.pyplot.close(figure)
 
 
-@pytest.mark.parametrize("order", [["trunk", "sft"], ["sft", "trunk"], ["sft"]])
-def test_a_stage_of_training_keeps_its_colour(order):
+@pytest.mark.parametrize("stages", [["trunk", "sft"], ["sft", "trunk"], ["sft"]])
+@pytest.mark.parametrize("models", ["SL", "LS", "L"])
+def test_a_stage_of_training_has_its_panel_and_a_model_its_colour(stages, models):
     rows = [
-        row("figure_6", model="S", stage=each, step=n, loss=1) for each in order for n in (0, 1)
+        row("figure_6", model=model, stage=stage, step=n, loss=1)
+        for stage in stages
+        for model in models
+        for n in (0, 1)
     ]
-    panel = bars_module.loss_curves(table(rows)).axes[0]
-    whole = [line.get_color() for line in panel.lines if line.get_alpha() is None]
-    assert whole == [PALETTE[{"trunk": 0, "sft": 1}[each]] for each in order]
+    figure = figure_6.loss_curves(table(rows))
+    titles = [axes.get_title().split(":")[0] for axes in figure.axes]
+    assert titles == [{"trunk": "trunk", "sft": "SFT"}[each] for each in sorted(stages)[::-1]]
+    for axes in figure.axes:
+        whole = [line.get_color() for line in axes.lines if line.get_alpha() is None]
+        assert whole == [MODEL_COLOURS[each] for each in sorted(models)[::-1]]
+
+
+def test_labels_are_rounded_half_up():
+    shares = (0.0, 0.005, 0.285, 0.4949, 0.505, 0.545, 0.625, 1.0)
+    assert [whole(share) for share in shares] == ["0", "1", "29", "49", "51", "55", "63", "100"]
+    texts = {text.get_text() for text in table_1.accuracy_bars(half_rows()).axes[0].texts}
+    assert texts == {"51"}
+
+
+def half_rows():
+    """An accuracy that Python's own rounding would show as 50."""
+    return table([cell("table_1", "sft_greedy", 0.505, model="S", split="seen")])
+
+
+def test_a_method_that_chooses_among_paths_has_their_ceiling():
+    at = {"model": "S", "split": "seen", "N": 8}
+    rows = [
+        cell("table_1", "sft_greedy", 0.4, model="S", split="seen"),
+        cell("table_1", "best_of_n", 0.5, **at),
+        cell("best_of_n", "sft_pass_at_n", 0.9, **at),
+        cell("best_of_n", "sft_sampled_vote", 0.3, **at),  # Table 1 has it at the largest N
+        cell("table_1", "self_backtracking", 0.7, b=1, **at),
+        cell("table_1", "pass_at_n", 0.8, b=1, **at),
+    ]
+    (panel,) = table_1.accuracy_by_method(table(rows)).axes
+    names = [label.get_text() for label in panel.get_yticklabels()]
+    assert names == ["Self-Backtracking b=1 N=8", "SFT, reward model's choice N=8", "SFT, greedy"]
+    size = table_1.TICK_MARK["markersize"]  # caps of intervals are smaller
+    (ticks,) = (line for line in panel.lines if line.get_markersize() == size)
+    ceilings = dict(zip(ticks.get_ydata().round(), ticks.get_xdata(), strict=True))
+    assert ceilings[0] == 0.8 and ceilings[1] == 0.9 and pd.isna(ceilings[2])
+
+
+@pytest.mark.parametrize("rows", [ONE, BOTH], ids=["S", "S and L"])
+@pytest.mark.parametrize("draw", FIGURES, ids=lambda draw: draw.__name__)
+def test_no_colour_means_two_things_in_a_figure(draw, rows):
+    (legend,) = draw(rows).legends
+    handles = legend.legend_handles
+    looks = [
+        (str(each.get_facecolor()),)
+        if isinstance(each, matplotlib.patches.Patch)
+        else (each.get_color(), each.get_marker(), each.get_linestyle())
+        for each in handles
+    ]
+    assert len(set(looks)) == len(looks) <= 8
+
+
+def test_a_figure_along_one_value_is_not_drawn():
+    (figure,) = figure_13.STUDY.figures
+    assert figure.has_rows(ONE) and not figure.has_rows(ONE[ONE["temperature"] != 0.3])
+    assert not figure.has_rows(ONE.drop(columns="temperature"))

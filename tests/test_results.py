@@ -89,3 +89,18 @@ def test_bad_row_and_absent_file_are_named(tmp_path):
         read_results(path)
     with pytest.raises(UserError, match="no results yet"):
         read_results(tmp_path / "absent.json")
+
+
+def test_older_rows_of_figure_5_are_read_as_they_are_written_now(tmp_path):
+    old = row("figure_5", "sft_greedy", accuracy=0.4, low=0.2, high=0.3, error="a", share=0.25)
+    other = row("table_1", "sft_greedy", accuracy=0.4, low=0.35, high=0.45)
+    write_results(tmp_path / "results.json", MANIFEST, [old, other])
+    _, rows = read_results(tmp_path / "results.json")
+    now = rows[rows["artifact"] == "figure_5"].iloc[0]
+    assert (now["share_low"], now["share_high"]) == (0.2, 0.3)
+    assert pd.isna(now["low"]) and pd.isna(now["high"])
+    kept = rows[rows["artifact"] == "table_1"].iloc[0]
+    assert (kept["low"], kept["high"]) == (0.35, 0.45)
+    assert dumps(MANIFEST, rows) == dumps(MANIFEST, rows.sample(frac=1, random_state=0))
+    write_results(tmp_path / "again.json", MANIFEST, rows)
+    assert read_results(tmp_path / "again.json")[1].equals(rows)

@@ -18,7 +18,7 @@ from lib.experiment import experiment as experiment_module
 from lib.profiles.load import PROFILES, load_profile
 from lib.search.selection import SELECTION_RULES
 from lib.studies import sections
-from lib.studies.paper import self_improvement
+from lib.studies.paper import figure_3
 from lib.studies.sections import open_experiment
 from lib.tasks.countdown.rules import ERRORS
 from lib.tasks.countdown.task import make_task
@@ -82,9 +82,9 @@ def test_a_second_task_is_searched_decoded_and_improved(experiment, monkeypatch)
     assert list(decoded.columns) == ["text", "tokens", "logprob"] and len(decoded) == 6
     # Two steps teach a model nothing: its correct paths are made up.
     correct = pd.DataFrame({"problem": [0, 2], "response": ["9.done", "12.done"]})
-    monkeypatch.setattr(self_improvement, "correct_responses", lambda *_: correct)
+    monkeypatch.setattr(figure_3, "correct_responses", lambda *_: correct)
     for control, name in ((False, "S-improved1"), (True, "S-control1")):
-        assert self_improvement.self_improved(experiment, "S", 1, control).name == name
+        assert figure_3.self_improved(experiment, "S", 1, control).name == name
 
 
 def test_nothing_is_made_twice(experiment, monkeypatch):
@@ -114,7 +114,7 @@ def test_branches_see_what_the_trunk_did_not(experiment):
     assert prompts["sft"] == prompts["backtracking"] == train[8:16]
     kinds = experiment.traces("S", "backtracking").kind.value_counts().to_dict()
     assert kinds == {"optimal": 4, "computation": 4}
-    rounds = self_improvement.round_problems(experiment, "S", 1)
+    rounds = figure_3.round_problems(experiment, "S", 1)
     assert experiment.task.prompts(rounds) == train[16:20]
 
 

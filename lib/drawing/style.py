@@ -34,6 +34,7 @@ METHOD_COLOURS = {
     "backtracking": PALETTE[5],
     "reward": PALETTE[3],
     "vote": "#b8860b",
+    "probable": "#6b7a1e",
     "dfs": PALETTE[9],
     "stream": "#e05fa8",
     "improved": PALETTE[2],

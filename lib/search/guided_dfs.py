@@ -25,6 +25,9 @@ from lib.search.rollout import Sample
 from lib.search.sampler import CacheSampler, Sampler, step_end_ids
 from lib.tasks.task import OPEN, REACHED, GoalTest
 
+#: Raised whenever the same inputs give other results: what was made before is then made again.
+VERSION = 1
+
 
 @dataclass(frozen=True)
 class Guided:

@@ -14,20 +14,34 @@ from lib.evaluation.claims import claims_rows
 from lib.evaluation.results import table
 from lib.experiment.experiment import Experiment
 from lib.studies.beyond import expansions
-from lib.studies.paper import figure_3, figure_4, figure_5, figure_6, figure_13, table_1
+from lib.studies.paper import (
+    best_of_n,
+    dpo_kto,
+    figure_3,
+    figure_4,
+    figure_5,
+    figure_6,
+    figure_7,
+    figure_13,
+    table_1,
+    table_2,
+    tables_3_and_4,
+)
 from lib.studies.study import Figure, Study
 
-STUDIES: tuple[Study, ...] = tuple(
-    module.STUDY
-    for module in (
-        table_1,
-        figure_4,
-        figure_3,
-        figure_5,
-        figure_13,
-        expansions,
-        figure_6,
-    )
+STUDIES: tuple[Study, ...] = (
+    table_1.STUDY,
+    *table_2.STUDIES,
+    best_of_n.STUDY,
+    dpo_kto.STUDY,
+    figure_4.STUDY,
+    figure_3.STUDY,
+    figure_5.STUDY,
+    figure_7.STUDY,
+    tables_3_and_4.STUDY,
+    figure_13.STUDY,
+    expansions.STUDY,
+    figure_6.STUDY,
 )
 
 

@@ -9,20 +9,18 @@ from __future__ import annotations
 import os
 from typing import Annotated, Any
 
-from pydantic import StrictFloat, StrictInt, model_validator
+from pydantic import StrictFloat, StrictInt
 
 from lib.base.checked import (
     NOT_EMPTY,
     Count,
     Counts,
-    Names,
     Natural,
     Naturals,
     Positive,
     Positives,
     at_least,
     checked,
-    demand,
     one_of,
     rule,
 )
@@ -33,6 +31,7 @@ from lib.profiles import load
 from lib.profiles.load import MODEL_VARIABLE, Profile, with_model
 from lib.profiles.recipe import Recipe
 from lib.profiles.search_spec import EXPANSIONS
+from lib.studies.paper.best_of_n import BaselineSettings
 from lib.studies.paper.table_2 import DfsSettings, StreamSettings
 from lib.studies.paper.tables_3_and_4 import RatioSettings
 
@@ -45,40 +44,6 @@ Pair = Annotated[
     ),
 ]
 Share = Annotated[StrictFloat, rule(lambda v: 0 < v <= 1, "must be more than 0 and at most 1")]
-
-
-@checked
-class BaselineSettings:
-    """Best-of-N with a reward model, DPO and KTO: Table 1's baselines that train further.
-
-    All three learn from `samples` samples of the SFT model for each of `problems` problems.
-    """
-
-    models: Names
-    breadths: Counts  # the N of best-of-N
-    test_problems: Count  # of each test split, for best-of-N; DPO and KTO take all of the model's
-    temperature: Positive
-    problems: Annotated[StrictInt, at_least(10)]
-    samples: TwoOrMore
-    reward_paths: TwoOrMore  # at most so many paths train the reward model
-    pairs: TwoOrMore  # at most so many pairs train DPO, and twice as many paths KTO
-    beta: Positive
-    reward: Recipe
-    dpo: Recipe
-    kto: Recipe
-
-    @model_validator(mode="after")
-    def _together(self) -> BaselineSettings:
-        size, right = self.kto.batch_size, "at least 2: KTO compares within a batch"
-        demand("kto.batch_size", size, size >= 2, right)
-        return self
-
-    def check(self, profile: Profile) -> None:
-        """Raise `Mistake` where the profile has fewer models or problems."""
-        known, most = profile.models, profile.data.test_problems
-        models, tested = list(self.models), self.test_problems
-        demand("baselines.models", models, set(models) <= set(known), f"of {', '.join(known)}")
-        demand("baselines.test_problems", tested, tested <= most, f"at most {most}")
 
 
 @checked

@@ -1,7 +1,13 @@
-"""TODO training.preference."""
+"""Preference tuning with TRL (DPO, KTO) on the very tokens that a model has sampled.
+
+Takes right and wrong paths of the same prompts; gives pairs, and a trainer of them. Knows nothing
+of who judged the paths. Sources: Rafailov et al. 2023, arXiv 2305.18290; Ethayarajh et al. 2024,
+arXiv 2402.01306.
+"""
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +21,8 @@ from lib.base.errors import UserError
 from lib.profiles.recipe import Recipe
 from lib.training.trainer import optimizers, training_arguments
 
+#: Raised whenever the same inputs give other results: what was made before is then made again.
+VERSION = 1
 #: What Trainer logs last, of the clock: no two runs would be the same.
 TIMES = ("train_runtime", "train_samples_per_second", "train_steps_per_second")
 METHODS = ("dpo", "kto")
@@ -94,7 +102,6 @@ class SampledTokens:
 def preference_trainer(
     method: str,
     model: PreTrainedModel,
-    reference: PreTrainedModel,
     tokenizer: object,
     pairs: pd.DataFrame,
     recipe: Recipe,
@@ -102,7 +109,7 @@ def preference_trainer(
     folder: Path,
     seed: int,
 ) -> Trainer:
-    """TRL's trainer for `dpo` or `kto`, on the sampled ids."""
+    """TRL's trainer for `dpo` or `kto`, on the sampled ids; its reference is the model as it is."""
     from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer  # slow to import
 
     if method not in METHODS:
@@ -123,7 +130,7 @@ def preference_trainer(
     )
     made = trainer(
         model=model,
-        ref_model=reference,
+        ref_model=copy.deepcopy(model),
         args=args,
         train_dataset=datasets.Dataset.from_pandas(data, preserve_index=False),
         processing_class=tokenizer,

@@ -1,4 +1,8 @@
-"""TODO training.reward_model."""
+"""An outcome reward model: a checkpoint with a head that says how likely a whole path is right.
+
+Takes a checkpoint's folder, and paths as token ids with their labels; gives a trained classifier
+and scores. Knows nothing of where the paths come from. Source: Cobbe et al. 2021, arXiv 2110.14168.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,9 @@ from lib.profiles.recipe import Recipe
 from lib.training import checkpoints
 from lib.training.batches import PAD_MULTIPLE
 from lib.training.trainer import fast_attention, optimizers, training_arguments
+
+#: Raised whenever the same inputs give other results: what was made before is then made again.
+VERSION = 1
 
 SCORING_BATCH = 256
 

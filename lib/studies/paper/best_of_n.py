@@ -1,38 +1,43 @@
 """Best-of-N with an outcome reward model: what search needs where no token judges a state.
 
-Takes an experiment; gives a reward model (the SFT checkpoint with a sequence-classification head,
-trained on the SFT model's own right and wrong paths), the scores that it gives paths, and the
-accuracy of the best-scored of N samples. Source: Table 1 of the paper (`SFT + RM`); Cobbe et al.
-2021, arXiv 2110.14168. Knows nothing of search by backtracking.
+Takes an experiment whose profile has a section `[baselines]`; gives a reward model (the SFT
+checkpoint with a sequence-classification head, trained on the SFT model's own right and wrong
+paths), and rows of the best-scored of N samples (artifacts `best_of_n`, with every N and the
+ceiling, and `table_1`). Source: Table 1 of the paper (`SFT + RM`); Cobbe et al. 2021, arXiv
+2110.14168. DPO and KTO (dpo_kto.py) learn from the same samples.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
-from matplotlib.figure import Figure
-from transformers import (
-    set_seed,
-)
+from matplotlib.figure import Figure as Drawn
+from pydantic import StrictInt, model_validator
+from transformers import set_seed
 
 from lib.base import files, hardware
+from lib.base.checked import Count, Counts, Names, Positive, at_least, checked, demand
 from lib.drawing.style import (
+    CEILING_MARK,
+    METHOD_COLOURS,
     METHODS,
-    PALETTE,
     PAPER_MARK,
     curve,
     grid,
     handle,
     legend,
+    look,
     paper_handle,
     percent,
     pick,
     powers,
     styled,
 )
+from lib.evaluation import scoring, states
 from lib.evaluation.decomposition import beside_paper
 from lib.evaluation.results import table
 from lib.evaluation.scoring import checker_rows, verdict_columns
@@ -40,10 +45,15 @@ from lib.evaluation.states import finished_paths, sample_order
 from lib.evaluation.statistics import roc_auc
 from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import TEST_SPLITS, Experiment
+from lib.experiment.work import FORWARD, training
 from lib.models.llama import load_tokenizer
+from lib.profiles.load import Profile
+from lib.profiles.recipe import Recipe
 from lib.search.tree import SearchTree, tokens_after
-from lib.studies.measurements import training_samples
+from lib.studies.measurements import unused_problems
+from lib.studies.study import Figure, Study
 from lib.tasks.task import Task
+from lib.training import reward_model as reward_model_module
 from lib.training.reward_model import load_reward_model, path_sequences, rewards, train_reward_model
 
 HELD_OUT = 10  # one problem in ten tells how well the reward model knows paths it never saw
@@ -55,18 +65,55 @@ CHOICES = {
 CEILING = "sft_pass_at_n"
 
 
+@checked
+class BaselineSettings:
+    """Best-of-N with a reward model, DPO and KTO: Table 1's baselines that train further.
+
+    All three learn from `samples` samples of the SFT model for each of `problems` problems.
+    """
+
+    models: Names
+    breadths: Counts  # the N of best-of-N
+    test_problems: Count  # of each test split, for best-of-N; DPO and KTO take all of the model's
+    temperature: Positive
+    problems: Annotated[StrictInt, at_least(10)]
+    samples: Annotated[StrictInt, at_least(2)]
+    reward_paths: Annotated[StrictInt, at_least(2)]  # at most so many paths train the reward model
+    pairs: Annotated[
+        StrictInt, at_least(2)
+    ]  # at most so many pairs train DPO, and twice as many paths KTO
+    beta: Positive
+    reward: Recipe
+    dpo: Recipe
+    kto: Recipe
+
+    @model_validator(mode="after")
+    def _together(self) -> BaselineSettings:
+        size, right = self.kto.batch_size, "at least 2: KTO compares within a batch"
+        demand("kto.batch_size", size, size >= 2, right)
+        return self
+
+    def check(self, profile: Profile) -> None:
+        """Raise `Mistake` where the profile has fewer models or problems."""
+        known, most = profile.models, profile.data.test_problems
+        models, tested = list(self.models), self.test_problems
+        demand("baselines.models", models, set(models) <= set(known), f"of {', '.join(known)}")
+        demand("baselines.test_problems", tested, tested <= most, f"at most {most}")
+
+
+def training_samples(experiment: Experiment, model: str) -> tuple[Artifact, pd.DataFrame]:
+    """The SFT model's samples of unused training problems, and these problems."""
+    settings = experiment.profile.settings(BaselineSettings)
+    problems = unused_problems(experiment, model, settings.problems)
+    spec = experiment.spec(settings.samples, 0, temperature=settings.temperature)
+    return experiment.search(experiment.checkpoint(model, "sft"), problems, spec), problems
+
+
 def reward_model(experiment: Experiment, model: str) -> Artifact:
     """The reward model of an SFT model, and how well it ranks held-out paths (`held_out.json`)."""
-    settings = experiment.profile.baselines
+    settings = experiment.profile.settings(BaselineSettings)
     parent = experiment.checkpoint(model, "sft")
     made, problems = training_samples(experiment, model)
-    inputs = {
-        "parent": parent.key,
-        "search": made.key,
-        "paths": settings.reward_paths,
-        "recipe": settings.reward.inputs(),
-        "seed": experiment.seed,
-    }
 
     def make(folder: Path) -> None:
         paths = finished_paths(experiment.read_trees(made), problems, experiment.task)
@@ -97,19 +144,28 @@ def reward_model(experiment: Experiment, model: str) -> Artifact:
         }
         files.write_atomic(folder / "held_out.json", json.dumps(known))
 
-    return experiment.run.make(f"models/{model}-reward", inputs, make)
+    inputs = {
+        "parent": parent.key,
+        "search": made.key,
+        "paths": settings.reward_paths,
+        "recipe": settings.reward.inputs(),
+        "seed": experiment.seed,
+    }
+    made_by = [reward_model_module, states, experiment.task]
+    most = min(settings.reward_paths, settings.problems * settings.samples)
+    work = training(model, most * settings.reward.epochs)
+    return experiment.make(f"models/{model}-reward", inputs, make, made_by, work)
 
 
 def held_out(experiment: Experiment) -> pd.DataFrame:
     """How well each model's reward model ranks paths of problems that it never saw."""
-    settings = experiment.profile.baselines
-    models = [] if settings is None else settings.models
+    settings = experiment.profile.settings(BaselineSettings)
+    made = {
+        model: reward_model(experiment, model) for model in (settings.models if settings else ())
+    }
     return pd.DataFrame(
-        {
-            "model": model,
-            **files.read_json(reward_model(experiment, model).path / "held_out.json"),
-        }
-        for model in models
+        {"model": model, **files.read_json(scorer.path / "held_out.json")}
+        for model, scorer in made.items()
     )
 
 
@@ -152,100 +208,136 @@ def choices(
     return pd.DataFrame(records)
 
 
-def best_of_n(experiment: Experiment, model: str, split: str) -> pd.DataFrame:
-    """`choices` over a test split, by the SFT model's samples and its reward model."""
-    settings = experiment.profile.baselines
-    scorer = reward_model(experiment, model)
+def chosen_samples(experiment: Experiment, model: str, split: str) -> Artifact:
+    """`choices` over a test split (`choices.parquet`), by the SFT model's samples."""
+    settings = experiment.profile.settings(BaselineSettings)
+    scorer, checkpoint = reward_model(experiment, model), experiment.checkpoint(model, "sft")
     problems = experiment.problems(split, 0, settings.test_problems)
-    checkpoint, most = experiment.checkpoint(model, "sft"), max(settings.breadths)
-    made = experiment.search(
-        checkpoint, problems, experiment.spec(most, 0, temperature=settings.temperature)
-    )
-    inputs = {"search": made.key, "reward": scorer.key, "breadths": settings.breadths}
+    spec = experiment.spec(max(settings.breadths), 0, temperature=settings.temperature)
+    made = experiment.search(checkpoint, problems, spec)
 
     def make(folder: Path) -> None:
         trees = experiment.read_trees(made)
         paths = finished_paths(trees, problems, experiment.task)
         tokenizer = load_tokenizer(scorer.path)
         sequences = path_sequences(tokenizer, experiment.task.prompts(problems), paths)
-        scoring = load_reward_model(scorer.path).to(hardware.device())
-        paths["reward"] = rewards(scoring, sequences, tokenizer.pad_token_id)
+        loaded = load_reward_model(scorer.path).to(hardware.device())
+        paths["reward"] = rewards(loaded, sequences, tokenizer.pad_token_id)
         found = choices(trees, problems, experiment.task, paths, settings.breadths, experiment.seed)
         files.write_parquet(folder / "choices.parquet", found)
 
-    made = experiment.run.make(f"outcomes/{model}-best_of_n-{split}", inputs, make)
-    return files.read_parquet(made.path / "choices.parquet")
+    inputs = {"search": made.key, "reward": scorer.key, "breadths": settings.breadths}
+    made_by = [reward_model_module, states, scoring, experiment.task]
+    work = training(model, len(problems) * spec.breadth * FORWARD)
+    return experiment.make(f"outcomes/{model}-best_of_n-{split}", inputs, make, made_by, work)
 
 
-def best_of_n_rows(experiment: Experiment, model: str) -> pd.DataFrame:
+def requests(experiment: Experiment) -> Iterator[Artifact]:
+    """The choices of each model and split; they ask for all that they are made of."""
+    for model in experiment.profile.settings(BaselineSettings).models:
+        for split in TEST_SPLITS:
+            yield chosen_samples(experiment, model, split)
+
+
+def rows(experiment: Experiment) -> pd.DataFrame:
     """Best-of-N by the reward model, and the same samples by log-probability and by vote.
 
     Artifact `best_of_n` has every N, and the ceiling; `table_1` the paper's rows, and the other two
     choices at the largest N.
     """
-    settings = experiment.profile.baselines
-    if settings is None or model not in settings.models:
-        return table([])
-    found = pd.concat([best_of_n(experiment, model, split) for split in TEST_SPLITS])
+    settings = experiment.profile.settings(BaselineSettings)
     rows = []
-    for (split, breadth), cell in found.groupby(["split", "N"]):
-        common = {"model": model, "split": split, "N": int(breadth), "seed": experiment.seed}
-        common |= {"temperature": settings.temperature}
-        common |= {"tokens_per_problem": float(cell["tokens"].mean())}
-        common |= {"artifact": "best_of_n"}
-        for score, chosen in cell.groupby("score"):
-            both = chosen["correct"], chosen.get("correct_published")
-            measured = checker_rows(*both, method=CHOICES[score], **common)
-            rows += measured
-            if score == "reward" or breadth == max(settings.breadths):
-                rows += [each | {"artifact": "table_1"} for each in measured]
-        once = cell.drop_duplicates("problem")
-        both = once["covered"], once.get("covered_published")
-        rows += checker_rows(*both, method=CEILING, **common)
+    for model in settings.models:
+        made = [chosen_samples(experiment, model, split) for split in TEST_SPLITS]
+        found = pd.concat(files.read_parquet(each.path / "choices.parquet") for each in made)
+        for (split, breadth), cell in found.groupby(["split", "N"]):
+            common = {
+                "artifact": "best_of_n",
+                "model": model,
+                "split": split,
+                "N": int(breadth),
+                "seed": experiment.seed,
+                "temperature": settings.temperature,
+                "tokens_per_problem": float(cell["tokens"].mean()),
+            }
+            for score, chosen in cell.groupby("score"):
+                both = chosen["correct"], chosen.get("correct_published")
+                measured = checker_rows(*both, method=CHOICES[score], **common)
+                rows += measured
+                if score == "reward" or breadth == max(settings.breadths):
+                    rows += [each | {"artifact": "table_1"} for each in measured]
+            once = cell.drop_duplicates("problem")
+            both = once["covered"], once.get("covered_published")
+            rows += checker_rows(*both, method=CEILING, **common)
     return table(rows)
 
 
 LOOKS = {
-    "best_of_n": {"colour": PALETTE[3], "marker": "o"},
-    "sft_sampled_mean_logprob": {"colour": PALETTE[2], "marker": "s"},
-    "sft_sampled_vote": {"colour": PALETTE[1], "marker": "^"},
-    "self_backtracking": {"colour": PALETTE[0], "marker": "D"},
+    "best_of_n": {"colour": METHOD_COLOURS["reward"], "marker": "P"},
+    "sft_sampled_mean_logprob": {"colour": METHOD_COLOURS["probable"], "marker": "^"},
+    "sft_sampled_vote": {"colour": METHOD_COLOURS["vote"], "marker": "v"},
+    "self_backtracking": look(1),
 }
-CEILING_2 = "sft_pass_at_n"
-APART = 2**0.05  # so that intervals do not hide each other
+NAMES = METHODS | {"self_backtracking": "Self-Backtracking, b=1"}
+NAMES |= {"pass_at_n": "ceiling of Self-Backtracking: any path right"}
+CEILING_COLOURS = {"pass_at_n": look(1)["colour"], CEILING: METHOD_COLOURS["sft"]}
+#: A little apart, so that intervals do not hide each other.
+APART = {name: 2 ** (0.05 * number - 0.075) for number, name in enumerate(LOOKS)}
+APART["pass_at_n"] = APART["self_backtracking"]
 
 
 @styled
-def draw_best_of_n(rows: pd.DataFrame) -> Figure:
-    """Each choice among N samples, their ceiling, and Self-Backtracking (b=1) at the same N."""
+def accuracy_by_choice(rows: pd.DataFrame) -> Drawn:
+    """Each choice among N samples and Self-Backtracking (b=1) at the same N, with their ceilings.
+
+    Of the models that have a reward model; a run without one shows Self-Backtracking alone.
+    """
     found = pick(rows, "best_of_n", "figure_4", need=["N"])
-    search = found["artifact"] == "figure_4"
-    measured = found.loc[~search, "N"]
-    same = found["N"].isin(measured) if len(measured) else search  # a run without best-of-N
-    search &= (found["method"] == "self_backtracking") & (found["b"] == 1).fillna(False) & same
-    found = beside_paper(found[search | (found["artifact"] == "best_of_n")])
+    chosen = found[found["artifact"] == "best_of_n"]
+    search = found[(found["artifact"] == "figure_4") & (found["b"] == 1).fillna(False)]
+    if len(chosen):
+        search = search[search["N"].isin(chosen["N"]) & search["model"].isin(chosen["model"])]
+    found = beside_paper(pd.concat([chosen, search]))
+    found["x"] = found["N"].astype(float) * found["method"].map(APART).fillna(1)
     figure, grid_panels = grid(found)
     shown = [name for name in LOOKS if (found["method"] == name).any()]
+    ceilings = [name for name in CEILING_COLOURS if (found["method"] == name).any()]
     for panel, model, split in grid_panels:
         here = found[(found["model"] == model) & (found["split"] == split)]
-        for number, name in enumerate(shown):
+        for name in shown:
             line = here[here["method"] == name]
-            apart = APART ** (number - (len(shown) - 1) / 2)
-            line = line.assign(x=line["N"].astype(float) * apart).sort_values("x")
             curve(panel, line, "x", **LOOKS[name])
             mark = PAPER_MARK | {"markeredgecolor": LOOKS[name]["colour"]}
             panel.plot(line["x"], line["paper"], **mark)
-        ceiling = here[here["method"] == CEILING_2].sort_values("N")
-        panel.plot(ceiling["N"].astype(float), ceiling["accuracy"], "--", color="#555555")
+        for name in ceilings:
+            line, colour = here[here["method"] == name], CEILING_COLOURS[name]
+            panel.plot(line["x"], line["accuracy"], color=colour, **CEILING_MARK)
         powers(panel, found["N"])
         panel.set_xlabel("samples N")
     for panel, *_ in grid_panels:
         percent(panel)
-    names = METHODS | {"self_backtracking": "Self-Backtracking, b=1"}
-    handles = [handle(names[name], **LOOKS[name]) for name in shown]
-    if (found["method"] == CEILING_2).any():
-        label = "ceiling: any sample right"
-        handles.append(handle(label, "#555555", linestyle="--", marker=""))
+    handles = [handle(NAMES[name], **LOOKS[name]) for name in shown]
+    handles += [handle(NAMES[name], CEILING_COLOURS[name], **CEILING_MARK) for name in ceilings]
     papers = [paper_handle("the paper")] if found["paper"].notna().any() else []
     legend(figure, handles + papers, columns=3)
     return figure
+
+
+STUDY = Study(
+    name="best_of_n",
+    section="baselines",
+    settings=BaselineSettings,
+    rows=rows,
+    requests=requests,
+    figures=(
+        Figure(
+            "best_of_n",
+            accuracy_by_choice,
+            "Best-of-N: who chooses among the SFT model's samples, and Self-Backtracking at the "
+            "same N (Table 1, claim 3).",
+            ("best_of_n",),
+            columns=("N",),
+        ),
+    ),
+    title="Best-of-N with a reward model",
+)

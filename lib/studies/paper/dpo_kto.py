@@ -1,51 +1,50 @@
 """DPO and KTO: preference tuning of the SFT model on its own right and wrong paths, through TRL.
 
-Takes an experiment; gives checkpoints and their greedy accuracy. Source: Table 1 of the paper;
+Takes an experiment whose profile has a section `[baselines]`, which is best-of-N's too; gives
+checkpoints and rows of their greedy accuracy (artifact `table_1`). Source: Table 1 of the paper;
 Rafailov et al. 2023, arXiv 2305.18290 (DPO); Ethayarajh et al. 2024, arXiv 2402.01306 (KTO).
-Knows nothing of reward models.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 from transformers import set_seed
 
 from lib.base import files
+from lib.evaluation import states
 from lib.evaluation.results import table
 from lib.evaluation.scoring import evaluate_responses
 from lib.evaluation.states import finished_paths
 from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import Experiment
-from lib.models.llama import load_model, load_tokenizer
+from lib.experiment.work import FORWARD, training
+from lib.models.llama import load_tokenizer
 from lib.models.tokenizer import encode_prompts
-from lib.studies.measurements import training_samples
-from lib.training import checkpoints
+from lib.studies.paper.best_of_n import BaselineSettings, training_samples
+from lib.studies.study import Study
+from lib.training import checkpoints, preference
 from lib.training.preference import (
-    METHODS,
     PAIRS_PER_PROBLEM,
     TIMES,
     preference_pairs,
     preference_trainer,
 )
 
+#: Passes over each pair, in training examples: DPO's has a reference, KTO's two paths have
+#: strangers too; these without gradients.
+PASSES = {"dpo": 2 + 2 * FORWARD, "kto": 2 + 6 * FORWARD}
+
 
 def preferred(experiment: Experiment, model: str, method: str) -> Artifact:
     """The checkpoint after `dpo` or `kto`; an interrupted one resumes."""
-    settings = experiment.profile.baselines
+    settings = experiment.profile.settings(BaselineSettings)
     recipe = getattr(settings, method)
     parent = experiment.checkpoint(model, "sft")
     made, problems = training_samples(experiment, model)
-    inputs = {
-        "parent": parent.key,
-        "search": made.key,
-        "pairs": (settings.pairs, PAIRS_PER_PROBLEM),
-        "beta": settings.beta,
-        "recipe": recipe.inputs(),
-        "seed": experiment.seed,
-    }
 
     def make(folder: Path) -> None:
         paths = finished_paths(experiment.read_trees(made), problems, experiment.task)
@@ -53,19 +52,9 @@ def preferred(experiment: Experiment, model: str, method: str) -> Artifact:
         prompts = experiment.task.prompts(problems)
         encoded = encode_prompts(tokenizer, prompts)
         pairs = preference_pairs(paths, prompts, encoded, settings.pairs, experiment.seed)
-        reference = load_model(parent.path)
         set_seed(experiment.seed)
-        trainer = preference_trainer(
-            method,
-            policy,
-            reference,
-            tokenizer,
-            pairs,
-            recipe,
-            settings.beta,
-            folder,
-            experiment.seed,
-        )
+        how = (recipe, settings.beta, folder, experiment.seed)
+        trainer = preference_trainer(method, policy, tokenizer, pairs, *how)
         checkpoints.train(trainer, folder / "checkpoints")
         # A copy: TRL has given the policy's class a forward pass of its own.
         policy.save_pretrained(folder)
@@ -78,34 +67,52 @@ def preferred(experiment: Experiment, model: str, method: str) -> Artifact:
         files.write_atomic(folder / "preferences.json", json.dumps(logs))
         checkpoints.remove(folder / "checkpoints")
 
-    return experiment.run.make(f"models/{model}-{method}", inputs, make)
+    inputs = {
+        "parent": parent.key,
+        "search": made.key,
+        "pairs": (settings.pairs, PAIRS_PER_PROBLEM),
+        "beta": settings.beta,
+        "recipe": recipe.inputs(),
+        "seed": experiment.seed,
+    }
+    made_by = [preference, states, experiment.task]
+    work = training(model, settings.pairs * PASSES[method] * recipe.epochs)
+    return experiment.make(f"models/{model}-{method}", inputs, make, made_by, work)
+
+
+def tuned(experiment: Experiment) -> Iterator[tuple[str, str, Artifact]]:
+    """Model, method and checkpoint of all that the profile asks for; of none without a section."""
+    settings = experiment.profile.settings(BaselineSettings)
+    for model in settings.models if settings else ():
+        for method in PASSES:
+            yield model, method, preferred(experiment, model, method)
 
 
 def margins(experiment: Experiment) -> pd.DataFrame:
     """What DPO and KTO did on their training paths: the first and the last logged margin."""
-    settings = experiment.profile.baselines
     records = []
-    for model in [] if settings is None else settings.models:
-        for method in METHODS:
-            made = preferred(experiment, model, method)
-            logs = files.read_json(made.path / "preferences.json")
-            record = {"model": model, "method": method, "logs": len(logs)}
-            for name, log in (("first", logs[:1]), ("last", logs[-1:])):
-                record |= {f"{name} margin": entry["rewards/margins"] for entry in log}
-            records.append(record)
+    for model, method, made in tuned(experiment):
+        logs = files.read_json(made.path / "preferences.json")
+        record = {"model": model, "method": method, "logs": len(logs)}
+        for name, log in (("first", logs[:1]), ("last", logs[-1:])):
+            record |= {f"{name} margin": entry["rewards/margins"] for entry in log}
+        records.append(record)
     return pd.DataFrame(records)
 
 
-def preference_rows(experiment: Experiment, model: str) -> pd.DataFrame:
+def requests(experiment: Experiment) -> Iterator[Artifact]:
+    """Each method's checkpoint, and its greedy responses to all test problems."""
+    for model, _, checkpoint in tuned(experiment):
+        yield experiment.decoding(checkpoint, experiment.test_problems(model))
+
+
+def rows(experiment: Experiment) -> pd.DataFrame:
     """Table 1's rows of DPO and KTO: greedy accuracy on both test splits."""
-    settings = experiment.profile.baselines
-    if settings is None or model not in settings.models:
-        return table([])
-    problems = experiment.test_problems(model)
-    rows = []
-    for method in METHODS:
-        decoded = experiment.decode(preferred(experiment, model, method), problems)
-        rows.append(
+    parts = []
+    for model, method, checkpoint in tuned(experiment):
+        problems = experiment.test_problems(model)
+        decoded = experiment.decode(checkpoint, problems)
+        parts.append(
             evaluate_responses(
                 decoded["text"],
                 problems,
@@ -117,4 +124,13 @@ def preference_rows(experiment: Experiment, model: str) -> pd.DataFrame:
                 seed=experiment.seed,
             )
         )
-    return pd.concat(rows, ignore_index=True)
+    return table(pd.concat(parts, ignore_index=True))
+
+
+STUDY = Study(
+    name="dpo_kto",
+    section="baselines",
+    settings=BaselineSettings,
+    rows=rows,
+    requests=requests,
+)

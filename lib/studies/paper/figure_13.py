@@ -88,4 +88,5 @@ STUDY = Study(
             varied="temperature",
         ),
     ),
+    title="Figure 13: temperature",
 )

@@ -308,4 +308,5 @@ STUDY = Study(
             varied="round",
         ),
     ),
+    title="Figures 3 and 8: self-improvement",
 )

@@ -192,4 +192,5 @@ STUDY = Study(
             ("N", "b"),
         ),
     ),
+    title="Figure 4: breadth and roll-backs",
 )

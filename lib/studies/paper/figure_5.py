@@ -57,16 +57,17 @@ def requests(experiment: Experiment) -> Iterator[object]:
 
 def rows(experiment: Experiment) -> pd.DataFrame:
     """Error types of SFT greedy, backtracking data greedy, and Self-Backtracking."""
-    search, rows = experiment.profile.search, []
+    search, names, rows = experiment.profile.search, experiment.task.errors, []
     for model in experiment.profile.models:
+        known = {"model": model, "seed": experiment.seed}
         for stage, method in DECODED:
             found = decoding_outcomes(experiment, model, stage, 1)
-            rows += scoring.error_rows(found, method=method, model=model, seed=experiment.seed)
+            rows += scoring.error_rows(found, names, method=method, **known)
+        known |= {"selection": search.selection, "temperature": search.temperature}
         for each in model_searches(experiment, model):
-            columns = {"method": "self_backtracking", "N": each.spec.breadth, "b": each.spec.depth}
-            columns |= {"selection": search.selection, "temperature": search.temperature}
-            columns |= {"model": model, "seed": experiment.seed}
-            rows += scoring.error_rows(chosen(experiment, each), **columns)
+            known |= {"N": each.spec.breadth, "b": each.spec.depth}
+            found = chosen(experiment, each)
+            rows += scoring.error_rows(found, names, method="self_backtracking", **known)
     return table(rows)
 
 
@@ -133,4 +134,5 @@ STUDY = Study(
             columns=("error", "share"),
         ),
     ),
+    title="Figures 5 and 9 to 12: what the failures are",
 )

@@ -97,4 +97,5 @@ STUDY = Study(
             columns=("loss", "stage"),
         ),
     ),
+    title="Figure 6: training loss",
 )

@@ -304,4 +304,5 @@ STUDY = Study(
             ("tokens_per_problem",),
         ),
     ),
+    title="Table 1: accuracy, and what it costs",
 )

@@ -177,6 +177,6 @@ STUDY = Study(
             ("ratio", "N", "b"),
         ),
     ),
-    title="Tables 3 and 4: D_op : D_back",
+    title="Tables 3 and 4: how much D_back for each D_op",
     text=ratio_table,
 )

@@ -3,12 +3,12 @@
 from types import SimpleNamespace
 
 import pandas as pd
-from lib.studies.paper.self_improvement import correct_responses, response_traces, round_problems
 
 from lib.profiles.recipe import Recipe
 from lib.profiles.settings import ModelSettings
 from lib.search.tree import Node, SearchTree
-from lib.studies.paper import self_improvement
+from lib.studies.paper import figure_3
+from lib.studies.paper.figure_3 import correct_responses, response_traces, round_problems
 from lib.tasks.countdown import problems
 from lib.tasks.countdown.task import CountdownTask
 from lib.tasks.countdown.traces import optimal_traces
@@ -84,15 +84,15 @@ def test_the_control_learns_as_many_of_the_generator_s_solutions(monkeypatch):
         profile=SimpleNamespace(improvement=SimpleNamespace(recipe=Recipe())),
         task=TASK,
         seed=0,
-        train=lambda name, inputs, start, encode, recipe: learned.append((name, inputs)),
+        train=lambda name, inputs, *_: learned.append((name, inputs)),
     )
     own = response_traces(TASK.prompts(table)[:4], ["x"] * 4, TASK)
-    monkeypatch.setattr(self_improvement, "round_problems", lambda *_: table)
-    monkeypatch.setattr(self_improvement, "experience", lambda *_: own)
-    monkeypatch.setattr(self_improvement, "self_improved", lambda *_: None)
-    monkeypatch.setattr(self_improvement.files, "digest", list)
+    monkeypatch.setattr(figure_3, "round_problems", lambda *_: table)
+    monkeypatch.setattr(figure_3, "experience", lambda *_: own)
+    monkeypatch.setattr(figure_3, "self_improved", lambda *_: None)
+    monkeypatch.setattr(figure_3.files, "digest", list)
     for control in (False, True):
-        self_improvement.improve(experiment, "S", SimpleNamespace(key="parent"), 1, control)
+        figure_3.improve(experiment, "S", SimpleNamespace(key="parent"), 1, control)
     (name, inputs), (control_name, control_inputs) = learned
     assert (name, control_name) == ("models/S-improved1", "models/S-control1")
     assert inputs["experience"] == own.text.tolist()

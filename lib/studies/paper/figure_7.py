@@ -1,33 +1,80 @@
-"""The case study (figure 7 of the paper): one test problem that plain decoding fails and search
-solves by rolling back, with its tree.
+"""Figure 7, a case study: one test problem that plain decoding fails and search solves by rolling
+back, with its tree.
 
-Takes the outcomes of greedy decoding and of one search over the same Countdown problems; gives the
-first case by a stated rule, as a tidy row that holds its tree, and draws it. Knows nothing of
-models. The tree is in the row itself, so that results.json alone gives the figure.
+Takes an experiment of Countdown; gives the first case by a stated rule (RULE), as a row that holds
+its tree (artifact `figure_7`), so that results.json alone gives the figure. No row where there is
+none.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawn
 
 from lib.base.errors import UserError
 from lib.evaluation.results import row, table
+from lib.experiment.experiment import Experiment
 from lib.explorer.tree_figure import draw_tree
 from lib.explorer.tree_view import TreeView, describe, score_rules
 from lib.search.tree import SearchTree
+from lib.studies.measurements import Searched, chosen, decoding_outcomes, middle_breadth, searches
+from lib.studies.study import Figure, Study
 from lib.tasks.countdown.interactive import annotate
 from lib.tasks.countdown.rules import Problem
+from lib.tasks.countdown.task import CountdownTask
 
 RULE = (
     "The first problem of the seen test split that both greedy decodings (SFT, and the "
     "backtracking model) answer wrongly, and whose search with b = 1 chooses a correct path that "
     "was found after a roll-back; by the strict checker."
 )
+
+
+MODEL, SPLIT = "S", "seen"
+PLAIN = {"sft": "SFT greedy", "backtracking": "backtracking data greedy"}
+
+
+def applies(experiment: Experiment) -> bool:
+    """Whether there can be a case: the figure knows Countdown's states alone."""
+    return isinstance(experiment.task, CountdownTask) and 1 in experiment.profile.search.depths
+
+
+def case_search(experiment: Experiment) -> Searched:
+    """The search of the seen problems, at the middle one of the breadths."""
+    spec = experiment.spec(middle_breadth(experiment), 1)
+    return next(each for each in searches(experiment, MODEL, spec) if each.split == SPLIT)
+
+
+def requests(experiment: Experiment) -> Iterator[object]:
+    """The search, and both greedy decodings; other studies have asked for them."""
+    if not applies(experiment):
+        return
+    for stage in PLAIN:
+        checkpoint = experiment.checkpoint(MODEL, stage)
+        yield experiment.decoding(checkpoint, experiment.test_problems(MODEL))
+    yield case_search(experiment)
+
+
+def rows(experiment: Experiment) -> pd.DataFrame:
+    """The case's row."""
+    if not applies(experiment):
+        return table([])
+    plain = {
+        name: decoding_outcomes(experiment, MODEL, stage, 1).query(f"split == '{SPLIT}'")
+        for stage, name in PLAIN.items()
+    }
+    searched = case_search(experiment)
+    trees = experiment.read_trees(searched.made)
+    case = first_case(list(plain.values()), chosen(experiment, searched), trees)
+    if case is None:
+        return table([])
+    answers = {name: found.set_index("problem")["response"][case] for name, found in plain.items()}
+    problem, rule = searched.problems.to_dict("records")[case], experiment.profile.search.selection
+    return case_rows(trees[case], problem, answers, rule, model=MODEL, split=SPLIT)
 
 
 def first_case(
@@ -76,7 +123,7 @@ def case_rows(
     return table([made])
 
 
-def draw_case(rows: pd.DataFrame) -> Figure:
+def draw_case(rows: pd.DataFrame) -> Drawn:
     """Figure 7: the tree, its chosen path green, wrong verdicts marked; greedy answers above."""
     found = rows[rows["artifact"] == "figure_7"]
     found = found.dropna(subset=["case"]) if "case" in found else found.iloc[:0]
@@ -89,7 +136,7 @@ def draw_case(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def _fit_title(figure: Figure) -> None:
+def _fit_title(figure: Drawn) -> None:
     """A narrow tree's title, which has whole answers in it, gets a smaller font."""
     title = figure.axes[0].texts[0]
     box = title.get_window_extent()
@@ -112,3 +159,21 @@ def case_view(case: Mapping[str, Any]) -> TreeView:
 def _short(response: str) -> str:
     steps = [line for line in response.split("\n") if "=" in line]
     return "; ".join(steps) if steps else "no step"
+
+
+STUDY = Study(
+    name="figure_7",
+    rows=rows,
+    requests=requests,
+    figures=(
+        Figure(
+            "figure_7",
+            draw_case,
+            "A case study (figure 7): a problem that greedy decoding fails and search solves after "
+            "a roll-back.",
+            ("figure_7",),
+            columns=("case",),
+        ),
+    ),
+    title="Figure 7: a case study",
+)

@@ -1,31 +1,19 @@
-"""The reward model learns a rule, reads whole paths, resumes; and who chooses among N samples."""
+"""The reward model learns a rule, reads whole paths as they were sampled, and resumes."""
 
 import dataclasses
-import json
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
-from sampled_trees import (
-    PROBLEMS,
-    TASK,
-    TREE,
-    lenient_checks,  # noqa: F401 (a fixture)
-    small_experiment,
-    tree,
-)
+from sampled_trees import PROBLEMS, TASK, TREE
 from transformers import Trainer
 
 from lib.base import hardware
 from lib.base.errors import UserError
-from lib.evaluation.results import dumps
-from lib.evaluation.states import finished_paths, sample_order
+from lib.evaluation.states import finished_paths
 from lib.models.llama import build_model
 from lib.models.tokenizer import build_tokenizer, encode_prompts
 from lib.profiles.recipe import Recipe
-from lib.studies.paper import best_of_n
-from lib.studies.paper.best_of_n import choices, held_out
 from lib.training import reward_model
 from lib.training.reward_model import (
     load_reward_model,
@@ -126,72 +114,3 @@ def test_right_paths_alone_teach_nothing(checkpoint, tmp_path):
         )
     with pytest.raises(UserError, match="no reward model"):
         load_reward_model(tmp_path / "nothing")
-
-
-def test_choices_by_hand():
-    made = tree(
-        ("3+4=7", (5, 6), 1, "goal"),  # leaf 2, right
-        ("4+3=7", (5, 7), 1, "goal"),  # leaf 4, right
-        ("3*4=12", (8,), 2, "goal"),  # leaf 6, wrong
-        ("4-3=1", (9,), 4, "backtrack"),  # leaf 8, unfinished
-    )
-    paths = finished_paths([made], PROBLEMS, TASK)
-    paths["reward"] = [0.5, 2.0, 1.0]
-    paths["mean_logprob"] = [-0.1, -0.9, -0.5]
-    found = choices([made], PROBLEMS, TASK, paths, (1, 2, 4, 8), seed=3)
-    order = sample_order(made, 3)
-    rank = {
-        "reward": [4, 6, 2],
-        "mean_logprob": [2, 6, 4],
-    }
-    for row in found.itertuples():
-        first = order[: row.N]
-        present = [leaf for leaf in first if leaf != 8]
-        if row.score == "visits":
-            probable = [2, 6, 4]
-            expected = sorted(set(present), key=lambda x: (-present.count(x), probable.index(x)))
-        else:
-            expected = [leaf for leaf in rank[row.score] if leaf in present]
-        assert (None if pd.isna(row.leaf) else row.leaf) == (expected[0] if expected else None)
-        assert row.correct == bool(expected and expected[0] in (2, 4))
-        assert row.covered == bool({2, 4} & set(present))
-    whole = found[found.N == 8].set_index("score")
-    assert whole.leaf.to_dict() == {"reward": 4, "mean_logprob": 2, "visits": 6}
-    assert whole.correct.to_dict() == {"reward": True, "mean_logprob": True, "visits": False}
-    assert set(whole.tokens) == {2 + 1 + 1 + 1 + 1 + 1 + 1 + 1}
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("lenient_checks")
-def test_the_rows_of_an_experiment(tmp_path):
-    first = small_experiment(tmp_path / "first")
-    rows = best_of_n.best_of_n_rows(first, "S")
-    strict = rows[rows.checker == "strict"]
-    table_1 = strict[strict.artifact == "table_1"]
-    keys = ["method", "split", "N"]
-    expected = [("best_of_n", split, n) for split in ("new", "seen") for n in (2, 4)]
-    others = ("sft_sampled_mean_logprob", "sft_sampled_vote")
-    expected += [(name, split, 4) for name in others for split in ("new", "seen")]
-    assert sorted(table_1[keys].itertuples(index=False, name=None)) == sorted(expected)
-    assert set(strict[strict.artifact == "best_of_n"].method) == {
-        *best_of_n.CHOICES.values(),
-        best_of_n.CEILING,
-    }
-    wide = strict[strict.artifact == "best_of_n"].pivot_table("accuracy", ["split", "N"], "method")
-    assert (wide.max(axis=1) == wide[best_of_n.CEILING]).all()
-    (known,) = held_out(first).to_dict("records")
-    assert known["held_out_paths"] > 0 and known["trained_paths"] > known["held_out_paths"]
-    made = {path: path.stat().st_mtime_ns for path in first.run.folder.rglob("made.json")}
-    assert dumps({}, best_of_n.best_of_n_rows(first, "S")) == dumps({}, rows)
-    again = {path: path.stat().st_mtime_ns for path in first.run.folder.rglob("made.json")}
-    assert again == made
-    second = small_experiment(tmp_path / "second")
-    assert dumps({}, best_of_n.best_of_n_rows(second, "S")) == dumps({}, rows)
-    assert json.dumps(known) == json.dumps(held_out(second).to_dict("records")[0])
-
-
-def test_a_run_without_the_section_has_no_rows(tmp_path):
-    experiment = small_experiment(tmp_path)
-    experiment.profile = experiment.profile.with_sections(baselines=None)
-    assert best_of_n.best_of_n_rows(experiment, "S").empty and held_out(experiment).empty
-    assert not list(tmp_path.iterdir())

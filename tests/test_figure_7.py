@@ -1,4 +1,4 @@
-"""The case study: the rule on outcomes made by hand, and a row that draws its own figure."""
+"""Figure 7, a case study: the rule on outcomes made by hand, and a row that draws its figure."""
 
 import json
 
@@ -8,10 +8,10 @@ import pytest
 from hand_made_tree import PROBLEM, make_tree
 
 from lib.base.errors import UserError
+from lib.drawing.style import save_figure
 from lib.evaluation.results import dumps, read_results, row, table, write_results
-from lib.report import gallery
-from lib.studies.paper import case_study
-from lib.studies.paper.case_study import case_rows, case_view, draw_case, first_case
+from lib.studies.paper import figure_7
+from lib.studies.paper.figure_7 import case_rows, case_view, draw_case, first_case
 
 matplotlib.use("Agg")
 ANSWERS = {"SFT greedy": "2*3=6\n6+4=11\nGoal Reached!", "backtracking data greedy": "<backtrack>"}
@@ -69,10 +69,10 @@ def test_no_tree_no_row_no_figure(rows):
             draw_case(without)
 
 
-def test_the_readme_s_list_draws_it_the_same_every_time(rows, tmp_path):
-    drawing = next(d for d in gallery.DRAWINGS if d.name == "figure_7")
+def test_it_is_drawn_the_same_every_time(rows, tmp_path):
+    (drawing,) = figure_7.STUDY.figures
     assert drawing.has_rows(rows) and not drawing.has_rows(table([row("table_1")]))
-    paths = [gallery.draw_all(rows, {}, tmp_path / name) for name in "ab"]
+    paths = [save_figure(drawing.draw(rows), tmp_path / name, drawing.name, {}) for name in "ab"]
     assert [path.name for path in paths[0]] == ["figure_7.png", "figure_7.svg"]
     for one, two in zip(*paths, strict=True):
         assert one.read_bytes() == two.read_bytes()
@@ -87,4 +87,4 @@ def test_the_readme_s_list_draws_it_the_same_every_time(rows, tmp_path):
 
 
 def test_the_rule_is_stated():
-    assert "strict checker" in case_study.RULE and "roll-back" in case_study.RULE
+    assert "strict checker" in figure_7.RULE and "roll-back" in figure_7.RULE

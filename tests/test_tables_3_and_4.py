@@ -2,15 +2,16 @@
 
 import dataclasses
 
-import pandas as pd
 import pytest
 from test_measurements import small
 
-from lib.drawing.curves import accuracy_against_ratio
+from lib.evaluation.results import table
+from lib.experiment.artifacts import Run
+from lib.experiment.planner import Planner
+from lib.experiment.work import search_tokens
 from lib.search.tree import at_depth
-from lib.studies.paper import ratios
-from lib.studies.paper.ratios import ratio_branch, ratio_rows
-from lib.studies.sections import RatioSettings
+from lib.studies.paper import tables_3_and_4
+from lib.studies.paper.tables_3_and_4 import RatioSettings, ratio_branch
 
 
 @pytest.fixture(scope="module")
@@ -47,16 +48,24 @@ def test_a_deeper_search_begins_with_the_one_without_roll_backs(experiment):
 
 
 def test_rows_and_figure(experiment):
-    rows = ratio_rows(experiment)
+    rows = tables_3_and_4.rows(experiment)
     assert set(rows["artifact"]) == {"table_3", "table_4"}
     chosen = rows[(rows["method"] == "self_backtracking") & (rows["checker"] == "strict")]
     cells = chosen[["artifact", "split", "ratio", "N", "b"]].drop_duplicates()
     assert len(cells) == len(chosen) == 8 and set(chosen["problems"]) == {6}
-    accuracy_against_ratio(rows)
-    assert "1:0.5" in ratios.ratio_table(rows)
+    tables_3_and_4.accuracy_against_ratio(rows)
+    assert "1:0.5" in tables_3_and_4.ratio_table(rows)
+
+
+def test_a_planner_counts_the_branches_and_their_searches(experiment):
+    planner = Planner(experiment.profile, "smoke", 0, Run(experiment.run.folder / "planned"))
+    _ = planner.checkpoint("S", "trunk")
+    work = planner.work_of(tables_3_and_4.requests(planner))
+    assert work.examples == {"S": 2 * 192}
+    assert work.tokens == {"S": pytest.approx(2 * 2 * search_tokens(6, 4, 1))}
 
 
 def test_without_the_section(experiment, monkeypatch):
     monkeypatch.setattr(experiment, "profile", experiment.profile.with_sections(ratios=None))
-    assert ratio_rows(experiment).empty and isinstance(ratio_rows(experiment), pd.DataFrame)
-    assert ratios.ratio_table(ratio_rows(experiment)) == ""
+    assert not tables_3_and_4.STUDY.wanted(experiment)
+    assert tables_3_and_4.ratio_table(table([])) == ""

@@ -1,26 +1,21 @@
-"""DPO and KTO: which pairs there are, that TRL sees our tokens, and what training does."""
-
-import dataclasses
-import json
+"""Preference tuning: which pairs there are, that TRL sees our tokens, what training does."""
 
 import pandas as pd
 import pytest
 import torch
-from sampled_trees import TASK, lenient_checks, small_experiment  # noqa: F401
+from sampled_trees import TASK
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoModelForCausalLM, Trainer
+from transformers import AutoModelForCausalLM
 
 from lib.base import hardware
 from lib.base.errors import UserError
 from lib.models.llama import build_model
 from lib.models.tokenizer import EOS, build_tokenizer, encode_prompts, encode_traces
 from lib.profiles.recipe import Recipe
-from lib.studies.paper import dpo_kto
 from lib.training import preference
 from lib.training.preference import preference_pairs, preference_trainer, unpaired
 
 RECIPE = Recipe("adamw", 1e-3, 1e-3, batch_size=4, epochs=6, save_steps=3)
-FEW = dataclasses.replace(RECIPE, batch_size=2)
 TABLE = TASK.make_problems({"train": 8}, 0)
 PROMPTS = TASK.prompts(TABLE)
 TRACES = TASK.optimal_traces(TABLE)
@@ -102,8 +97,7 @@ def tokenizer(begin):
 def trainer(method, made, folder, recipe=RECIPE, pairs=None):
     pairs = pairs_of(made) if pairs is None else pairs
     policy = build_model(made, 16, 1, 2, seed=0)
-    reference = build_model(made, 16, 1, 2, seed=0)
-    return preference_trainer(method, policy, reference, made, pairs, recipe, 0.1, folder, 0)
+    return preference_trainer(method, policy, made, pairs, recipe, 0.1, folder, 0)
 
 
 def rows(batch, prefix=""):
@@ -171,39 +165,3 @@ def test_mistakes(tmp_path):
         trainer("ppo", tokenizer("none"), tmp_path)
     with pytest.raises(UserError, match="sample more"):
         trainer("dpo", tokenizer("none"), tmp_path, pairs=pairs_of(tokenizer("none")).iloc[:0])
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("lenient_checks")
-def test_the_rows_of_an_experiment_and_a_killed_run(tmp_path, monkeypatch):
-    whole = small_experiment(tmp_path / "whole", dpo=FEW, kto=FEW)
-    rows = dpo_kto.preference_rows(whole, "S")
-    strict = rows[rows.checker == "strict"]
-    assert sorted(strict[["method", "split"]].itertuples(index=False, name=None)) == [
-        (method, split) for method in ("dpo", "kto") for split in ("new", "seen")
-    ]
-    assert set(strict.problems) == {6} and (strict.artifact == "table_1").all()
-    assert dpo_kto.preference_rows(dataclasses.replace(whole), "L").empty
-    logs = json.loads((dpo_kto.preferred(whole, "S", "kto").path / "preferences.json").read_text())
-    assert logs and all("rewards/margins" in log for log in logs)
-    assert not any(key.startswith("train_") and key != "train_loss" for log in logs for key in log)
-
-    killed = small_experiment(tmp_path / "killed", dpo=FEW, kto=FEW)
-    step = Trainer.training_step
-
-    def cut(self, *arguments, **named):
-        if "DPO" in type(self).__name__ and self.state.global_step == 4:
-            raise KeyboardInterrupt
-        return step(self, *arguments, **named)
-
-    with monkeypatch.context() as context:
-        context.setattr(Trainer, "training_step", cut)
-        with pytest.raises(KeyboardInterrupt):
-            dpo_kto.preferred(killed, "S", "dpo")
-    assert list((killed.run.folder / "models").glob("S-dpo*.partial/checkpoints/checkpoint-3"))
-    first, second = (
-        AutoModelForCausalLM.from_pretrained(dpo_kto.preferred(each, "S", "dpo").path)
-        for each in (whole, killed)
-    )
-    kept = second.state_dict()
-    assert all(torch.equal(value, kept[name]) for name, value in first.state_dict().items())

@@ -1,0 +1,72 @@
+"""Table 2's searches on a model of seconds: rows of each study, and Self-Backtracking's once."""
+
+import dataclasses
+
+import pytest
+from test_measurements import small
+
+from lib.experiment.artifacts import Run
+from lib.experiment.planner import Planner
+from lib.experiment.work import LONG_RESPONSE_COST, search_tokens
+from lib.studies.paper import table_2
+from lib.studies.sections import load_profile
+
+DFS, STREAM = table_2.STUDIES
+SMOKE = load_profile("smoke")
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    made = small(tmp_path_factory.mktemp("run"))
+    smoke = SMOKE.sections
+    made.profile = made.profile.with_sections(
+        dfs=dataclasses.replace(smoke["dfs"], budgets=(3, 6), samples=4),
+        stream=dataclasses.replace(smoke["stream"], examples=60, max_tokens=64),
+    )
+    return made
+
+
+def with_sections(experiment, **sections):
+    profile = experiment.profile.with_sections(**sections)
+    return dataclasses.replace(experiment, profile=profile)
+
+
+@pytest.mark.slow
+def test_rows(experiment):
+    rows = DFS.rows(experiment)
+    rows = rows[rows["checker"] == "strict"]
+    assert set(rows["artifact"]) == {"table_2"} and set(rows["problems"]) == {6}
+    found = rows[rows["method"] == "dfs"]
+    assert sorted(found[["N", "split"]].values.tolist()) == [
+        [3, "new"], [3, "seen"], [6, "new"], [6, "seen"],
+    ]  # fmt: skip
+    assert (found["visits"] <= found["N"]).all() and (found["tokens_per_problem"] > 0).all()
+    own = rows[rows["method"] == "self_backtracking"]
+    assert own[["N", "b"]].drop_duplicates().values.tolist() == [[4, 1]] and len(own) == 2
+    assert len(rows) == 6
+
+    rows = STREAM.rows(experiment)
+    rows = rows[rows["checker"] == "strict"]
+    assert set(rows["method"]) == {"stream_of_search"} and set(rows["split"]) == {"seen", "new"}
+    assert (rows["moves_back"] >= 0).all()
+    # Self-Backtracking's rows stand beside those of the only other search.
+    alone = STREAM.rows(with_sections(experiment, dfs=None))
+    assert set(alone["method"]) == {"stream_of_search", "self_backtracking"}
+
+
+def test_a_planner_counts_both(experiment):
+    planner = Planner(experiment.profile, "smoke", 0, Run(experiment.run.folder / "planned"))
+    for stage in ("sft", "backtracking"):
+        _ = planner.checkpoint("S", stage)
+    work = planner.work_of(DFS.requests(planner))
+    drawn = 2  # half of six states, a sixth of four proposals in each
+    tokens = search_tokens(12, drawn, 0) + 2 * search_tokens(6, 4, 1)
+    assert not work.examples and work.tokens == {"S": pytest.approx(tokens)}
+    work = planner.work_of(STREAM.requests(planner))
+    assert work.examples == {"S": 3 * 60}
+    assert work.tokens == {"S": LONG_RESPONSE_COST * 12 * 32}
+
+
+def test_a_profile_without_the_sections(experiment):
+    bare = with_sections(experiment, dfs=None, stream=None)
+    assert not DFS.wanted(bare) and not STREAM.wanted(bare)
