@@ -56,7 +56,7 @@ plan: $(STAMP) ## what a run needs, without weights or GPU (PROFILE, MODEL, HARD
 	$(RUN) -m lib.commands.plan --profile "$(PROFILE)" --model "$(MODEL)" --hardware "$(HARDWARE)"
 
 ablations: $(STAMP) ## optimisers, batch sizes, losses at equal examples: hours (ARGS=--quick)
-	$(RUN) -m lib.studies.beyond.ablations --profile "$(PROFILE)" $(ARGS)
+	$(RUN) -m lib.commands.ablations --profile "$(PROFILE)" $(ARGS)
 
 test: $(STAMP) ## the tests (ARGS="-k search" picks some)
 	$(RUN) -m pytest $(ARGS)

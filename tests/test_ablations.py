@@ -5,16 +5,20 @@ from dataclasses import asdict, replace
 import pandas as pd
 import pytest
 
+from lib.commands.ablations import main
 from lib.evaluation.results import read_results, row, table
 from lib.studies.beyond import ablations
 from lib.studies.beyond.ablations import (
     ablate,
+    ablations_remark,
+    ablations_text,
+    accuracy_by_variant,
     committed,
     conditions,
-    main,
     quick,
     shortened,
     summary,
+    table_place,
     variants,
 )
 from lib.studies.sections import load_profile
@@ -45,7 +49,7 @@ def test_variants_change_only_what_they_are_named_after():
         assert keys <= allowed[variant.group], variant.name
         assert changed(variant).models == PROFILE.models  # equal examples
     assert [(v.group, v.name) for v in found] == sorted(
-        ((v.group, v.name) for v in found), key=ablations._place
+        ((v.group, v.name) for v in found), key=table_place
     )
     # The profile's own recipe stands once in every group.
     same = [v.group for v in found if changed(v) == PROFILE and not v.from_zero]
@@ -119,7 +123,19 @@ def test_summary_by_hand():
 
 
 def test_no_committed_results_are_an_empty_table(tmp_path):
-    assert committed(tmp_path).empty and conditions(tmp_path) == ""
+    rows = committed(tmp_path)
+    assert rows.empty and conditions(tmp_path) == ""
+    assert ablations_text(rows) == ablations_remark(rows) == ""
+
+
+def test_the_results_that_ship_are_told_and_drawn():
+    rows = committed()
+    assert "48,000 for the branch, 500 validation problems" in conditions()
+    assert "Optimiser (muon: 80.7; adamw: 48.5)." in ablations_remark(rows)
+    assert ablations_text(rows).count("\n|") == 2 + 11
+    titles = [axes.get_title(loc="left") for axes in accuracy_by_variant(rows).axes]
+    assert titles == list(ablations.GROUPS.values())
+    assert ablations.STUDY.figures[0].has_rows(rows)
 
 
 def test_ablate_makes_each_variant_once(tmp_path, monkeypatch):
@@ -152,7 +168,7 @@ def test_ablate_makes_each_variant_once(tmp_path, monkeypatch):
     _, rows = read_results(output)
     shown = summary(rows)
     assert shown.shape == (2, 3)
-    pd.testing.assert_frame_equal(committed(output.parent), shown)
+    pd.testing.assert_frame_equal(summary(committed(output.parent)), shown)
     assert conditions(output.parent) == (
         "S of `smoke`, 64 examples for the trunk and 64 for the branch, 12 validation problems,"
         " seeds 3."

@@ -7,6 +7,7 @@ import pytest
 import torch
 from test_measurements import small
 
+from lib.evaluation.results import row, table
 from lib.models.llama import build_model
 from lib.models.tokenizer import build_tokenizer
 from lib.profiles.recipe import PaddingLossRecipe, Recipe
@@ -16,9 +17,8 @@ from lib.search.search import roll_backs
 from lib.search.selection import SELECTION_RULES, summed_mean_logprob
 from lib.search.tree import Node, SearchTree
 from lib.search.variants import BeamSampler, CutSampler, PublishedSampling, published_sampler
-from lib.studies.beyond import audit
-from lib.studies.paper import self_improvement
-from lib.studies.sections import AuditSettings, RatioSettings
+from lib.studies.beyond import audit, audit_report
+from lib.studies.paper import figure_3, tables_3_and_4
 from lib.training.batches import collate, collator
 
 
@@ -130,15 +130,15 @@ def test_the_cut_in_our_tokens():
 def experiment(tmp_path_factory):
     made = small(tmp_path_factory.mktemp("run"))
     made.profile = made.profile.with_sections(
-        ratios=RatioSettings((1.0,), 192, 6, (4,), (0, 1)),
-        audit=AuditSettings(6, 4, 1, 192, 0.8),
+        ratios=tables_3_and_4.RatioSettings((1.0,), 192, 6, (4,), (0, 1)),
+        audit=audit.AuditSettings(6, 4, 1, 192, 0.8),
     )
     return made
 
 
 def test_validation_problems_are_asked_only_where_it_is_switched_on(experiment):
     splits = [
-        set(self_improvement.round_problems(experiment, "S", 1, evaluated=each)["split"])
+        set(figure_3.round_problems(experiment, "S", 1, evaluated=each)["split"])
         for each in (False, True)
     ]
     assert splits == [{"train"}, {"validation"}]
@@ -146,7 +146,7 @@ def test_validation_problems_are_asked_only_where_it_is_switched_on(experiment):
 
 @pytest.mark.slow
 def test_rows(experiment):
-    rows = audit.audit_rows(experiment)
+    rows = audit.rows(experiment)
     assert set(rows["artifact"]) == {"audit"}
     names = {*audit.variants(1, 1), "text_roll_back", "evaluated_problems"}
     assert set(rows["switch"]) <= names and set(rows["switch"]) >= names - {"evaluated_problems"}
@@ -156,9 +156,46 @@ def test_rows(experiment):
     same = rows[rows["switch"] == "text_roll_back"]
     assert (same["difference"] == 0).all() and (same["states"] > 0).all()
     assert np.allclose(rows["accuracy"] - rows["base"], rows["difference"])
+    assert audit.STUDY.figures[0].draw(rows).axes
+    assert "All at once (loss on padding too): " in audit.STUDY.remark(rows)
+    assert audit.STUDY.text(rows).count("\n|") == 2 + rows["switch"].nunique()
 
 
 def test_without_the_section(experiment, monkeypatch):
     profile = experiment.profile.with_sections(audit=None)
     monkeypatch.setattr(experiment, "profile", profile)
-    assert audit.audit_rows(experiment).empty
+    assert not audit.STUDY.wanted(experiment)
+
+
+def test_a_task_without_a_published_checker_is_audited_without_it():
+    known = audit.variants(1, 1, published=False)
+    assert set(audit.variants(1, 1)) - set(known) == {"published_checker"}
+    assert not any(switches.published_checker for _, switches in known.values())
+
+
+def switched(name, split, base, difference, half=0.02, **more):
+    values = {"base": base, "difference": difference, "accuracy": base + difference}
+    values |= {"difference_low": difference - half, "difference_high": difference + half}
+    return row("audit", model="S", switch=name, split=split, problems=100) | values | more
+
+
+def test_the_remark_follows_the_stated_rule():
+    pooled = [
+        switched("depth_from_one", None, 0.8, -0.05),
+        switched("beam_sampling", None, 0.8, 0.1),
+        switched("summed_selection", None, 0.8, -0.01),
+        switched("published_checker", None, 0.8, -0.2),
+        switched("padding_loss", None, 0.1, -0.05),
+        switched("evaluated_problems", "validation", 0.4, 0.03),
+    ]
+    rows = table(pooled)
+    remark, text = audit_report.audit_remark(rows), audit_report.audit_text(rows)
+    assert "alone, in this run: the published checker (-20.0 [-22.0, -18.0])." in remark
+    assert "In part: depth counted from one (-5.0 [-7.0, -3.0])." in remark
+    assert "no loss is shown: selection (-1.0 [-3.0, +1.0])." in remark
+    assert "it gains: beams of one beam sampling, not N independent samples (+10.0" in remark
+    assert "solves too little: padding carries loss" in remark
+    assert "a round on them gains +3.0 [+1.0, +5.0] there" in text
+    verdicts = [line.split(" | ")[-1].removesuffix(" |") for line in text.split("\n")[4:9]]
+    assert verdicts == ["in part", "no: gains", "no", "alone", "not tested"]
+    assert audit_report.audit_remark(table([])) == audit_report.audit_text(table([])) == ""

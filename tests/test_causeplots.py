@@ -135,6 +135,6 @@ def test_figures_of_compute(draw):
 def test_a_run_without_studies_shows_sentences_and_empty_tables():
     empty = table([])
     assert "no rows" in markdown.shown(verdicts.verdict_curves, empty)
-    for made in ("diversity", "verdicts", "selection", "remedies", "judges", "memory"):
+    for made in ("remedies", "judges", "memory"):
         assert getattr(markdown, made)(empty).empty
     assert len(markdown.remedies(rows_of_everything())) == 2 + 3 * 2 * 2

@@ -1,6 +1,20 @@
 from hand_made_tree import make_tree
+from sampled_trees import TASK, TREE
 
-from lib.search.tree import Node, SearchTree, add_step, graft, state_steps
+from lib.evaluation.states import sample_order
+from lib.models.llama import build_model
+from lib.models.tokenizer import build_tokenizer
+from lib.search.sampler import make_sampler
+from lib.search.search import search
+from lib.search.tree import (
+    Node,
+    SearchTree,
+    add_step,
+    graft,
+    path_tokens,
+    state_steps,
+    tokens_after,
+)
 
 
 def branch_from_node_1() -> SearchTree:
@@ -37,3 +51,19 @@ def test_add_step_once():
 def test_state_steps():
     assert state_steps(make_tree(), 3) == ["2*3=6", "6+4=10"]
     assert state_steps(make_tree(), 0) == []
+
+
+def test_shared_tokens_count_once():
+    # 5 6 7 1; again; 5 8 1 shares 5; 9 1 shares nothing.
+    assert tokens_after(TREE, [2, 2, 4, 6, 6]) == [4, 4, 6, 8, 8]
+
+
+def test_tokens_of_all_samples_are_what_the_search_generated():
+    tokenizer = build_tokenizer(TASK.pieces)
+    model = build_model(tokenizer, 16, 1, 2, seed=1).eval()
+    table = TASK.make_problems({"seen": 6}, 0)
+    sampler = make_sampler(model, tokenizer, TASK.step_end, 12)
+    for found in search(sampler, tokenizer, TASK.prompts(table), 16, 0, 0.7, 3):
+        order = sample_order(found, 0)
+        assert tokens_after(found, order)[-1] == found.tokens_generated
+        assert sum(len(path_tokens(found, leaf)) for leaf in order) == found.tokens_sampled

@@ -1,13 +1,17 @@
 """Every table and figure of a run, from an experiment small enough to train in seconds."""
 
 import dataclasses
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from lib.evaluation.results import dumps
 from lib.experiment.artifacts import Run
 from lib.experiment.experiment import Experiment
+from lib.profiles.settings import ModelSettings
 from lib.studies.catalogue import everything
+from lib.studies.measurements import unused_problems
 from lib.studies.sections import load_profile
 
 
@@ -55,3 +59,16 @@ def test_every_row_is_made_once_and_again_the_same(tmp_path):
     assert dumps({}, again) == dumps({}, rows)
     assert {name: artifact.duration_s for name, artifact in first.run.made.items()} == made
     assert dumps({}, everything(small(tmp_path / "second"))) == dumps({}, rows)
+
+
+def test_problems_that_nothing_trained_on():
+    profile = load_profile("smoke")
+    small = ModelSettings(5, 3, 1, hidden_size=16, layers=1, heads=1)
+    models = {"S": small, "L": replace(small, rounds=1)}
+    improvement = replace(profile.improvement, rounds=2, problems=4)
+    experiment = SimpleNamespace(
+        profile=replace(profile, models=models, improvement=improvement),
+        problems=lambda split, start, count: (split, start, count),
+    )
+    assert unused_problems(experiment, "S", 9) == ("train", 16, 9)
+    assert unused_problems(experiment, "L", 9) == ("train", 12, 9)  # fewer rounds of its own

@@ -12,10 +12,7 @@ from lib.studies import everything
 from lib.studies.beyond import (
     equal_compute,
     larger_model,
-    selection_rules,
-    step_coverage,
     sweep,
-    verdicts,
 )
 from lib.studies.sections import (
     ComputeSettings,
@@ -50,27 +47,6 @@ def experiment(tmp_path_factory):
         ),
     )
     return made
-
-
-@pytest.mark.slow
-def test_instruments_and_verdicts(experiment):
-    rows = step_coverage.instrument_rows(experiment, "S")
-    assert set(rows["artifact"]) == {"step_coverage", "search_loss", "diversity"}
-    lost = rows[rows["artifact"] == "search_loss"].groupby(["split", "b"])["share"].sum()
-    assert np.allclose(lost, 1)
-    found = verdicts.verdict_table(experiment, "S")
-    assert {"verdicts", "verdict_calibration"} <= set(found["artifact"])
-    shares = found["share"].dropna()
-    assert shares.between(0, 1).all()
-
-
-def test_selection_is_chosen_on_validation_alone(experiment):
-    rows = selection_rules.selection_rows(experiment, "S")
-    assert set(rows["split"]) == {"seen", "new", "validation"}
-    default = rows[rows["default"]]
-    assert default["selection"].nunique() == 1
-    validation = rows[rows["split"] == "validation"].set_index("selection")["accuracy"]
-    assert validation[default["selection"].iloc[0]] == validation.max()
 
 
 @pytest.mark.slow

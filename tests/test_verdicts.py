@@ -3,8 +3,19 @@
 import numpy as np
 import pandas as pd
 import pytest
+from test_measurements import small
 
-from lib.studies.beyond.verdicts import curve_rows, verdict_rows
+from lib.base.errors import UserError
+from lib.evaluation.results import table
+from lib.studies.beyond import verdicts
+from lib.studies.beyond.step_coverage import InstrumentSettings
+from lib.studies.beyond.verdicts import (
+    curve_rows,
+    verdict_curves,
+    verdict_rows,
+    verdicts_remark,
+    verdicts_text,
+)
 
 
 def states():
@@ -69,3 +80,28 @@ def test_a_perfect_and_a_calibrated_verdict():
     assert found["calibration_error"] < 0.03
     perfect = table.assign(p_backtrack=lost.astype(float))
     assert {each["quantity"]: each["share"] for each in verdict_rows(perfect)}["auc"] == 1
+
+
+def test_the_text_and_the_figure():
+    named = {"model": "S", "split": "seen", "N": 4, "b": 1}
+    rows = table([*verdict_rows(states(), **named), *curve_rows(states(), **named)])
+    text = verdicts_text(rows)
+    told = "of the states that it calls lost, 67% are; of those that are, it finds 50%."
+    assert told in verdicts_remark(rows)
+    assert "| S, seen | 0.69 [" in text and "| AUC, step 1 | AUC, step 2 |" in text
+    titles = [axes.get_title() for axes in verdict_curves(rows).axes]
+    assert titles == ["ROC, seen targets", "calibration, seen targets"]
+    assert verdicts_remark(table([])) == verdicts_text(table([])) == ""
+    with pytest.raises(UserError, match="no rows"):
+        verdict_curves(table([]))
+
+
+@pytest.mark.slow
+def test_shares_of_a_whole_study(tmp_path):
+    experiment = small(tmp_path)
+    settings = InstrumentSettings(problems=6, validation_problems=4)
+    experiment.profile = experiment.profile.with_sections(instruments=settings)
+    rows = verdicts.rows(experiment)
+    assert {"verdicts", "verdict_calibration"} <= set(rows["artifact"])
+    assert rows["share"].dropna().between(0, 1).all()
+    assert set(rows["b"].dropna()) == {1}

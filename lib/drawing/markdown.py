@@ -55,34 +55,6 @@ def _of(rows: pd.DataFrame, artifact: str, columns: list[str]) -> pd.DataFrame:
     return known.reindex(columns=columns).reset_index(drop=True)
 
 
-def _wide(found: pd.DataFrame, index: list[str], column: list[str], value: str) -> pd.DataFrame:
-    if found.empty:
-        return found
-    found = found.assign(**{name: found[name].astype(object).fillna("all") for name in index})
-    found = found.assign(**{name: found[name].astype(object).fillna("") for name in column})
-    made = found.pivot_table(value, index, column, sort=False)
-    return made.astype(float).round(DECIMALS)
-
-
-def diversity(rows: pd.DataFrame) -> pd.DataFrame:
-    """Distinct and finished paths, and bits of each step's choice, by model, split and b."""
-    found = _of(rows, "diversity", ["model", "split", "b", "quantity", "step", "value"])
-    return _wide(found, ["model", "split", "b"], ["quantity", "step"], "value")
-
-
-def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
-    """Precision, recall, specificity, AUC and calibration of P(<backtrack>), by step and error."""
-    found = _of(rows, "verdicts", ["model", "split", "step", "error", "quantity", "share"])
-    return _wide(found, ["model", "split", "step", "error"], ["quantity"], "share")
-
-
-def selection(rows: pd.DataFrame) -> pd.DataFrame:
-    """Every rule: accuracy, share of the ceiling, AUC."""
-    columns = ["model", "split", "b", "selection", "accuracy", "ceiling", "of_ceiling"]
-    columns += ["auc", "auc_within", "default"]
-    return _of(rows, "selection", columns).round(DECIMALS)
-
-
 def rollbacks(rows: pd.DataFrame) -> pd.DataFrame:
     """What roll-backs add at the same N: gain over b=0, problems gained and lost."""
     columns = ["model", "split", "N", "b", "accuracy", "gain", "gain_low", "gain_high"]

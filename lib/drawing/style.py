@@ -40,6 +40,7 @@ METHOD_COLOURS = {
     "improved": PALETTE[2],
 }
 EXPANSION_COLOURS = {"sample": "#1b7f79", "beam_sample": "#c2385a", "stochastic_beam": "#d99a1c"}
+LOSS_COLOUR = "#2f4858"  # where a search is lost: shades of it, the first step the darkest
 SPLITS = {"seen": "seen targets", "new": "new targets"}
 METHODS = {
     "sft": "SFT",
@@ -114,8 +115,13 @@ def present(values: pd.Series, order: Iterable) -> list:
 
 
 def panels(
-    count_rows: int, count_columns: int, height: float = PANEL_HEIGHT, sharey: bool | str = True
+    count_rows: int,
+    count_columns: int,
+    height: float = PANEL_HEIGHT,
+    sharey: bool | str = True,
+    **how: object,
 ) -> tuple[Figure, list[list[Axes]]]:
+    """A figure of panels, each of this height in inches on average; `how` as for `subplots`."""
     width = WIDTH if count_columns > 1 else 0.66 * WIDTH
     figure, axes = plt.subplots(
         count_rows,
@@ -124,6 +130,7 @@ def panels(
         layout="constrained",
         sharey=sharey,
         squeeze=False,
+        **how,
     )
     figure.get_layout_engine().set(h_pad=0.07)
     return figure, axes.tolist()
@@ -158,8 +165,8 @@ def setting(row: Mapping) -> str:
 
 
 def whole(share: float) -> str:
-    """A share as whole percent, rounded half up as a reader of the tables would round it."""
-    return f"{math.floor(round(100 * share, 6) + 0.5)}"
+    """A share as whole percent, rounded half up as a reader of the tables would; `-` of nothing."""
+    return "-" if math.isnan(share) else f"{math.floor(round(100 * share, 6) + 0.5)}"
 
 
 def percent(axes: Axes, from_zero: bool = False) -> None:
@@ -176,9 +183,12 @@ def powers(axes: Axes, values: Iterable[int]) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def errors(line: pd.DataFrame) -> list[pd.Series]:
-    low = (line["accuracy"] - line["low"]).clip(lower=0).fillna(0)
-    return [low, (line["high"] - line["accuracy"]).clip(lower=0).fillna(0)]
+def errors(
+    line: pd.DataFrame, value: str = "accuracy", low: str = "low", high: str = "high"
+) -> list[pd.Series]:
+    """How far each interval reaches below and above its value."""
+    at, below, above = (line[name].astype(float) for name in (value, low, high))
+    return [(at - below).clip(lower=0).fillna(0), (above - at).clip(lower=0).fillna(0)]
 
 
 def look(depth: int) -> dict:
@@ -258,11 +268,3 @@ def found_rows(rows: pd.DataFrame, *artifacts: str) -> pd.DataFrame:
     if known.empty:
         raise UserError(f"figure of {' and '.join(artifacts)}: the results have no rows for it")
     return known
-
-
-def _error(line: pd.DataFrame, value: str, low: str = "low", high: str = "high") -> list:
-    at = line[value].astype(float)
-    return [
-        (at - line[low].astype(float)).clip(lower=0).fillna(0),
-        (line[high].astype(float) - at).clip(lower=0).fillna(0),
-    ]

@@ -1,9 +1,9 @@
-"""What became of each step of a search: legal, computed right, target still in reach.
+"""What became of each state and path of a search: right or wrong, target still in reach.
 
-Takes search trees, their problems and a task that has an exact solver; gives one row a state. A
-state is *alive* while every step so far was legal and right and the exact solver can still
-reach the target; it is *lost* otherwise, for the reason that its first bad step gave. Knows nothing
-of models or of choosing an answer.
+Takes search trees, their problems and a task; gives one row a state (of a task that has an exact
+solver) or a path. A state is *alive* while every step so far was legal and right and the exact
+solver can still reach the target; it is *lost* otherwise, for the reason that its first bad step
+gave. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import pandas as pd
 from lib.base.errors import UserError
 from lib.evaluation.results import row
 from lib.evaluation.scoring import score_paths, verdict_columns
-from lib.evaluation.statistics import clustered_share
+from lib.evaluation.statistics import clustered_auc, clustered_share, within_auc
+from lib.search.selection import SELECTION_RULES, paths
 from lib.search.tree import SearchTree, path_tokens
 from lib.tasks.task import EARLIER, Task
 
@@ -92,6 +93,34 @@ def finished_paths(trees: Sequence[SearchTree], problems: pd.DataFrame, task: Ta
             records.append({column: path[column] for column in (*PATH_COLUMNS, *verdicts)})
     columns = [*PATH_COLUMNS, *verdicts]
     return pd.DataFrame(records, columns=columns).astype(dict.fromkeys(verdicts, bool))
+
+
+def path_table(trees: Iterable[SearchTree], problems: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """One row a finished path: problem, leaf, text, correct, and its score under every rule."""
+    rows = list(problems.itertuples(index=False))
+    records = [
+        {
+            "problem": tree.problem_id,
+            "leaf": path.leaf,
+            "text": path.text,
+            "correct": task.check(rows[tree.problem_id], path.text).correct,
+        }
+        | {name: rule.score(path) for name, rule in SELECTION_RULES.items()}
+        for tree in trees
+        for path in paths(tree)
+        if path.kind == "goal"
+    ]
+    columns = ["problem", "leaf", "text", "correct", *SELECTION_RULES]
+    return pd.DataFrame(records, columns=columns).astype({"correct": bool})
+
+
+def ranking(found: pd.DataFrame, score: str) -> dict[str, float]:
+    """ROC-AUC of a score, right against wrong paths: over all paths, and within problems."""
+    columns = {}
+    for name, area in (("auc", clustered_auc), ("auc_within", within_auc)):
+        value, low, high = area(found[score], found["correct"], found["problem"])
+        columns |= {name: value, f"{name}_low": low, f"{name}_high": high}
+    return columns
 
 
 def sample_order(tree: SearchTree, seed: int) -> list[int]:

@@ -25,8 +25,10 @@ def render(manifest: Mapping, rows: pd.DataFrame) -> str:
             "## Every method",
             "Accuracy in % by the strict checker, with its 95% interval, and the paper's number.",
             headlines,
+            "## The paper's claims",
+            claims_markdown(rows),
+            f"The rule: {RULE}",
         ]
-    parts += ["## The paper's claims", claims_markdown(rows), f"The rule: {RULE}"]
     for study in STUDIES:
         shown = [figure for figure in study.figures if figure.has_rows(rows)]
         words = [say(rows) for say in (study.remark, study.text) if say]
@@ -52,10 +54,10 @@ def made_by(manifest: Mapping) -> str:
     """What made these results: command, processor, time, seed, commit and data."""
     profile = manifest.get("profile", "cpu")
     hardware = manifest.get("hardware") or {}
-    settings = f"PROFILE={profile}"
+    settings, command = f"PROFILE={profile}", manifest.get("command", "reproduce")
     if seed := manifest.get("seed"):  # that of 0 is the default
         settings += f" SEED={seed}"
-    sentence = f"Made by `make reproduce {settings}`"
+    sentence = f"Made by `make {command} {settings}`"
     if hardware.get("processor"):
         sentence += f" on {hardware['processor']}"
         sentence += f" ({hardware['cores']} cores)" if hardware.get("cores") else ""
@@ -64,6 +66,8 @@ def made_by(manifest: Mapping) -> str:
     labels = (("seed", "seed"), ("commit", "commit"), ("data_hash", "data"))
     known = ", ".join(f"{name} {manifest[k]}" for k, name in labels if manifest.get(k) is not None)
     sentence += f"; {known}" if known else ""
+    if command != "reproduce":  # its folder is called after it
+        settings = f"PROFILE={command}"
     return (
         f"{sentence}. This page and its figures are drawn from [results.json](results.json) "
         f"by `make figures {settings}`."

@@ -13,7 +13,16 @@ import pandas as pd
 from lib.evaluation.claims import claims_rows
 from lib.evaluation.results import table
 from lib.experiment.experiment import Experiment
-from lib.studies.beyond import expansions
+from lib.studies.beyond import (
+    ablations,
+    audit,
+    checkers,
+    expansions,
+    selection_rules,
+    step_coverage,
+    targets,
+    verdicts,
+)
 from lib.studies.paper import (
     best_of_n,
     dpo_kto,
@@ -34,14 +43,21 @@ STUDIES: tuple[Study, ...] = (
     *table_2.STUDIES,
     best_of_n.STUDY,
     dpo_kto.STUDY,
+    targets.STUDY,
     figure_4.STUDY,
     figure_3.STUDY,
     figure_5.STUDY,
     figure_7.STUDY,
     tables_3_and_4.STUDY,
+    audit.STUDY,
+    checkers.STUDY,
     figure_13.STUDY,
+    step_coverage.STUDY,
+    verdicts.STUDY,
+    selection_rules.STUDY,
     expansions.STUDY,
     figure_6.STUDY,
+    ablations.STUDY,
 )
 
 

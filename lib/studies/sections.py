@@ -19,6 +19,7 @@ from lib.base.checked import (
     Naturals,
     Positive,
     Positives,
+    Share,
     at_least,
     checked,
     one_of,
@@ -31,11 +32,12 @@ from lib.profiles import load
 from lib.profiles.load import MODEL_VARIABLE, Profile, with_model
 from lib.profiles.recipe import Recipe
 from lib.profiles.search_spec import EXPANSIONS
+from lib.studies.beyond.audit import AuditSettings
+from lib.studies.beyond.step_coverage import InstrumentSettings
 from lib.studies.paper.best_of_n import BaselineSettings
 from lib.studies.paper.table_2 import DfsSettings, StreamSettings
 from lib.studies.paper.tables_3_and_4 import RatioSettings
 
-TwoOrMore = Annotated[StrictInt, at_least(2)]
 Pair = Annotated[
     tuple[StrictInt, ...],
     rule(
@@ -43,15 +45,6 @@ Pair = Annotated[
         "must be pairs of N >= 1 and b >= 0",
     ),
 ]
-Share = Annotated[StrictFloat, rule(lambda v: 0 < v <= 1, "must be more than 0 and at most 1")]
-
-
-@checked
-class InstrumentSettings:
-    """How many searches are taken apart; they are those of the tables, at the largest N."""
-
-    problems: Count  # of each test split: the first so many
-    validation_problems: Count  # on which the selection rule is chosen
 
 
 @checked
@@ -107,17 +100,6 @@ class SweepSettings:
     test_problems: Count
     breadth: Count
     depth: Natural
-
-
-@checked
-class AuditSettings:
-    """What the published code does otherwise, switched on alone and together."""
-
-    problems: Count  # of each test split
-    breadth: Count
-    depth: Count
-    examples: TwoOrMore  # of the two branches that differ in the loss on padding alone
-    hard_cut: Share  # a second, harder cut: this share of the longest problem's tokens
 
 
 @checked

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib import figure as matplotlib_figure
 
+from lib.evaluation.results import table
 from lib.experiment.experiment import Experiment
 
 
@@ -55,6 +56,11 @@ def nothing(experiment: Experiment) -> Iterable[object]:
     return ()
 
 
+def no_rows(experiment: Experiment) -> pd.DataFrame:
+    """The rows of a study that shows other studies' rows."""
+    return table([])
+
+
 @dataclass(frozen=True)
 class Study:
     """See above.
@@ -66,7 +72,7 @@ class Study:
     """
 
     name: str
-    rows: Callable[[Experiment], pd.DataFrame]
+    rows: Callable[[Experiment], pd.DataFrame] = no_rows
     requests: Callable[[Experiment], Iterable[object]] = nothing
     section: str = ""
     settings: type | None = None

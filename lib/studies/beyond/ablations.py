@@ -1,34 +1,51 @@
-"""`make ablations`: what each part of the training recipe is worth, at equal examples.
+"""Ablations: what each part of the training recipe is worth, at equal examples.
 
-Takes a profile and how many seeds; trains S's backtracking model once for each variant and seed
-and measures it on validation problems (none is a test problem, so the winner may be chosen here).
-Leaves one results file with greedy accuracy, pass@N and Self-Backtracking's accuracy. Made once
-each: a stopped call goes on where it was. Hours, and so no part of `make reproduce`.
+Takes a profile and seeds; trains S's backtracking model once for each variant and seed and measures
+it on validation problems (none is a test problem, so the winner may be chosen here): rows (artifact
+`ablation`) of greedy accuracy, pass@N and Self-Backtracking's accuracy. It trains eleven models a
+seed, which takes hours, and over seeds of its own: so `make ablations` (lib/commands/ablations.py)
+makes the rows, and no run asks for them.
 """
 
 from __future__ import annotations
 
-import argparse
 import math
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.figure import Figure as Drawn
+from matplotlib.ticker import PercentFormatter
 
-from lib.base.errors import UserError, exit_status
 from lib.base.files import ROOT
+from lib.drawing.markdown import markdown_table
+from lib.drawing.style import (
+    DEPTH_COLOURS,
+    METHOD_COLOURS,
+    WIDTH,
+    found_rows,
+    handle,
+    legend,
+    panels,
+    present,
+    styled,
+)
 from lib.evaluation import results, scoring
 from lib.experiment.artifacts import Artifact, Run
 from lib.experiment.experiment import Experiment
 from lib.profiles.load import Profile
 from lib.profiles.recipe import Recipe
 from lib.search.selection import SELECTION_RULES
-from lib.studies.sections import load_profile
+from lib.studies.study import Figure, Study
 
 SEEDS = (0, 1, 2)
-GROUPS = ("optimizer", "batch", "loss", "start")
+GROUPS = {
+    "optimizer": "optimiser",
+    "batch": "batch size",
+    "loss": "loss, part by part",
+    "start": "start",
+}
 ORDER = ("muon", "adamw", "paper mask", "honest mask", "+ near misses", "+ verdict weight")
 ORDER += ("trunk and branch", "from zero")
 COMMITTED = ROOT / "figures" / "ablations"
@@ -40,6 +57,7 @@ COLUMNS = {
     "pass_at_n": "pass@N",
     "self_backtracking": "Self-Backtracking",
 }
+GREEDY, CEILING, SEARCH = COLUMNS
 
 
 @dataclass(frozen=True)
@@ -54,29 +72,19 @@ class Variant:
 
 def variants(profile: Profile) -> list[Variant]:
     """Every variant; in each group one of them is the profile's own recipe."""
-    batch = profile.training.branch.batch_size
-    found = [
+    near_miss, batch = profile.traces.near_miss, profile.training.branch.batch_size
+    sizes = sorted({*BATCH_SIZES, batch})
+    return [
         Variant("optimizer", "muon", lambda p: with_recipes(p, muon)),
         Variant("optimizer", "adamw", lambda p: with_recipes(p, adamw)),
-    ]
-    sizes = sorted({*BATCH_SIZES, batch})
-    found += [
-        Variant("batch", str(size), lambda p, size=size: with_recipes(p, batch_of(size)))
-        for size in sizes
-    ]
-    found += [
+        *(Variant("batch", str(n), lambda p, n=n: with_recipes(p, batch_of(n))) for n in sizes),
         Variant("loss", "paper mask", lambda p: with_loss(p, "paper", 0.0, 1.0)),
         Variant("loss", "honest mask", lambda p: with_loss(p, "honest", 0.0, 1.0)),
-        Variant(
-            "loss",
-            "+ near misses",
-            lambda p: with_loss(p, "honest", profile.traces.near_miss, 1.0),
-        ),
+        Variant("loss", "+ near misses", lambda p: with_loss(p, "honest", near_miss, 1.0)),
         Variant("loss", "+ verdict weight", lambda p: p),
         Variant("start", "trunk and branch", lambda p: p),
         Variant("start", "from zero", lambda p: p, from_zero=True),
     ]
-    return found
 
 
 def muon(recipe: Recipe) -> Recipe:
@@ -145,17 +153,13 @@ def trained(experiment: Experiment, from_zero: bool) -> Artifact:
     """The backtracking model: a branch of its trunk, or trained on as many examples from zero."""
     if not from_zero:
         return experiment.checkpoint("S", "backtracking")
-    sizes = experiment.profile.models["S"]
-    whole = replace(sizes, trunk_examples=0, branch_examples=sizes.examples)
-    alone = replace(
-        experiment, profile=replace(experiment.profile, models={"S": whole})
-    )  # the same run, so the same problems
-    recipe = experiment.profile.training.branch
-    recipe = replace(recipe, warmup_steps=experiment.profile.training.trunk.warmup_steps)
+    profile = experiment.profile
+    sizes, mix = profile.models["S"], profile.traces.mix
+    recipe, warmup = profile.training.branch, profile.training.trunk.warmup_steps
     inputs = {
         "data": experiment.data.key,
         "parent": sizes.size,
-        "traces": asdict(experiment.profile.traces),
+        "traces": asdict(profile.traces),
         "examples": sizes.examples,
         "seed": experiment.seed,
     }
@@ -163,40 +167,26 @@ def trained(experiment: Experiment, from_zero: bool) -> Artifact:
         "models/S-zero",
         inputs,
         lambda: experiment.start("S", None),
-        lambda: alone.traces("S", "backtracking"),
-        recipe,
+        lambda: experiment.mixture(0, sizes.examples, mix),
+        replace(recipe, warmup_steps=warmup),
+        sizes.examples,
     )
 
 
 def measured(experiment: Experiment, checkpoint: Artifact, variant: Variant) -> pd.DataFrame:
     """Greedy accuracy, pass@N and Self-Backtracking on the validation problems, strict checker."""
-    problems, search = experiment.problems("validation"), experiment.profile.search
-    columns = {"model": "S", "group": variant.group, "variant": variant.name}
+    problems, task = experiment.problems("validation"), experiment.task
+    search = experiment.profile.search
+    columns = {"artifact": "ablation", "model": "S"}
+    columns |= {"group": variant.group, "variant": variant.name}
     decoded = experiment.decode(checkpoint, problems)
-    rows = [
-        scoring.evaluate_responses(
-            decoded["text"],
-            problems,
-            experiment.task,
-            artifact="ablation",
-            method="backtracking_data_greedy",
-            tokens=decoded["tokens"],
-            seed=experiment.seed,
-            **columns,
-        )
-    ]
+    greedy = {"method": GREEDY, "tokens": decoded["tokens"], "seed": experiment.seed}
+    rows = [scoring.evaluate_responses(decoded["text"], problems, task, **greedy, **columns)]
+    rules = {search.selection: SELECTION_RULES[search.selection]}
     for depth in search.depths:
         made = experiment.search(checkpoint, problems, experiment.spec(max(search.breadths), depth))
-        rows.append(
-            scoring.evaluate_search(
-                experiment.read_trees(made),
-                problems,
-                experiment.task,
-                {search.selection: SELECTION_RULES[search.selection]},
-                artifact="ablation",
-                **columns,
-            )
-        )
+        trees = experiment.read_trees(made)
+        rows.append(scoring.evaluate_search(trees, problems, task, rules, **columns))
     found = pd.concat(rows, ignore_index=True)
     return found[found["checker"] == "strict"]
 
@@ -215,6 +205,7 @@ def ablate(
                 checkpoint = trained(experiment, variant.from_zero)
                 found.append(measured(experiment, checkpoint, variant))
             manifest = Experiment(profile, source, seeds[0], experiment.run).manifest()
+            manifest["command"] = "ablations"
             results.write_results(output, manifest, pd.concat(found, ignore_index=True))
     return results.table(pd.concat(found, ignore_index=True))
 
@@ -236,21 +227,21 @@ def summary(rows: pd.DataFrame) -> pd.DataFrame:
             + (f" ± {100 * values.std():.1f}" if len(values) > 1 else "")
         )
     )
-    order = sorted(set(zip(rows["group"], rows["variant"], strict=True)), key=_place)
+    order = sorted(set(zip(rows["group"], rows["variant"], strict=True)), key=table_place)
     measures = sorted(set(rows["measure"]), key=str.lower)
     return text.unstack("measure").loc[order, measures]
 
 
-def _place(cell: tuple[str, str]) -> tuple[int, int]:
-    """Where a group's variant stands in the table: as `variants` lists them, batches by size."""
+def table_place(cell: tuple[str, str]) -> tuple[int, int]:
+    """Where a group's variant stands in a table: as `variants` lists them, batches by size."""
     group, variant = cell
-    return GROUPS.index(group), ORDER.index(variant) if variant in ORDER else int(variant)
+    return list(GROUPS).index(group), ORDER.index(variant) if variant in ORDER else int(variant)
 
 
 def committed(folder: Path = COMMITTED) -> pd.DataFrame:
-    """The summary of the results that ship; empty where there are none yet."""
+    """The rows of the results that ship; none where there are none yet."""
     path = folder / "results.json"
-    return summary(results.read_results(path)[1]) if path.exists() else summary(results.table([]))
+    return results.read_results(path)[1] if path.exists() else results.table([])
 
 
 def conditions(folder: Path = COMMITTED) -> str:
@@ -267,40 +258,93 @@ def conditions(folder: Path = COMMITTED) -> str:
     )
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m lib.studies.beyond.ablations", description=__doc__
+def ablations_remark(rows: pd.DataFrame) -> str:
+    """What Self-Backtracking scores with each variant, in words; empty without rows."""
+    found = rows[(rows["artifact"] == "ablation") & (rows["method"] == SEARCH)]
+    found, told = found[found["b"] == found["b"].max()], []
+    means = found.groupby(["group", "variant"])["accuracy"].mean() if len(found) else {}
+    for group, title in GROUPS.items():
+        names = [name for each, name in sorted(means.keys(), key=table_place) if each == group]
+        scores = "; ".join(f"{name}: {100 * means[group, name]:.1f}" for name in names)
+        told += [f"{title.capitalize()} ({scores})."] if names else []
+    if not told:
+        return ""
+    return f"Self-Backtracking's accuracy in %, mean of the seeds. {' '.join(told)}"
+
+
+def ablations_text(rows: pd.DataFrame) -> str:
+    """The `summary` in Markdown; empty without rows."""
+    found = rows[rows["artifact"] == "ablation"]
+    if found.empty:
+        return ""
+    table = summary(found)
+    lines = [[*name, *cells] for name, cells in zip(table.index, table.to_numpy(), strict=True)]
+    seeds = ", ".join(map(str, sorted(found["seed"].dropna().unique())))
+    return (
+        f"Accuracy in % by the strict checker, on {found['problems'].max()} validation problems: "
+        f"mean ± standard deviation over the seeds {seeds}.\n\n"
+        + markdown_table(["", "", *table.columns], lines)
     )
-    parser.add_argument("--profile", default="cpu", help="whose task, sizes and recipe")
-    parser.add_argument(
-        "--quick", action="store_true", help="one seed, a twentieth of the examples"
+
+
+@styled
+def accuracy_by_variant(rows: pd.DataFrame) -> Drawn:
+    """A panel for what is varied, a line for each variant: each seed a dot, their mean a large one.
+
+    Greedy decoding, Self-Backtracking at each b, and the ceiling at the largest b.
+    """
+    found = found_rows(rows, "ablation")
+    depths, groups = sorted(found["b"].dropna().unique()), present(found["group"], GROUPS)
+    series = [(GREEDY, None, METHOD_COLOURS["backtracking"], "o")]
+    series += [(SEARCH, b, DEPTH_COLOURS[b], "sD^v"[b]) for b in depths]
+    series.append((CEILING, max(depths), "#222222", "|"))
+    listed = sorted(set(zip(found["group"], found["variant"], strict=True)), key=table_place)
+    names = {each: [name for group, name in listed if group == each] for each in groups}
+    sizes = [len(names[group]) for group in groups]
+    height = 0.52 * sum(sizes) / len(groups) + 0.4
+    figure, axes = panels(
+        len(groups), 1, height, False, height_ratios=[size + 0.6 for size in sizes], sharex=True
     )
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS, help="which seeds")
-    parser.add_argument("--share", type=float, default=1.0, help="of its examples and problems")
-    options = parser.parse_args(arguments)
+    figure.set_figwidth(WIDTH)
+    for (panel,), group in zip(axes, groups, strict=True):
+        for place, name in enumerate(names[group]):
+            here = found[(found["group"] == group) & (found["variant"] == name)]
+            for number, (method, depth, colour, marker) in enumerate(series):
+                cells = here[here["method"] == method]
+                values = (cells if depth is None else cells[cells["b"] == depth])["accuracy"]
+                at = place + 0.21 * (number - (len(series) - 1) / 2)
+                style = {"color": colour, "marker": marker, "linestyle": "none"}
+                panel.plot(values, [at] * len(values), markersize=3.5, alpha=0.6, **style)
+                panel.plot(values.mean(), at, markersize=7, **style)
+        panel.set_title(GROUPS[group], loc="left", fontsize=10, fontweight="bold")
+        panel.set_yticks(range(len(names[group])), names[group])
+        panel.set_ylim(len(names[group]) - 0.5, -0.5)
+        panel.set_xlim(0, 1.02)
+        panel.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        panel.tick_params(axis="y", grid_alpha=0)
+    problems, breadth = found["problems"].max(), found["N"].max()
+    axes[-1][0].set_xlabel(f"accuracy of S on {problems} validation problems, N={breadth}")
+    handles = []
+    for method, depth, colour, marker in series:
+        label = COLUMNS[method] + ("" if depth is None else f", b={depth}")
+        handles.append(handle(label, colour, marker=marker, linestyle="none", markersize=7))
+    legend(figure, handles)
+    return figure
 
-    def work() -> None:
-        profile = load_profile(options.profile)
-        if profile.models["S"].path:
-            raise UserError(f"PROFILE={options.profile}: ablations train from scratch")
-        if not 0 < options.share <= 1 or min(options.seeds) < 0:
-            raise UserError(
-                f"--share {options.share} --seeds {' '.join(map(str, options.seeds))}: a share is"
-                " more than 0 and at most 1, a seed at least 0"
-            )
-        seeds = sorted(set(options.seeds))
-        runs = ROOT / "runs" / f"ablations-{profile.name}"
-        profile = shortened(profile, options.share)
-        output = COMMITTED / "results.json"
-        if options.quick:
-            profile, seeds, runs = quick(profile), [0], runs.with_name(f"{runs.name}-quick")
-            output = runs / "results.json"
-        print(summary(ablate(profile, options.profile, seeds, runs, output)).to_string())
-        print(f"written to {output.relative_to(ROOT)}")
 
-    return exit_status(work)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+STUDY = Study(
+    name="ablations",
+    title="What each part of the recipe is worth",
+    remark=ablations_remark,
+    text=ablations_text,
+    figures=(
+        Figure(
+            "ablations",
+            accuracy_by_variant,
+            "S trained with one part of the recipe changed, on equally many examples: each seed a "
+            "small dot, their mean a large one.",
+            ("ablation",),
+            columns=("group", "variant"),
+        ),
+    ),
+)

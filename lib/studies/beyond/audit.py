@@ -1,17 +1,15 @@
 """The audit: what each point costs or gains in which the published code differs from the paper.
 
-Takes an experiment; gives tidy rows (artifact `audit`): one a switch and split, with the accuracy
-gained or lost against the same answers without it, and a paired 95% interval. Each switch lives
-beside the code that it alters (`lib.search.variants`, `lib.search.search.roll_backs`,
-`lib.profiles.recipe.Recipe`, `lib.search.selection.summed_mean_logprob`,
-`lib.tasks.countdown.rules.check_published`, `lib.studies.paper.self_improvement`), off by default.
-Users of the published code report less than the paper; lib/studies/beyond/audit_report.py says
-which switch could be why. Knows nothing of figures.
+Takes an experiment; gives rows (artifact `audit`): one a switch and split, with the accuracy gained
+or lost against the same answers without it, and a paired 95% interval. Each switch lives beside the
+code that it alters, off by default: `lib.search.variants`, `lib.search.search.roll_backs`,
+`lib.profiles.recipe`, `lib.search.selection.summed_mean_logprob`, the task's `check_published`,
+`round_problems` of figure 3. What the rows say is in lib/studies/beyond/audit_report.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from lib.base import files
+from lib.base.checked import Count, Share, TwoOrMore, checked
 from lib.evaluation import scoring
 from lib.evaluation.results import table
 from lib.evaluation.scoring import accuracy_row
@@ -27,11 +26,15 @@ from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import TEST_SPLITS, Experiment
 from lib.models.llama import load_tokenizer
 from lib.models.tokenizer import PIECES, encode_prompts, encode_traces
+from lib.search import selection
 from lib.search.search import roll_backs
 from lib.search.selection import SELECTION_RULES, summed_mean_logprob
 from lib.search.tree import SearchTree
 from lib.search.variants import PublishedSampling
-from lib.studies.paper import ratios, self_improvement
+from lib.studies.beyond.audit_report import audit_remark, audit_text, points_by_switch
+from lib.studies.measurements import Searched
+from lib.studies.paper import figure_3, tables_3_and_4
+from lib.studies.study import Figure, Study
 from lib.tasks.task import load_task
 
 MODEL = "S"
@@ -43,6 +46,17 @@ PAPER_TASK |= {"max_result": 9999, "held_out": 0.1}
 COUNTED_PROBLEMS = 2_000
 LLAMA_DIGITS = 3  # its tokens hold up to three digits
 MAIN, SMALL = "backtracking", "small"  # which checkpoint is the reference
+
+
+@checked
+class AuditSettings:
+    """What the published code does otherwise, switched on alone and together."""
+
+    problems: Count  # of each test split
+    breadth: Count
+    depth: Count
+    examples: TwoOrMore  # of the two branches that differ in the loss on padding alone
+    hard_cut: Share  # a second, harder cut: this share of the longest problem's tokens
 
 
 @dataclass(frozen=True)
@@ -71,16 +85,25 @@ def paper_longest() -> int:
     return 2 + max(len(PIECES[LLAMA_DIGITS].findall(text)) for text in texts)
 
 
-def our_longest(experiment: Experiment, checkpoint: Artifact) -> int:
+def our_longest(experiment: Experiment) -> int:
     """Tokens of the longest validation problem with its solution."""
+    tokenizer = load_tokenizer(experiment.checkpoint(MODEL, "backtracking").path)
     traces = experiment.task.optimal_traces(experiment.problems("validation"))
-    return int(encode_traces(load_tokenizer(checkpoint.path), traces).lengths().max())
+    return int(encode_traces(tokenizer, traces, step_end=experiment.task.step_end).lengths().max())
+
+
+def cuts(experiment: Experiment) -> tuple[int, int]:
+    """Tokens of the published cut, as a share of the longest problem's, and of a harder one."""
+    longest = our_longest(experiment)
+    share = min(1.0, PUBLISHED_TOKENS / paper_longest())
+    hard = experiment.profile.settings(AuditSettings).hard_cut
+    return round(share * longest), round(hard * longest)
 
 
 def variants(cut: int, hard_cut: int, published: bool = True) -> dict[str, tuple[str, Switches]]:
     """Each row's name -> which checkpoint is its reference, and what is switched on.
 
-    published: whether the task has a published checker.
+    published: whether the task has the published checker.
     """
     together = Switches(
         beam_sampling=True,
@@ -89,55 +112,87 @@ def variants(cut: int, hard_cut: int, published: bool = True) -> dict[str, tuple
         summed_selection=True,
         published_checker=published,
     )
-    checker = {"published_checker": (MAIN, Switches(published_checker=True))} if published else {}
+    checker = {"published_checker": (MAIN, Switches(published_checker=True))}
     return {
         "depth_from_one": (MAIN, Switches(depth_from_one=True)),
         "beam_sampling": (MAIN, Switches(beam_sampling=True)),
         "cut": (MAIN, Switches(total_tokens=cut)),
         "hard_cut": (MAIN, Switches(total_tokens=hard_cut)),
         "summed_selection": (MAIN, Switches(summed_selection=True)),
-        **checker,
+        **(checker if published else {}),
         "together_at_inference": (MAIN, together),
         "padding_loss": (SMALL, Switches(padding_loss=True)),
         "together": (SMALL, replace(together, padding_loss=True)),
     }
 
 
-def checkpoint_of(experiment: Experiment, reference: str, padding_loss: bool) -> Artifact:
-    """The model that is searched: the tables' own, or one of two small branches."""
+def searched(experiment: Experiment, reference: str, switches: Switches, split: str) -> Searched:
+    """The search with these switches, by the tables' own model or one of two small branches."""
+    settings = experiment.profile.settings(AuditSettings)
     if reference == MAIN:
-        return experiment.checkpoint(MODEL, "backtracking")
-    examples = experiment.profile.audit.examples
-    return ratios.ratio_branch(experiment, MODEL, 1.0, examples, padding_loss)
-
-
-def answers(
-    experiment: Experiment, reference: str, switches: Switches, split: str
-) -> tuple[Artifact, pd.DataFrame]:
-    """The search, and its answers: one row a problem, columns correct and tokens."""
-    settings, search = experiment.profile.audit, experiment.profile.search
+        checkpoint = experiment.checkpoint(MODEL, "backtracking")
+    else:
+        padding = switches.padding_loss
+        checkpoint = tables_3_and_4.ratio_branch(experiment, MODEL, 1.0, settings.examples, padding)
     problems = experiment.problems(split, 0, settings.problems)
-    made = experiment.search(
-        checkpoint_of(experiment, reference, switches.padding_loss),
-        problems,
-        experiment.spec(settings.breadth, roll_backs(settings.depth, switches.depth_from_one)),
-        switches.sampling,
-    )
-    rules = {search.selection: SELECTION_RULES[search.selection], SUMMED: summed_mean_logprob}
+    depth = roll_backs(settings.depth, switches.depth_from_one)
+    spec = experiment.spec(settings.breadth, depth)
+    made = experiment.search(checkpoint, problems, spec, switches.sampling)
+    return Searched(made, problems, split, spec)
+
+
+def switch_searches(
+    experiment: Experiment,
+) -> Iterator[tuple[str, str, Switches, Searched, Searched]]:
+    """Each variant's name, reference and switches, and a split's search with and without them."""
+    lengths = experiment.known(lambda: cuts(experiment), expected=(1, 2))  # any two lengths
+    published = experiment.task.check_published is not None
+    for name, (reference, switches) in variants(*lengths, published).items():
+        for split in TEST_SPLITS:
+            pair = [searched(experiment, reference, s, split) for s in (switches, Switches())]
+            yield name, reference, switches, *pair
+
+
+def round_checkpoints(experiment: Experiment) -> list[Artifact]:
+    """After a round of self-improvement: on the validation problems, and on problems of its own."""
+    start = experiment.checkpoint(MODEL, "backtracking")
+    return [figure_3.improve(experiment, MODEL, start, 1, evaluated=each) for each in (True, False)]
+
+
+def round_problems(experiment: Experiment) -> dict[str, pd.DataFrame]:
+    """What both are measured on: the validation problems of that round, and both test splits."""
+    count = experiment.profile.settings(AuditSettings).problems
+    validation = figure_3.round_problems(experiment, MODEL, 1, evaluated=True)
+    tests = {split: experiment.problems(split, 0, count) for split in TEST_SPLITS}
+    return {"validation": validation} | tests
+
+
+def requests(experiment: Experiment) -> Iterator[object]:
+    """Every search with and without a switch, two rounds of self-improvement, their answers."""
+    for *_, switched, base in switch_searches(experiment):
+        yield from (switched, base)
+    for checkpoint in round_checkpoints(experiment):
+        for problems in round_problems(experiment).values():
+            yield experiment.decoding(checkpoint, problems)
+
+
+def answers(experiment: Experiment, found: Searched, switches: Switches) -> pd.DataFrame:
+    """A search's answers as these switches choose and check them: columns correct and tokens."""
+    usual = experiment.profile.search.selection
+    rules = {usual: SELECTION_RULES[usual], SUMMED: summed_mean_logprob}
 
     def make(folder: Path) -> None:
-        trees = experiment.read_trees(made)
-        rows = scoring.search_outcomes(trees, problems, experiment.task, rules)
+        trees = experiment.read_trees(found.made)
+        rows = scoring.search_outcomes(trees, found.problems, experiment.task, rules)
         files.write_parquet(folder / "outcomes.parquet", rows)
 
-    inputs = {"search": made.key, "rules": list(rules)}
-    artifact = experiment.run.make(f"outcomes/audit-{made.name}", inputs, make)
-    found = files.read_parquet(artifact.path / "outcomes.parquet")
-    chosen = found[
-        found["selection"] == (SUMMED if switches.summed_selection else search.selection)
-    ]
+    inputs = {"search": found.made.key, "rules": list(rules)}
+    name = f"outcomes/audit-{found.made.name}"
+    artifact = experiment.make(name, inputs, make, [scoring, selection, experiment.task])
+    rows = files.read_parquet(artifact.path / "outcomes.parquet")
+    rows = rows[rows["selection"] == (SUMMED if switches.summed_selection else usual)]
     column = "correct_published" if switches.published_checker else "correct"
-    return made, chosen[[column, "tokens"]].set_axis(["correct", "tokens"], axis=1).reset_index()
+    return rows[[column, "tokens"]].set_axis(["correct", "tokens"], axis=1).reset_index()
 
 
 def compared(
@@ -150,64 +205,68 @@ def compared(
     return row | {"difference_low": low, "difference_high": high}
 
 
+def search_columns(experiment: Experiment) -> dict[str, object]:
+    """What every row of a search has."""
+    settings = experiment.profile.settings(AuditSettings)
+    columns = {"method": "self_backtracking", "seed": experiment.seed}
+    return columns | {"N": settings.breadth, "b": settings.depth}
+
+
 def search_switches(experiment: Experiment) -> list[dict]:
     """Rows of every switch of training and search; split None is both splits together."""
-    settings, search = experiment.profile.audit, experiment.profile.search
-    longest = our_longest(experiment, experiment.checkpoint(MODEL, "backtracking"))
-    share = min(1.0, PUBLISHED_TOKENS / paper_longest())
-    cuts = {"cut": round(share * longest), "hard_cut": round(settings.hard_cut * longest)}
-    rows, published = [], experiment.task.check_published is not None
-    for name, (reference, switches) in variants(**cuts, published=published).items():
-        pairs = {
-            split: tuple(answers(experiment, reference, each, split)[1]
-                         for each in (switches, Switches()))
-            for split in TEST_SPLITS
-        }  # fmt: skip
+    search, longest, found = experiment.profile.search, our_longest(experiment), {}
+    for name, reference, switches, switched, base in switch_searches(experiment):
+        pair = answers(experiment, switched, switches), answers(experiment, base, Switches())
+        found.setdefault((name, reference, switches), {})[switched.split] = pair
+    rows = []
+    for (name, reference, switches), pairs in found.items():
         pairs[None] = tuple(pd.concat(parts) for parts in zip(*pairs.values(), strict=True))
+        columns = search_columns(experiment) | {
+            "temperature": search.temperature,
+            "reference": reference,
+            "selection": SUMMED if switches.summed_selection else search.selection,
+            "checker": "published" if switches.published_checker else "strict",
+        }
+        if switches.total_tokens:
+            columns |= {"total_tokens": switches.total_tokens, "longest_tokens": longest}
         for split, (switched, base) in pairs.items():
-            columns = {"N": settings.breadth, "b": settings.depth, "seed": experiment.seed}
-            columns |= {"temperature": search.temperature, "reference": reference}
-            columns |= {"selection": SUMMED if switches.summed_selection else search.selection}
-            columns |= {"checker": "published" if switches.published_checker else "strict"}
-            columns |= {"tokens_per_problem": float(switched["tokens"].mean())}
-            if switches.total_tokens:
-                columns |= {"total_tokens": switches.total_tokens, "longest_tokens": longest}
-            columns |= {"method": "self_backtracking", "split": split}
-            rows.append(compared(switched["correct"], base["correct"], name, **columns))
+            named = {"split": split, "tokens_per_problem": float(switched["tokens"].mean())}
+            rows.append(compared(switched["correct"], base["correct"], name, **columns, **named))
     return rows
 
 
-def same_ids(trees: Iterable[SearchTree], tokenizer: object) -> tuple[int, int]:
+def same_ids(
+    trees: Iterable[SearchTree], tokenizer: object, step_end: str = "\n"
+) -> tuple[int, int]:
     """Of all states of the trees, how many have the same ids when their text is tokenized again."""
     texts, ids = [], []
     for tree in trees:
-        [prompt] = encode_prompts(tokenizer, [tree.prompt])
+        [prompt] = encode_prompts(tokenizer, [tree.prompt], step_end)
         for node in tree.nodes:
             if node.kind == "step":
                 path = [token for part in tree.path(node.id) for token in part.tokens]
                 texts.append(tree.prompt + tree.response(node.id))
                 ids.append([*prompt, *path])
-    again = encode_prompts(tokenizer, texts)
+    again = encode_prompts(tokenizer, texts, step_end)
     return sum(a == b for a, b in zip(ids, again, strict=True)), len(ids)
 
 
 def text_roll_back(experiment: Experiment) -> list[dict]:
     """Rows of a roll-back through text, where it changes no state; none where it would."""
-    found = {split: answers(experiment, MAIN, Switches(), split) for split in TEST_SPLITS}
+    found = [searched(experiment, MAIN, Switches(), split) for split in TEST_SPLITS]
     tokenizer = load_tokenizer(experiment.checkpoint(MODEL, "backtracking").path)
-    counted = [same_ids(experiment.read_trees(made), tokenizer) for made, _ in found.values()]
+    step_end = experiment.task.step_end
+    counted = [same_ids(experiment.read_trees(each.made), tokenizer, step_end) for each in found]
     same, states = (sum(part) for part in zip(*counted, strict=True))
     if same != states:
         return []
-    outcomes: dict[str | None, pd.Series] = {s: rows["correct"] for s, (_, rows) in found.items()}
-    outcomes[None] = pd.concat(list(outcomes.values()))
-    settings = experiment.profile.audit
-    columns = {"method": "self_backtracking", "reference": MAIN, "checker": "strict"}
-    columns |= {"N": settings.breadth, "b": settings.depth, "seed": experiment.seed}
+    right = {each.split: answers(experiment, each, Switches())["correct"] for each in found}
+    right[None] = pd.concat(list(right.values()))
+    columns = search_columns(experiment) | {"reference": MAIN, "checker": "strict"}
     columns |= {"selection": experiment.profile.search.selection, "states": states}
     return [
-        compared(right, right, "text_roll_back", split=split, **columns)
-        for split, right in outcomes.items()
+        compared(correct, correct, "text_roll_back", split=split, **columns)
+        for split, correct in right.items()
     ]
 
 
@@ -217,32 +276,42 @@ def evaluated_problems(experiment: Experiment) -> list[dict]:
     On the validation problems it is measured where it was trained; on the two test splits neither
     it nor the round that it is compared with saw a problem.
     """
-    start = experiment.checkpoint(MODEL, "backtracking")
-    rounds = [
-        self_improvement.improve(experiment, MODEL, start, 1, evaluated=each)
-        for each in (True, False)
-    ]
-    collected = self_improvement.round_problems(experiment, MODEL, 1, evaluated=True)
-    count = experiment.profile.audit.problems
-    problems = {"validation": collected}
-    problems |= {split: experiment.problems(split, 0, count) for split in TEST_SPLITS}
-    rows = []
-    for split, asked in problems.items():
-        right = [
-            scoring.response_outcomes(
-                experiment.decode(checkpoint, asked)["text"], asked, experiment.task
-            )["correct"]
-            for checkpoint in rounds
-        ]
-        columns = {"method": "self_improved_greedy", "split": split, "checker": "strict"}
-        columns |= {"reference": MAIN, "seed": experiment.seed, "round": 1}
-        rows.append(compared(*right, "evaluated_problems", **columns))
+    columns = {"method": "self_improved_greedy", "checker": "strict", "reference": MAIN}
+    columns |= {"seed": experiment.seed, "round": 1}
+    checkpoints, rows = round_checkpoints(experiment), []
+    for split, problems in round_problems(experiment).items():
+        right = []
+        for checkpoint in checkpoints:
+            responses = experiment.decode(checkpoint, problems)["text"]
+            found = scoring.response_outcomes(responses, problems, experiment.task)
+            right.append(found["correct"])
+        rows.append(compared(*right, "evaluated_problems", split=split, **columns))
     return rows
 
 
-def audit_rows(experiment: Experiment) -> pd.DataFrame:
-    """Every row of the audit; an empty table where the profile has no section `[audit]`."""
-    if experiment.profile.audit is None:
-        return table([])
-    rows = search_switches(experiment)
-    return table([*rows, *text_roll_back(experiment), *evaluated_problems(experiment)])
+def rows(experiment: Experiment) -> pd.DataFrame:
+    """Every row of the audit."""
+    found = search_switches(experiment)
+    return table([*found, *text_roll_back(experiment), *evaluated_problems(experiment)])
+
+
+STUDY = Study(
+    name="audit",
+    section="audit",
+    settings=AuditSettings,
+    rows=rows,
+    requests=requests,
+    title="Why users of the published code get less",
+    remark=audit_remark,
+    text=audit_text,
+    figures=(
+        Figure(
+            "audit",
+            points_by_switch,
+            "What each difference of the published code from the paper costs or gains, alone and "
+            "together, on the same problems. Grey: the loss that its users report.",
+            ("audit",),
+            columns=("switch", "difference"),
+        ),
+    ),
+)

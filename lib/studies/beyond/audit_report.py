@@ -1,34 +1,25 @@
-"""What the audit says: a table of what each switch costs, and which could explain the reported gap.
+"""What the audit says: its figure, a table of the switches, and which could explain the gap.
 
-Takes the rows of lib/studies/beyond/audit.py; gives Markdown in which every number and verdict is
-computed. Users of the published code report 56 to 60% where the paper has 73.5. Knows nothing of
-how a row was measured.
+Takes the rows of lib/studies/beyond/audit.py; gives a figure and Markdown in which every number and
+verdict is computed. Users of the published code report 56 to 60% where the paper has 73.5. Knows
+nothing of how a row was measured.
 """
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-import matplotlib
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter
 
 from lib.base.errors import UserError
 from lib.drawing.markdown import markdown_table, points
-from lib.drawing.style import (
-    MODEL_COLOURS,
-    PALETTE,
-    SPLITS,
-    handle,
-    legend,
-    panels,
-    present,
-    styled,
-)
+from lib.drawing.style import MODEL_COLOURS, SPLITS, handle, legend, panels, present, styled
 from lib.evaluation.paper import paper_accuracy
-from lib.studies.beyond.checkers import leniency, method_name
+from lib.evaluation.results import table
 
 REPORTED = (0.56, 0.60)  # by a user of the published code (its issue 2), 1B model
 LABELS = {
@@ -47,7 +38,15 @@ LABELS = {
 TOGETHER = ("together_at_inference", "together")
 ALONE, PART, NONE, GAINS = "alone", "in part", "no", "no: gains"
 UNKNOWN = "not tested"
-RULE = (
+#: A verdict -> how the text begins that lists the switches of this verdict.
+VERDICTS = {
+    ALONE: "Could explain it alone, in this run",
+    PART: "In part",
+    NONE: "Cannot explain it, since no loss is shown",
+    GAINS: "Cannot explain it, since it gains",
+    UNKNOWN: "Not tested, since the model without it solves too little",
+}
+RULE_OF_VERDICTS = (
     "By the paired 95% interval over both splits: a switch could explain the gap *alone* where the "
     "interval lies below 0 and reaches a loss as large as the gap's smaller end, *in part* where "
     "it lies below 0 and does not; it cannot (*no*) where the interval holds 0 or lies above it. "
@@ -62,9 +61,9 @@ def gap() -> tuple[float, float]:
     return paper - REPORTED[1], paper - REPORTED[0]
 
 
-def explains(cell: Mapping, least: float) -> str:
-    """The stated rule (RULE) on one row of the audit; `least` is the gap's smaller end."""
-    low, high = cell["difference_low"], cell["difference_high"]
+def explains(cell: Mapping) -> str:
+    """The verdict (RULE_OF_VERDICTS) on one row of the audit."""
+    low, high, least = cell["difference_low"], cell["difference_high"], gap()[0]
     if cell["base"] < least:
         return UNKNOWN
     if low > 0:
@@ -74,14 +73,53 @@ def explains(cell: Mapping, least: float) -> str:
     return ALONE if low <= -least else PART
 
 
-def switches(rows: pd.DataFrame) -> pd.DataFrame:
-    """The audit's rows in the order of LABELS; a run without an audit is a UserError."""
-    known = "switch" in rows and (rows["artifact"] == "audit").any()
-    if not known:
-        raise UserError("figure of audit: the results have no rows for it")
-    found = rows[rows["artifact"] == "audit"].dropna(subset=["difference"])
+def audit_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """The audit's rows in the order of LABELS; empty where the run has no audit."""
+    found = table(rows)
+    found = found[found["artifact"] == "audit"]
+    if found.empty:
+        return found
     place = found["switch"].map({name: number for number, name in enumerate(LABELS)})
-    return found.assign(place=place).dropna(subset=["place"]).sort_values("place", kind="stable")
+    found = found.assign(place=place).dropna(subset=["place", "difference"])
+    return found.sort_values("place", kind="stable")
+
+
+def audit_remark(rows: pd.DataFrame) -> str:
+    """Which of the switches could explain the gap, and which cannot, in this run."""
+    found = audit_rows(rows)
+    if found.empty:
+        return ""
+    pooled = {name: cell for name in LABELS if (cell := _cell(found, name, None)) is not None}
+    least, most = gap()
+    listed: dict[str, list[str]] = {verdict: [] for verdict in VERDICTS}
+    for name, cell in pooled.items():
+        if name not in (*TOGETHER, "hard_cut"):
+            listed[explains(cell)].append(f"{LABELS[name].split(':')[0]} ({_points(cell)})")
+    parts = [
+        f"The gap is of {100 * least:.1f} to {100 * most:.1f} points: the paper's "
+        f"{100 * (least + REPORTED[1]):.1f} against the {100 * REPORTED[0]:.0f} to "
+        f"{100 * REPORTED[1]:.0f} that users of its code report."
+    ]
+    parts += [f"{VERDICTS[v]}: {'; '.join(names)}." for v, names in listed.items() if names]
+    for name in TOGETHER:
+        if cell := pooled.get(name):
+            trained = "loss on padding too" if name == "together" else "what needs no training"
+            parts.append(
+                f"All at once ({trained}): {100 * cell['base']:.1f} becomes "
+                f"{100 * cell['accuracy']:.1f}, {_points(cell)}."
+            )
+    return " ".join(parts)
+
+
+def audit_text(rows: pd.DataFrame) -> str:
+    """All switches as a table, and how they are judged; empty without an audit."""
+    found = audit_rows(rows)
+    if found.empty:
+        return ""
+    pooled = {name: cell for name in LABELS if (cell := _cell(found, name, None)) is not None}
+    notes = [RULE_OF_VERDICTS, _about_cut(pooled), _about_evaluated(found)]
+    gained = "Points of accuracy gained or lost by each switch:"
+    return f"{gained}\n\n{switches_table(found)}\n\n{' '.join(filter(None, notes))}"
 
 
 def _cell(found: pd.DataFrame, name: str, split: str | None) -> dict | None:
@@ -90,80 +128,30 @@ def _cell(found: pd.DataFrame, name: str, split: str | None) -> dict | None:
     return None if here.empty else here.iloc[0].to_dict()
 
 
-def _points(cell: dict | None) -> str:
+def _points(cell: Mapping | None) -> str:
     if cell is None:
         return ""
     return points(cell["difference"], cell["difference_low"], cell["difference_high"])
 
 
-def audit_table(rows: pd.DataFrame) -> str:
-    """Each switch's gain or loss in Markdown; empty where the run has no audit."""
-    try:
-        found = switches(rows)
-    except UserError:
-        return ""
+def switches_table(found: pd.DataFrame) -> str:
+    """Each switch's gain or loss, by split and over both, with its verdict."""
     lines = []
-    for name, label in LABELS.items():
+    for name in dict.fromkeys(found["switch"]):
         cells = [_cell(found, name, split) for split in ("seen", "new", None)]
-        base = "" if cells[-1] is None else f"{100 * cells[-1]['base']:.1f}"
-        if name == "evaluated_problems":
-            validation = _cell(found, name, "validation")
-            if validation is not None:
-                base = f"{100 * validation['base']:.1f}"
-                label += f" (greedy; on those problems: {_points(validation)})"
-        if any(cells):
-            pooled = cells[-1]
-            known = cells[0] or pooled
-            verdict = ""
-            if pooled is not None:
-                verdict = explains(pooled, gap()[0])
-            if name in ("cut", "hard_cut"):
-                label += f" ({known['total_tokens']:.0f} of {known['longest_tokens']:.0f} tokens)"
-            lines.append([label, base, *map(_points, cells), verdict])
+        label, base, both = LABELS[name], cells[-1], cells[-1]
+        if name == "evaluated_problems" and (base := _cell(found, name, "validation")):
+            label += f" (greedy; on those problems: {_points(base)})"
+        if name in ("cut", "hard_cut"):
+            known = cells[0] or both
+            label += f" ({known['total_tokens']:.0f} of {known['longest_tokens']:.0f} tokens)"
+        without = f"{100 * base['base']:.1f}" if base else ""
+        lines.append([label, without, *map(_points, cells), explains(both) if both else ""])
     head = ["switched on", "without", "seen", "new", "both", "could explain the gap"]
     return markdown_table(head, lines)
 
 
-def audit_text(rows: pd.DataFrame) -> str:
-    """Which of the switches could explain the gap by `RULE`, and which cannot, in this run."""
-    try:
-        found = switches(rows)
-    except UserError:
-        return "This run has no audit: its profile has no section `[audit]`."
-    least, most = gap()
-    pooled = {name: cell for name in LABELS if (cell := _cell(found, name, None)) is not None}
-    by_verdict: dict[str, list[str]] = {v: [] for v in (ALONE, PART, NONE, GAINS, UNKNOWN)}
-    for name, cell in pooled.items():
-        if name not in (*TOGETHER, "hard_cut"):
-            judged = explains(cell, least)
-            by_verdict[judged].append(f"{LABELS[name].split(':')[0]} ({_points(cell)})")
-    parts = [
-        f"The gap is of {100 * least:.1f} to {100 * most:.1f} points: the paper's "
-        f"{100 * (least + REPORTED[1]):.1f} against the {100 * REPORTED[0]:.0f} to "
-        f"{100 * REPORTED[1]:.0f} that users of its code report.",
-        _listed("Could explain it alone, in this run", by_verdict[ALONE]),
-        _listed("In part", by_verdict[PART]),
-        _listed("Cannot explain it, since no loss is shown", by_verdict[NONE]),
-        _listed("Cannot explain it, since it gains", by_verdict[GAINS]),
-        _listed("Not tested, since the model without it solves too little", by_verdict[UNKNOWN]),
-    ]
-    for name in TOGETHER:
-        if name in pooled:
-            trained = "loss on padding too" if name == "together" else "what needs no training"
-            cell = pooled[name]
-            parts.append(
-                f"All at once ({trained}): {100 * cell['base']:.1f} becomes "
-                f"{100 * cell['accuracy']:.1f}, {_points(cell)}."
-            )
-    parts += [_about_cut(pooled), _about_evaluated(found), RULE]
-    return " ".join(filter(None, parts))
-
-
-def _listed(what: str, names: Sequence[str]) -> str:
-    return f"{what}: {'; '.join(names)}." if names else ""
-
-
-def _about_cut(pooled: dict[str, dict]) -> str:
+def _about_cut(pooled: Mapping[str, Mapping]) -> str:
     if "cut" not in pooled:
         return ""
     cut, longest = (int(pooled["cut"][name]) for name in ("total_tokens", "longest_tokens"))
@@ -192,94 +180,49 @@ def _about_evaluated(found: pd.DataFrame) -> str:
     )
 
 
-LOOKS = {
-    "seen": {"colour": PALETTE[0], "marker": "o"},
-    "new": {"colour": PALETTE[3], "marker": "s"},
-    "validation": {"colour": PALETTE[2], "marker": "^"},
-}
-NAMES = SPLITS | {"validation": "validation: the problems it was trained on"}
-LABEL_WIDTH = 44
-SPREAD = 0.2
+LABEL_WIDTH = 34
 
 
 @styled
-def audit(rows: pd.DataFrame) -> Figure:
-    """Points gained or lost by each switch, by split, beside the gap that users report."""
-    found = switches(rows)
-    found = found[found["split"].isin(LOOKS)]
+def points_by_switch(rows: pd.DataFrame) -> Figure:
+    """Points gained or lost by each switch, a panel a split, beside the gap that users report.
+
+    Hollow: the validation problems, whose targets are seen ones, in that split's panel.
+    """
+    found = audit_rows(rows)
+    found = found[found["split"].notna()]
     if found.empty:
         raise UserError("figure of audit: the results have no rows for it")
-    order = present(found["switch"], LABELS)[::-1]
-    figure, axes = panels(1, 1, height=0.42 * len(order) + 0.8)
-    figure.set_size_inches(9.0, figure.get_size_inches()[1])
-    panel = axes[0][0]
+    order, splits = present(found["switch"], LABELS)[::-1], present(found["split"], SPLITS)
+    figure, axes = panels(1, len(splits), height=0.46 * len(order) + 0.6)
+    colour = MODEL_COLOURS["S"]
     least, most = gap()
-    panel.axvspan(-most, -least, color="#d9d9d9", zorder=0)
-    panel.axvline(0, color="#555555", linewidth=1.2)
-    splits = present(found["split"], LOOKS)
-    for split in splits:
-        dots = found[found["split"] == split]
-        # Validation stands for one row alone, above its two.
-        shift = {"seen": SPREAD / 2, "new": -SPREAD / 2, "validation": 1.5 * SPREAD}[split]
-        panel.errorbar(
-            dots["difference"],
-            dots["switch"].map(order.index) + shift,
-            xerr=[
-                dots["difference"] - dots["difference_low"],
-                dots["difference_high"] - dots["difference"],
-            ],
-            fmt=LOOKS[split]["marker"],
-            color=LOOKS[split]["colour"],
-            markersize=5,
-            capsize=2.5,
-        )
-    labels = [textwrap.fill(LABELS[name], LABEL_WIDTH) for name in order]
-    panel.set_yticks(range(len(order)), labels)
-    panel.set_ylim(-0.6, len(order) - 0.4)
-    panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:+.0f}" if x else "0"))
-    panel.set_xlabel("accuracy gained or lost, in points")
-    panel.tick_params(axis="y", grid_alpha=0)
-    handles = [handle(NAMES[split], **LOOKS[split], linestyle="none") for split in splits]
-    label = "the loss that users of the published code report"
-    legend(figure, [*handles, matplotlib.patches.Patch(color="#d9d9d9", label=label)], columns=2)
-    return figure
-
-
-@styled
-def checkers(rows: pd.DataFrame) -> Figure:
-    """Each method's accuracy by the strict and by the published checker, and how far apart."""
-    found = leniency(rows)
-    if found.empty:
-        raise UserError("figure of checkers: the results have no rows for it")
-    found = found.assign(name=[method_name(cell) for cell in found.to_dict("records")])
-    names = list(dict.fromkeys(found["name"]))[::-1]
-    models, splits = present(found["model"], MODEL_COLOURS), present(found["split"], SPLITS)
-    figure, axes = panels(1, len(splits), height=0.32 * len(names) + 0.9)
+    reach = found["difference_low"].min() - 0.02, max(found["difference_high"].max(), 0) + 0.02
     for panel, split in zip(axes[0], splits, strict=True):
-        for number, model in enumerate(models):
-            here = found[(found["split"] == split) & (found["model"] == model)]
-            at = here["name"].map(names.index) - (number - (len(models) - 1) / 2) * 0.3
-            colour = MODEL_COLOURS[model]
-            panel.hlines(at, here["strict"], here["published"], color=colour, linewidth=1.8)
-            panel.plot(here["strict"], at, "o", color=colour, markersize=5)
-            hollow = {"markerfacecolor": "white", "markeredgecolor": colour}
-            panel.plot(here["published"], at, "s", markersize=5, **hollow)
-            right = here[["strict", "published"]].max(axis=1)
-            for x, y, gained in zip(right, at, here["difference"], strict=True):
-                panel.annotate(
-                    f"{100 * gained:+.1f}", (x, y), (7, -3), textcoords="offset points", fontsize=9
-                )
-        panel.set_title(SPLITS[split])
-        panel.set_yticks(range(len(names)), names)
-        panel.set_ylim(-0.6, len(names) - 0.4)
-        panel.set_xlim(0, 1.12)
-        panel.set_xticks([0, 0.25, 0.5, 0.75, 1])
-        panel.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        panel.set_xlabel("accuracy")
-    grey = "#555555"
-    handles = [handle("strict checker", grey, linestyle="none")]
-    handles.append(handle("published checker", grey, linestyle="none", marker="s", mfc="white"))
-    if len(models) > 1:
-        handles += [handle(m, MODEL_COLOURS[m], marker="") for m in models]
-    legend(figure, handles)
+        panel.axvspan(-most, -least, color="#d9d9d9", zorder=0)
+        panel.axvline(0, color="#555555", linewidth=1.2)
+        here = found[found["split"] == split]
+        groups = [(here, 0.0, {})]
+        if split == "seen":
+            groups.append((found[found["split"] == "validation"], 0.25, {"mfc": "white"}))
+        for dots, shift, style in groups:
+            low, high = dots["difference_low"], dots["difference_high"]
+            at = dots["switch"].map(order.index) + shift
+            errors = [dots["difference"] - low, high - dots["difference"]]
+            shape = {"markersize": 5, "capsize": 2.5, **style}
+            panel.errorbar(dots["difference"], at, xerr=errors, fmt="o", color=colour, **shape)
+        breadth, depth = here["N"].max(), here["b"].max()
+        panel.set_title(f"S, {SPLITS[split]}, b={depth} N={breadth}, n={here['problems'].max()}")
+        panel.set_xlim(min(reach[0], -most - 0.02), reach[1])
+        panel.set_ylim(-0.6, len(order) - 0.4)
+        panel.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{100 * x:+.0f}" if x else "0"))
+        panel.set_xlabel("accuracy gained or lost, in points")
+        panel.tick_params(axis="y", grid_alpha=0)
+    labels = [textwrap.fill(LABELS[name], LABEL_WIDTH) for name in order]
+    axes[0][0].set_yticks(range(len(order)), labels)
+    handles = [Patch(color="#d9d9d9", label="the loss that users of the published code report")]
+    if (found["split"] == "validation").any():
+        label = "on the validation problems that it trained on"
+        handles.append(handle(label, colour, mfc="white"))
+    legend(figure, handles, columns=2)
     return figure

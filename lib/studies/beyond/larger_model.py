@@ -21,7 +21,7 @@ from lib.base import files
 from lib.drawing.style import (
     PALETTE,
     SPLITS,
-    _error,
+    errors,
     found_rows,
     handle,
     legend,
@@ -31,12 +31,12 @@ from lib.drawing.style import (
 )
 from lib.evaluation import scoring, statistics
 from lib.evaluation.results import row, table
+from lib.evaluation.states import path_table, ranking
 from lib.evaluation.statistics import clustered_share
 from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import TEST_SPLITS, Experiment, loss_traces
 from lib.search.variants import Variant
 from lib.studies import measurements
-from lib.studies.beyond.selection_rules import path_table, ranking
 from lib.training.logprobs import mean_loss, response_logprobs
 
 BASE, TEMPERATURE, DISTINCT, SHIFT, JUDGE = (
@@ -289,7 +289,7 @@ def remedies(rows: pd.DataFrame) -> Figure:
         for number, name in enumerate(series):
             line = found[(found["split"] == split) & (found["series"] == name)]
             shift = 0.18 * (number - (len(series) - 1) / 2)
-            low, high = _error(line, value, f"{value}_low", f"{value}_high")
+            low, high = errors(line, value, f"{value}_low", f"{value}_high")
             panel.errorbar(
                 100 * line[value].astype(float),
                 line["remedy"].map(names.index) + shift,

@@ -1,58 +1,85 @@
 """Selection rules compared: accuracy, share of the pass@N ceiling, and how each ranks paths.
 
-Takes an experiment and a model; gives tidy rows (artifact `selection`). The rule that is called the
-default here is the one that is most often right on the validation split; no test split has a say.
-Section 3.3 of the paper chooses by mean log-probability. Knows nothing of how paths are scored
-(lib/search/selection.py).
+Takes an experiment; gives rows (artifact `selection`) of the searches at the largest N. The rule
+that is called the default here is the one that is most often right on the validation split; no test
+split has a say. Section 3.3 of the paper chooses by mean log-probability. How paths are scored is
+in lib/search/selection.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from lib.base import files
-from lib.evaluation import scoring, statistics
+from lib.drawing.markdown import markdown_table
+from lib.drawing.style import MODEL_COLOURS, present
+from lib.evaluation import scoring, states, statistics
 from lib.evaluation.results import table
-from lib.evaluation.statistics import clustered_auc, within_auc
-from lib.experiment.experiment import TEST_SPLITS, Experiment
-from lib.search.selection import SELECTION_RULES, paths
-from lib.search.tree import SearchTree
-from lib.studies import measurements
+from lib.evaluation.states import path_table, ranking
+from lib.experiment.experiment import Experiment
+from lib.search import selection
+from lib.search.selection import SELECTION_RULES
+from lib.studies.beyond.step_coverage import InstrumentSettings
+from lib.studies.measurements import Searched, outcomes, searches
+from lib.studies.study import Study
 
 
-def path_table(trees: Iterable[SearchTree], problems: pd.DataFrame, task: object) -> pd.DataFrame:
-    """One row a finished path: problem, leaf, correct, and its score under every rule."""
-    rows = list(problems.itertuples(index=False))
-    records = [
-        {
-            "problem": tree.problem_id,
-            "leaf": path.leaf,
-            "text": path.text,
-            "correct": task.check(rows[tree.problem_id], path.text).correct,
-        }
-        | {name: rule.score(path) for name, rule in SELECTION_RULES.items()}
-        for tree in trees
-        for path in paths(tree)
-        if path.kind == "goal"
-    ]
-    columns = ["problem", "leaf", "text", "correct", *SELECTION_RULES]
-    return pd.DataFrame(records, columns=columns).astype({"correct": bool})
+def model_searches(experiment: Experiment, model: str) -> Iterator[Searched]:
+    """The tables' searches at the largest N and every b; last, one of the validation problems."""
+    search = experiment.profile.search
+    for depth in search.depths:
+        yield from searches(experiment, model, experiment.spec(max(search.breadths), depth))
+    settings = experiment.profile.settings(InstrumentSettings)
+    problems = experiment.problems("validation", 0, settings.validation_problems)
+    spec = experiment.spec(max(search.breadths), max(search.depths))
+    made = experiment.search(experiment.checkpoint(model, "backtracking"), problems, spec)
+    yield Searched(made, problems, "validation", spec)
 
 
-def ranking(found: pd.DataFrame, score: str) -> dict:
-    """ROC-AUC of a score, right against wrong paths: over all paths, and within problems."""
-    columns = {}
-    for name, area in (("auc", clustered_auc), ("auc_within", within_auc)):
-        value, low, high = area(found[score], found["correct"], found["problem"])
-        columns |= {name: value, f"{name}_low": low, f"{name}_high": high}
-    return columns
+def requests(experiment: Experiment) -> Iterator[object]:
+    """Every model's searches."""
+    for model in experiment.profile.models:
+        yield from model_searches(experiment, model)
+
+
+def rows(experiment: Experiment) -> pd.DataFrame:
+    """Every rule on validation, seen and new; `default` marks the one that validation chose."""
+    found = []
+    for model in experiment.profile.models:
+        known = [(each, outcomes(experiment, each)) for each in model_searches(experiment, model)]
+        default = most_often_right(known[-1][1])
+        for each, judged in known:
+            named = {"method": "self_backtracking", "model": model, "split": each.split}
+            named |= {"N": each.spec.breadth, "b": each.spec.depth, "seed": each.spec.seed}
+            named |= {"temperature": each.spec.temperature}
+            made = rule_rows(judged, scored_paths(experiment, each), **named)
+            found += [row | {"default": row["selection"] == default} for row in made]
+    return table(found)
+
+
+def most_often_right(outcomes: pd.DataFrame) -> str:
+    """The rule of the highest accuracy; among equals the first in SELECTION_RULES."""
+    accuracy = outcomes.groupby("selection")["correct"].mean()
+    return max(SELECTION_RULES, key=lambda name: accuracy[name])
+
+
+def scored_paths(experiment: Experiment, found: Searched) -> pd.DataFrame:
+    """The `path_table` of a search, made once."""
+
+    def make(folder: Path) -> None:
+        made = path_table(experiment.read_trees(found.made), found.problems, experiment.task)
+        files.write_parquet(folder / "paths.parquet", made)
+
+    name, made_by = f"paths/{found.made.name}", [states, selection, experiment.task]
+    artifact = experiment.make(name, {"search": found.made.key}, make, made_by)
+    return files.read_parquet(artifact.path / "paths.parquet")
 
 
 def rule_rows(outcomes: pd.DataFrame, found: pd.DataFrame, **columns: object) -> list[dict]:
-    """A row for every rule, from `evaluation.search_outcomes` and the `path_table`."""
+    """A row for every rule, from `search_outcomes` and the `path_table`."""
     rows = []
     for name, cell in outcomes.groupby("selection"):
         right, covered = int(cell["correct"].sum()), int(cell["covered"].sum())
@@ -68,58 +95,59 @@ def rule_rows(outcomes: pd.DataFrame, found: pd.DataFrame, **columns: object) ->
     return rows
 
 
-def validation_outcomes(experiment: Experiment, model: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The search of the validation split at the largest N and b: outcomes and path table."""
-    search = experiment.profile.search
-    problems = experiment.problems(
-        "validation", 0, experiment.profile.instruments.validation_problems
+def deepest(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Each model, its default rule, and its rows at the largest b."""
+    found = table(rows)
+    found = found[found["artifact"] == "selection"]
+    found = found[found["b"] == found["b"].max()]
+    for model in present(found["model"], MODEL_COLOURS):
+        here = found[found["model"] == model]
+        yield model, here.loc[here["default"].astype(bool), "selection"].iloc[0], here
+
+
+def selection_remark(rows: pd.DataFrame) -> str:
+    """What validation chose, and how that does on the test splits; empty without rows."""
+    told = []
+    for model, default, here in deepest(rows):
+        parts = []
+        for split in ("seen", "new"):
+            accuracy = here[here["split"] == split].set_index("selection")["accuracy"]
+            best = accuracy.max()
+            what = "no rule is better" if accuracy[default] == best else f"at best {100 * best:.1f}"
+            parts.append(f"{100 * accuracy[default]:.1f}% on {split} targets ({what})")
+        told.append(f"For {model} validation chose `{default}`: {' and '.join(parts)}.")
+    return " ".join([*told, "No test problem had a say."]) if told else ""
+
+
+def selection_text(rows: pd.DataFrame) -> str:
+    """Each rule's accuracy at the largest b, as a table; empty without rows."""
+    lines = []
+    for model, default, here in deepest(rows):
+        for rule in present(here["selection"], SELECTION_RULES):
+            cells = here[here["selection"] == rule].set_index("split")
+            line = [f"**{rule}**" if rule == default else rule, model]
+            line += [f"{100 * cells['accuracy'][s]:.1f}" for s in ("validation", "seen", "new")]
+            cells = cells.reindex(columns=["of_ceiling", "auc_within"], index=["seen", "new"])
+            values = cells.T.to_numpy(float).ravel()  # missing where nothing was right
+            line += ["" if pd.isna(value) else f"{100 * value:.1f}" for value in values]
+            lines.append(line)
+    if not lines:
+        return ""
+    head = ["rule", "", "validation", "seen", "new", "of the ceiling, seen", "new"]
+    head += ["right above wrong, seen", "new"]
+    return (
+        "In %: accuracy; its share of the ceiling; and how often, of a right and a wrong path of "
+        "one problem, the right one has the higher score.\n\n" + markdown_table(head, lines)
     )
-    return _measured(
-        experiment,
-        experiment.checkpoint(model, "backtracking"),
-        problems,
-        experiment.spec(max(search.breadths), max(search.depths)),
-    )
 
 
-def _measured(experiment, checkpoint, problems, spec) -> tuple[pd.DataFrame, pd.DataFrame]:
-    made = experiment.search(checkpoint, problems, spec)
-
-    def make(folder: Path) -> None:
-        found = path_table(experiment.read_trees(made), problems, experiment.task)
-        files.write_parquet(folder / "paths.parquet", found)
-
-    artifact = experiment.run.make(f"paths/{made.name}", {"search": made.key}, make)
-    outcomes = measurements.search_outcomes(experiment, made, problems)
-    return outcomes, files.read_parquet(artifact.path / "paths.parquet")
-
-
-def default_rule(experiment: Experiment, model: str) -> str:
-    """The rule that is most often right on validation; among equals the first by name order of
-    `SELECTION_RULES`, the paper's first."""
-    outcomes, _ = validation_outcomes(experiment, model)
-    accuracy = outcomes.groupby("selection")["correct"].mean()
-    return max(SELECTION_RULES, key=lambda name: accuracy[name])
-
-
-def selection_rows(experiment: Experiment, model: str) -> pd.DataFrame:
-    """Every rule on validation, seen and new, at the largest N; `default` marks the chosen one."""
-    if experiment.profile.instruments is None:
-        return table([])
-    search = experiment.profile.search
-    breadth, default = max(search.breadths), default_rule(experiment, model)
-    checkpoint = experiment.checkpoint(model, "backtracking")
-    rows = []
-    for depth in search.depths:
-        for split in TEST_SPLITS:
-            problems = experiment.test_problems(model, split)
-            spec = experiment.spec(breadth, depth)
-            found = _measured(experiment, checkpoint, problems, spec)
-            rows += rule_rows(*found, split=split, b=depth)
-    rows += rule_rows(
-        *validation_outcomes(experiment, model), split="validation", b=max(search.depths)
-    )
-    shared = {"method": "self_backtracking", "model": model, "N": breadth}
-    shared |= {"temperature": search.temperature, "seed": experiment.seed}
-    rows = [each | shared | {"default": each["selection"] == default} for each in rows]
-    return table(rows)
+STUDY = Study(
+    name="selection_rules",
+    section="instruments",
+    settings=InstrumentSettings,
+    rows=rows,
+    requests=requests,
+    title="Who chooses among the paths",
+    remark=selection_remark,
+    text=selection_text,
+)

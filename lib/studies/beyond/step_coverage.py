@@ -1,99 +1,118 @@
 """Where a search is lost: coverage step by step, diversity of the samples, and the first dead end.
 
-Takes an experiment and a model; gives tidy rows. Works on any checkpoint whose task has an exact
-solver (lib/evaluation/states.py); for another the tables are empty. Issue of the paper's section
-4.4: the larger model computes better and often fails to reach the target. Knows nothing of figures.
+Takes an experiment whose task has an exact solver (for another there are no rows); gives rows of
+the tables' searches at the largest N (artifacts `step_coverage`, `search_loss`, `diversity`).
+Section 4.4 of the paper: the larger model computes better and often fails to reach the target.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawn
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
 from lib.base import files
+from lib.base.checked import Count, checked
+from lib.drawing.markdown import markdown_table
 from lib.drawing.style import (
-    LINES,
+    LOSS_COLOUR,
     MODEL_COLOURS,
-    PALETTE,
     SPLITS,
-    WIDTH,
-    _error,
+    errors,
     found_rows,
     handle,
     legend,
     panels,
     present,
+    problems_of,
     styled,
+    whole,
 )
+from lib.evaluation import states as states_module
 from lib.evaluation.results import row, table
 from lib.evaluation.states import diversity_rows, state_table
 from lib.evaluation.statistics import clustered_share
-from lib.experiment import artifacts
-from lib.experiment.experiment import TEST_SPLITS, Experiment
+from lib.experiment.experiment import Experiment
 from lib.search.tree import TreeFile
-from lib.studies import measurements
+from lib.studies.measurements import Searched, chosen, searches
+from lib.studies.study import Figure, Study
 from lib.tasks.task import COMPUTATION, FORMAT, RULE
+
+
+@checked
+class InstrumentSettings:
+    """How many searches are taken apart; they are those of the tables, at the largest N."""
+
+    problems: Count  # of each test split: the first so many
+    validation_problems: Count  # on which the selection rule is chosen
+
 
 #: What can become of a problem, the last being success; `lost at step k` stands between them.
 GAVE_UP, NOT_CHOSEN, SOLVED = "solution found, not finished", "found, not chosen", "solved"
 LOST_AT = "lost at step "
 
 
-def wanted(experiment: Experiment) -> bool:
-    """Whether the profile asks for instruments and the task has an exact solver."""
-    return experiment.profile.instruments is not None and experiment.task.solver is not None
+def judged_searches(
+    experiment: Experiment, depths: Sequence[int]
+) -> Iterator[tuple[str, Searched]]:
+    """The tables' searches at the largest N and these b, by model, whose states can be judged."""
+    if experiment.task.solver is not None:
+        for model in experiment.profile.models:
+            for depth in depths:
+                spec = experiment.spec(max(experiment.profile.search.breadths), depth)
+                for found in searches(experiment, model, spec):
+                    yield model, found
 
 
-def searched(
-    experiment: Experiment, model: str, split: str, depth: int
-) -> tuple[artifacts.Artifact, pd.DataFrame]:
-    """The search of the tables at the largest N: its artifact and its problems."""
-    search = experiment.profile.search
-    problems = experiment.test_problems(model, split)
-    checkpoint = experiment.checkpoint(model, "backtracking")
-    breadth = max(search.breadths)
-    return experiment.search(checkpoint, problems, experiment.spec(breadth, depth)), problems
+def requests(experiment: Experiment) -> Iterator[object]:
+    """The searches at every b."""
+    for _, found in judged_searches(experiment, experiment.profile.search.depths):
+        yield found
 
 
-def first_trees(experiment: Experiment, made: artifacts.Artifact) -> TreeFile:
-    """The trees that are taken apart: the first `instruments.problems`."""
-    return experiment.read_trees(made)[: experiment.profile.instruments.problems]
+def first_trees(experiment: Experiment, found: Searched) -> TreeFile:
+    """The trees that are taken apart: of the first `problems` of the section."""
+    count = experiment.profile.settings(InstrumentSettings).problems
+    return experiment.read_trees(found.made)[:count]
 
 
-def states(experiment: Experiment, model: str, split: str, depth: int) -> pd.DataFrame:
-    """`lib.evaluation.states.state_table` of a model's search, made once."""
-    made, problems = searched(experiment, model, split, depth)
-    inputs = {"search": made.key, "problems": experiment.profile.instruments.problems}
+def states(experiment: Experiment, found: Searched) -> pd.DataFrame:
+    """`state_table` of a search, made once."""
 
     def make(folder: Path) -> None:
-        trees = first_trees(experiment, made)
-        files.write_parquet(
-            folder / "states.parquet", state_table(trees, problems, experiment.task)
-        )
+        made = state_table(first_trees(experiment, found), found.problems, experiment.task)
+        files.write_parquet(folder / "states.parquet", made)
 
-    artifact = experiment.run.make(f"states/{made.name}", inputs, make)
+    settings = experiment.profile.settings(InstrumentSettings)
+    inputs = {"search": found.made.key, "problems": settings.problems}
+    name, made_by = f"states/{found.made.name}", [states_module, experiment.task]
+    artifact = experiment.make(name, inputs, make, made_by)
     return files.read_parquet(artifact.path / "states.parquet")
 
 
-def common(experiment: Experiment, model: str, split: str, depth: int) -> dict:
-    """The columns that name a search at the largest N."""
-    search = experiment.profile.search
-    return {
-        "method": "self_backtracking",
-        "model": model,
-        "split": split,
-        "N": max(search.breadths),
-        "b": depth,
-        "temperature": search.temperature,
-        "seed": experiment.seed,
-    }
+def columns_of(model: str, found: Searched) -> dict[str, object]:
+    """The columns that name a search."""
+    named = {"method": "self_backtracking", "model": model, "split": found.split}
+    named |= {"N": found.spec.breadth, "b": found.spec.depth}
+    return named | {"temperature": found.spec.temperature, "seed": found.spec.seed}
+
+
+def rows(experiment: Experiment) -> pd.DataFrame:
+    """All three artifacts, of every model, split and b."""
+    search, made = experiment.profile.search, []
+    for model, found in judged_searches(experiment, search.depths):
+        named, known = columns_of(model, found), states(experiment, found)
+        made += coverage_rows(known, **named)
+        named_rule = named | {"selection": search.selection}
+        made += loss_rows(known, chosen(experiment, found), **named_rule)
+        made += diversity_rows(first_trees(experiment, found), **named)
+    return table(made)
 
 
 def coverage_rows(states: pd.DataFrame, **columns: object) -> list[dict]:
@@ -109,6 +128,7 @@ def coverage_rows(states: pd.DataFrame, **columns: object) -> list[dict]:
         right = legal & (error != COMPUTATION)
         alive = cell["alive"].astype(bool)
         said = cell["backtracked"] / cell["continued"].clip(lower=1)
+        problems = int(cell["problem"].nunique())
         for name, hits, among in (
             ("legal", legal, cell["visits"]),
             ("computed", right, cell["visits"] * legal),
@@ -117,12 +137,9 @@ def coverage_rows(states: pd.DataFrame, **columns: object) -> list[dict]:
             ("gave_up", said, cell["continued"] * alive),
         ):
             share, low, high = clustered_share(hits, among, cell["problem"])
-            rows.append(
-                row("step_coverage", quantity=name, step=int(step), share=share, low=low, high=high)
-                | {"samples": int(among.sum())}
-                | {"problems": int(cell["problem"].nunique())}
-                | columns
-            )
+            counts = {"step": int(step), "samples": int(among.sum()), "problems": problems}
+            measured = {"share": share, "low": low, "high": high}
+            rows.append(row("step_coverage", quantity=name, **measured) | counts | columns)
     return rows
 
 
@@ -144,118 +161,181 @@ def loss_rows(states: pd.DataFrame, outcomes: pd.DataFrame, **columns: object) -
         else:
             reached = int(deepest.get(problem, 0))
             places.append(GAVE_UP if reached == last else f"{LOST_AT}{reached + 1}")
-    names = [*(f"{LOST_AT}{step}" for step in range(1, last + 1)), GAVE_UP, NOT_CHOSEN, SOLVED]
-    rows = []
-    for name in names:
+    rows, count = [], len(places)
+    for name in (*(f"{LOST_AT}{step}" for step in range(1, last + 1)), GAVE_UP, NOT_CHOSEN, SOLVED):
         hits = [place == name for place in places]
-        share, low, high = clustered_share(hits, np.ones(len(hits)), range(len(hits)))
-        rows.append(
-            row("search_loss", quantity=name, share=share, low=low, high=high, problems=len(hits))
-            | columns
-        )
+        share, low, high = clustered_share(hits, np.ones(count), range(count))
+        measured = {"share": share, "low": low, "high": high, "problems": count}
+        rows.append(row("search_loss", quantity=name, **measured) | columns)
     return rows
 
 
-def instrument_rows(experiment: Experiment, model: str) -> pd.DataFrame:
-    """Artifacts step_coverage, search_loss and diversity of one model."""
-    if not wanted(experiment):
-        return table([])
-    search = experiment.profile.search
-    rows = []
-    for depth in search.depths:
-        for split in TEST_SPLITS:
-            named = common(experiment, model, split, depth)
-            found = states(experiment, model, split, depth)
-            rows += coverage_rows(found, **named)
-            known = measurements.outcomes(experiment, model, split, max(search.breadths), depth)
-            known = known[known["selection"] == search.selection]
-            rows += loss_rows(found, known, **named, selection=search.selection)
-            made, _ = searched(experiment, model, split, depth)
-            rows += diversity_rows(first_trees(experiment, made), **named)
-    return table(rows)
+COUNTED = {
+    "distinct_paths": "distinct paths",
+    "finished_samples": "finished samples",
+    "distinct_finished": "distinct finished paths",
+}
+
+
+def cells(found: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """The rows of each model and split that there are, in the order of all tables."""
+    for model, split in ((m, s) for m in MODEL_COLOURS for s in SPLITS):
+        here = found[(found["model"] == model) & (found["split"] == split)]
+        if len(here):
+            yield model, split, here
+
+
+def coverage_remark(rows: pd.DataFrame) -> str:
+    """Where most of the problems are lost, at the largest b; empty without rows."""
+    found = table(rows)
+    found, told = found[found["artifact"] == "search_loss"], []
+    for model, split, here in cells(found[found["b"] == found["b"].max()]):
+        shares = here.set_index("quantity")["share"].astype(float)
+        worst = shares.drop(SOLVED).idxmax()
+        told.append(
+            f"{model}, {SPLITS[split]}: {whole(shares[SOLVED])}% solved; most of the others are "
+            f"{worst} ({whole(shares[worst])}%)."
+        )
+    return f"At the largest b: {' '.join(told)}" if told else ""
+
+
+def coverage_text(rows: pd.DataFrame) -> str:
+    """How much the samples of a problem differ, as a table; empty without rows."""
+    known, lines = table(rows), []
+    found = known[known["artifact"] == "diversity"]
+    if found.empty:
+        return ""
+    lost = known.loc[known["artifact"] == "search_loss", "quantity"].drop_duplicates()
+    steps = range(1, 1 + lost.str.startswith(LOST_AT).sum())
+    for model, split, here in cells(found):
+        for depth, values in here.groupby("b"):
+            means = values[values["step"].isna()].set_index("quantity")["value"]
+            bits = values.dropna(subset=["step"]).set_index("step")["value"]
+            shown = [f"{means[name]:.1f}" for name in COUNTED]
+            shown += [f"{bits[step]:.2f}" if step in bits else "" for step in steps]
+            lines.append([f"{model}, {split}, b={depth}", *shown])
+    head = ["", *COUNTED.values(), *(f"bits of step {step}" for step in steps)]
+    return (
+        "How much the samples of a problem differ (means; bits are the entropy of the choice of a "
+        "step, given those before it):\n\n" + markdown_table(head, lines)
+    )
 
 
 QUANTITIES = {
-    "legal": ("legal", "o"),
-    "computed": ("computed right (of the legal)", "s"),
-    "reachable": ("target still reachable (of the right)", "D"),
-    "kept": ("all three", "^"),
-    "gave_up": ("sound, yet <backtrack>", "v"),
+    "legal": "legal",
+    "computed": "computed right\n(of the legal)",
+    "reachable": "target in reach\n(of the right)",
+    "kept": "all three",
+    "gave_up": "<backtrack> after\na sound step",
 }
 
 
 @styled
-def coverage_by_step(rows: pd.DataFrame) -> Figure:
+def coverage_by_step(rows: pd.DataFrame) -> Drawn:
     """Of samples whose steps before were sound, at b = 0: what the next step is."""
     found = found_rows(rows, "step_coverage")
     found = found[found["b"] == found["b"].min()]
     splits, models = present(found["split"], SPLITS), present(found["model"], MODEL_COLOURS)
-    figure, axes = panels(1, len(splits), height=3.4)
-    for panel, split in zip(axes[0], splits, strict=True):
-        for number, (name, (_, marker)) in enumerate(QUANTITIES.items()):
-            for model in models:
-                line = found[(found["split"] == split) & (found["model"] == model)]
-                line = line[line["quantity"] == name].sort_values("step")
-                shift = 0.05 * (number - 2) + (0.02 if model == "L" else 0)
+    figure, axes = panels(len(splits), len(QUANTITIES), height=2.3)
+    for line, split in zip(axes, splits, strict=True):
+        for panel, (name, title) in zip(line, QUANTITIES.items(), strict=True):
+            here = found[(found["split"] == split) & (found["quantity"] == name)]
+            for number, model in enumerate(models):
+                dots = here[here["model"] == model].sort_values("step")
                 panel.errorbar(
-                    line["step"].astype(float) + shift,
-                    line["share"].astype(float),
-                    yerr=_error(line, "share"),
-                    color=PALETTE[number],
-                    marker=marker,
-                    linestyle=LINES[model],
+                    dots["step"].astype(float) + 0.12 * (number - (len(models) - 1) / 2),
+                    dots["share"].astype(float),
+                    yerr=errors(dots, "share"),
+                    color=MODEL_COLOURS[model],
+                    marker="os"[number],
                     capsize=3,
                     markersize=5,
                 )
-        panel.set_title(SPLITS[split])
-        panel.set_xticks(sorted(found["step"].dropna().unique().astype(int)))
-        panel.set_xlabel("step")
-        panel.set_ylim(-0.03, 1.05)
-        panel.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes[0][0].set_ylabel("share of samples")
-    handles = [
-        handle(label, PALETTE[number], marker=marker)
-        for number, (label, marker) in enumerate(QUANTITIES.values())
-    ]
-    if len(models) > 1:
-        handles += [handle(each, "#444444", marker="", linestyle=LINES[each]) for each in models]
-    legend(figure, handles, columns=3)
+            if split == splits[0]:
+                panel.set_title(title, fontsize=10)
+            panel.set_xticks(sorted(found["step"].dropna().unique().astype(int)))
+            panel.set_xlim(found["step"].min() - 0.4, found["step"].max() + 0.4)
+            panel.set_ylim(-0.05, 1.05)
+            panel.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+            if split == splits[-1]:
+                panel.set_xlabel("step")
+        line[0].set_ylabel(f"{SPLITS[split]},\nshare of samples")
+    setting = f"b={found['b'].max()} N={found['N'].max()}"
+    handles = []
+    for number, model in enumerate(models):
+        label = f"{model}, {setting}{problems_of(found[found['model'] == model])}"
+        handles.append(handle(label, MODEL_COLOURS[model], marker="os"[number]))
+    legend(figure, handles)
     return figure
 
 
 @styled
-def where_lost(rows: pd.DataFrame) -> Figure:
-    """Where each problem's search is lost: one bar a model, split and b, in shares of problems."""
+def where_lost(rows: pd.DataFrame) -> Drawn:
+    """Where the problems that are not solved are lost: a bar a model and b, a panel a split."""
     found = found_rows(rows, "search_loss")
-    keys = ["model", "split", "b"]
-    bars = [
-        (model, split, int(b))
-        for model in present(found["model"], MODEL_COLOURS)
-        for split in present(found["split"], SPLITS)
-        for b in sorted(found["b"].unique())
-    ]
-    lost = sorted(name for name in found["quantity"].unique() if name.startswith(LOST_AT))
-    names = [SOLVED, NOT_CHOSEN, GAVE_UP, *lost[::-1]]
-    shades = sns.color_palette("Oranges", len(lost) + 1)[1:]
-    colours = [PALETTE[0], PALETTE[4], PALETTE[2], *shades]
-    figure = plt.figure(figsize=(WIDTH, 0.42 * len(bars) + 1.6), layout="constrained")
-    axes = figure.subplots()
-    for place, key in enumerate(bars):
-        cell = found[(found[keys] == list(key)).all(axis=1)].set_index("quantity")["share"]
-        left = 0.0
-        for name, colour in zip(names, colours, strict=True):
-            share = float(cell.get(name, 0.0))
-            axes.barh(place, share, left=left, color=colour, height=0.72)
-            if share >= 0.03:
-                light = "white" if name in (SOLVED, GAVE_UP) else "#222222"
-                axes.text(left + share / 2, place, f"{100 * share:.0f}", ha="center", va="center",
-                          color=light, fontsize=9)  # fmt: skip
-            left += share
-    axes.set_yticks(range(len(bars)), [f"{m}, {SPLITS[s]}, b={b}" for m, s, b in bars])
-    axes.invert_yaxis()
-    axes.set_xlim(0, 1)
-    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.set_xlabel("share of problems")
-    handles = [Patch(color=c, label=name) for name, c in zip(names, colours, strict=True)]
-    legend(figure, handles, columns=3)
+    keys = [(m, b) for m in present(found["model"], MODEL_COLOURS) for b in sorted(set(found["b"]))]
+    splits = present(found["split"], SPLITS)
+    lost = sorted(name for name in set(found["quantity"]) if name.startswith(LOST_AT))
+    looks = dict(zip(lost, sns.light_palette(LOSS_COLOUR, len(lost) + 1)[:0:-1], strict=True))
+    looks = {name: {"facecolor": colour} for name, colour in looks.items()}
+    hatched = {"facecolor": "white", "edgecolor": LOSS_COLOUR, "linewidth": 0.8}
+    looks |= {GAVE_UP: hatched | {"hatch": "...."}, NOT_CHOSEN: hatched | {"hatch": "////"}}
+    most = 1 - found.loc[found["quantity"] == SOLVED, "share"].astype(float).min()
+    figure, axes = panels(1, len(splits), height=0.42 * len(keys) + 0.8)
+    for panel, split in zip(axes[0], splits, strict=True):
+        here = found[found["split"] == split]
+        for place, (model, depth) in enumerate(keys):
+            cell = here[(here["model"] == model) & (here["b"] == depth)]
+            shares, left = cell.set_index("quantity")["share"].astype(float), 0.0
+            for number, (name, style) in enumerate(looks.items()):
+                if not (share := shares.get(name, 0.0)):
+                    continue
+                panel.barh(place, share, left=left, height=0.7, **style)
+                if share >= 0.07 * most and name in lost:
+                    colour = "white" if number < len(lost) / 2 else "#222222"
+                    text = {"ha": "center", "va": "center_baseline", "fontsize": 9}
+                    panel.text(left + share / 2, place, whole(share), color=colour, **text)
+                left += share
+            if len(cell):
+                text = f" {whole(left)}%"
+                panel.text(left, place, text, va="center_baseline", fontsize=9)
+        panel.set_title(f"{SPLITS[split]}, N={found['N'].max()}{problems_of(here)}")
+        panel.set_yticks(range(len(keys)), [f"{model}, b={depth}" for model, depth in keys])
+        panel.set_ylim(len(keys) - 0.4, -0.6)
+        panel.set_xlim(0, 1.12 * most or 1)
+        panel.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        panel.set_xlabel("share of problems that are not solved")
+        panel.tick_params(axis="y", grid_alpha=0)
+    legend(figure, [Patch(label=name, **style) for name, style in looks.items()], columns=3)
     return figure
+
+
+STUDY = Study(
+    name="step_coverage",
+    section="instruments",
+    settings=InstrumentSettings,
+    rows=rows,
+    requests=requests,
+    title="Where a search is lost",
+    remark=coverage_remark,
+    text=coverage_text,
+    figures=(
+        Figure(
+            "coverage",
+            coverage_by_step,
+            "Step by step, of the samples whose steps before were sound: which steps are legal, "
+            "computed right, and leave the target within reach of the exact solver.",
+            ("step_coverage",),
+            columns=("step", "quantity"),
+        ),
+        Figure(
+            "where_lost",
+            where_lost,
+            "What becomes of the problems that are not solved: the first step after which no "
+            "sample can reach the target, a solution that is not finished, or one that is not "
+            "chosen.",
+            ("search_loss",),
+            columns=("quantity",),
+        ),
+    ),
+)

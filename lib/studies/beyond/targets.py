@@ -1,63 +1,84 @@
 """Accuracy target by target: is the gap between new and seen targets one of many, or of a few?
 
-Takes an experiment; gives one tidy row for each target of both test splits, and their figure. The
-`new` split is drawn from a handful of held-out targets, so that its interval over problems says
-little of how another handful would do: this shows each of them. Beyond the paper.
+Takes an experiment whose problems have a target (of others there are no rows); gives a row for each
+target of both test splits (artifact `targets`). The `new` split is drawn from a handful of held-out
+targets, so that its interval over problems says little of how another handful would do: this shows
+each of them, beside the seen targets near it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawn
+from matplotlib.ticker import PercentFormatter
 
-from lib.drawing.style import SPLITS, errors, handle, legend, panels, percent, pick, present, styled
+from lib.base.errors import UserError
+from lib.drawing.style import (
+    MODEL_COLOURS,
+    SPLITS,
+    errors,
+    handle,
+    legend,
+    panels,
+    pick,
+    present,
+    styled,
+)
 from lib.evaluation import scoring
 from lib.evaluation.results import table
-from lib.evaluation.statistics import difference, wilson_interval
-from lib.experiment.experiment import TEST_SPLITS, Experiment
-from lib.studies import measurements
+from lib.evaluation.statistics import Difference, difference, wilson_interval
+from lib.experiment.experiment import Experiment
+from lib.studies.measurements import Searched, chosen, decoding_outcomes, searches
+from lib.studies.study import Figure, Study
 
 NEAR = 3  # a seen target is like a held-out one within so much
-COLOURS = {"seen": "#9a9a9a", "new": "#d55e00"}
 
 
-def by_target(experiment: Experiment, model: str) -> pd.DataFrame:
-    """Self-Backtracking at the largest N and depth, and SFT greedy: a row a target (artifact
-    `targets`, extra column `target`); none where the task's problems have no target."""
-    if "target" not in experiment.table:
-        return table([])
+def models(experiment: Experiment) -> list[str]:
+    """The models that are measured target by target."""
+    return list(experiment.profile.models) if "target" in experiment.table else []
+
+
+def model_searches(experiment: Experiment, model: str) -> Iterator[Searched]:
+    """Self-Backtracking at the largest N and b."""
     search = experiment.profile.search
-    breadth, depth = max(search.breadths), max(search.depths)
-    plain = measurements.decoding_outcomes(experiment, model, "sft", 1)
-    rows = []
-    for split in TEST_SPLITS:
-        problems = experiment.test_problems(model, split)
-        found = measurements.outcomes(experiment, model, split, breadth, depth)
-        found = found[found["selection"] == search.selection]["correct"]
-        settings = {"N": breadth, "b": depth, "selection": search.selection}
-        settings |= {"temperature": search.temperature}
-        for method, correct, columns in (
-            ("self_backtracking", found, settings),
-            ("sft_greedy", plain[plain["split"] == split]["correct"], {}),
-        ):
-            for target, cell in correct.reset_index(drop=True).groupby(problems["target"]):
-                rows.append(
-                    scoring.accuracy_row(
-                        cell,
-                        artifact="targets",
-                        method=method,
-                        model=model,
-                        split=split,
-                        checker="strict",
-                        seed=experiment.seed,
-                        target=int(target),
-                        **columns,
-                    )
-                )
-    return table(rows)
+    yield from searches(
+        experiment, model, experiment.spec(max(search.breadths), max(search.depths))
+    )
+
+
+def requests(experiment: Experiment) -> Iterator[object]:
+    """The searches, and SFT's greedy answers."""
+    for model in models(experiment):
+        sft = experiment.checkpoint(model, "sft")
+        yield experiment.decoding(sft, experiment.test_problems(model))
+        yield from model_searches(experiment, model)
+
+
+def rows(experiment: Experiment) -> pd.DataFrame:
+    """Self-Backtracking and SFT, greedy: a row a target, with the column `target`."""
+    made = []
+    for model in models(experiment):
+        decoded = decoding_outcomes(experiment, model, "sft", 1)
+        for found in model_searches(experiment, model):
+            named = {"N": found.spec.breadth, "b": found.spec.depth}
+            named |= {"temperature": found.spec.temperature}
+            named |= {"selection": experiment.profile.search.selection}
+            greedy = decoded[decoded["split"] == found.split]
+            for method, outcomes, columns in (
+                ("self_backtracking", chosen(experiment, found), named),
+                ("sft_greedy", greedy, {}),
+            ):
+                columns = columns | {"artifact": "targets", "method": method, "model": model}
+                columns |= {"split": found.split, "checker": "strict", "seed": experiment.seed}
+                correct = outcomes["correct"].reset_index(drop=True)
+                for target, cell in correct.groupby(found.problems["target"]):
+                    made.append(scoring.accuracy_row(cell, target=int(target), **columns))
+    return table(made)
 
 
 @dataclass(frozen=True)
@@ -87,15 +108,14 @@ def at_like_targets(seen: pd.DataFrame, new: pd.DataFrame) -> LikeTargets | None
     return LikeTargets(accuracy, int(problems[each > 0].sum()), float(1 / (problems @ each**2)))
 
 
-def _told(model: str, seen: pd.DataFrame, new: pd.DataFrame) -> str:
+def new_beside_like(model: str, seen: pd.DataFrame, new: pd.DataFrame) -> Difference | None:
+    """All held-out targets together against seen ones like them; None as for `at_like_targets`."""
     like = at_like_targets(seen, new)
     if like is None:
-        return f"for {model}, a held-out target has no seen one near it"
+        return None
     asked = float(new["problems"].sum())
     share = float((new["accuracy"] * new["problems"]).sum()) / asked
-    apart = difference(model, _measured(share, asked), _measured(like.accuracy, like.effective))
-    told = f"{like.problems} problems that, so weighted, tell as much as {like.effective:.0f}"
-    return f"{apart} (of {told})"
+    return difference(model, _measured(share, asked), _measured(like.accuracy, like.effective))
 
 
 def _measured(share: float, problems: float) -> pd.Series:
@@ -103,56 +123,123 @@ def _measured(share: float, problems: float) -> pd.Series:
     return pd.Series({"accuracy": share, "low": low, "high": high})
 
 
-def like_targets_text(rows: pd.DataFrame) -> str:
-    """What new targets score beside seen targets like them; empty where the run has no targets."""
+def by_split(rows: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, pd.DataFrame]]:
+    """Each model with both: the rows of its seen and of its new targets, by Self-Backtracking."""
     if "target" not in rows:
-        return ""
+        return
     found = rows[(rows["artifact"] == "targets") & (rows["method"] == "self_backtracking")]
-    told = []
-    for model in present(found["model"], ("S", "L")):
+    for model in present(found["model"], MODEL_COLOURS):
         parts = [found[(found["model"] == model) & (found["split"] == each)] for each in SPLITS]
         if not any(part.empty for part in parts):
-            told.append(_told(model, *parts))
+            yield model, *parts
+
+
+def targets_remark(rows: pd.DataFrame) -> str:
+    """What new targets score beside seen targets like them; empty where the run has no targets."""
+    told = []
+    for model, seen, new in by_split(rows):
+        like, apart = at_like_targets(seen, new), new_beside_like(model, seen, new)
+        if like is None:
+            told.append(f"{model}: a held-out target has no seen one near it")
+        else:
+            worth = f"{like.problems} seen problems, worth {like.effective:.0f} equal ones"
+            told.append(f"{apart} ({worth})")
     if not told:
         return ""
     return (
-        "Of claim 5, target by target: a handful of targets is held out, and targets are not "
-        f"equally hard. New targets against seen ones within {NEAR} of each, as often as that one "
-        f"is asked: {'; '.join(told)}. This is no part of the verdict."
+        "Only a handful of targets is held out, and targets are not equally hard. So the new ones "
+        f"are compared with the seen ones within {NEAR} of each, weighted by how often that one is "
+        f"asked. {'; '.join(told)}. This is no part of claim 5's verdict."
     )
+
+
+def pairs(seen: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """Each held-out target beside the seen ones near it, taken together; last, all (`target` None).
+
+    Columns target, held_out, accuracy, low, high, problems.
+    """
+    records = []
+    for cell in new.sort_values("target").to_dict("records"):
+        near = seen[(seen["target"] - cell["target"]).abs() <= NEAR]
+        asked = float(near["problems"].sum())
+        right = float((near["accuracy"] * near["problems"]).sum())
+        named, kept = {"target": cell["target"]}, ("accuracy", "low", "high", "problems")
+        records.append(named | {"held_out": True} | {name: cell[name] for name in kept})
+        if asked:
+            measured = _measured(right / asked, asked)
+            records.append(named | {"held_out": False, "problems": asked, **measured})
+    like, asked = at_like_targets(seen, new), float(new["problems"].sum())
+    share = float((new["accuracy"] * new["problems"]).sum()) / asked
+    records.append({"held_out": True, "problems": asked, **_measured(share, asked)})
+    if like is not None:
+        measured = _measured(like.accuracy, like.effective)
+        records.append({"held_out": False, "problems": like.problems, **measured})
+    return pd.DataFrame(records)
 
 
 @styled
-def accuracy_by_target(rows: pd.DataFrame) -> Figure:
-    """Accuracy of Self-Backtracking for every target, the held-out ones beside those seen."""
+def accuracy_by_target(rows: pd.DataFrame) -> Drawn:
+    """Every held-out target beside the seen ones within `NEAR` of it, a panel a model."""
     found = pick(rows, "targets", need=["target"])
-    found = found[found["method"] == "self_backtracking"]
-    models = present(found["model"], ("S", "L"))
-    figure, axes = panels(len(models), 1)
-    figure.set_figwidth(9.0)
-    for (panel,), model in zip(axes, models, strict=True):
-        for split, colour in COLOURS.items():
-            line = found[(found["model"] == model) & (found["split"] == split)]
+    found = list(by_split(found))
+    if not found:
+        raise UserError("figure of targets: the results have no rows for it")
+    count = max(len(new) for _, _, new in found) + 1
+    figure, axes = panels(1, len(found), height=0.42 * count + 0.8, sharey=False)
+    for panel, (model, seen, new) in zip(axes[0], found, strict=True):
+        shown = pairs(seen, new)
+        places = {target: place for place, target in enumerate(sorted(new["target"]))}
+        labels = [*map(str, places), "all"]
+        at = shown["target"].map(places).fillna(len(places))
+        for held_out, shift in ((True, -0.17), (False, 0.17)):
+            dots = shown[shown["held_out"] == held_out]
+            y = at[dots.index] + shift
             panel.errorbar(
-                line["target"].astype(float),
-                line["accuracy"],
-                yerr=errors(line),
-                linestyle="none",
-                color=colour,
-                marker="o" if split == "seen" else "D",
-                markersize=4 if split == "seen" else 6.5,
-                elinewidth=0.9,
-                zorder=3 if split == "seen" else 4,
+                dots["accuracy"].astype(float),
+                y,
+                xerr=errors(dots),
+                fmt="D" if held_out else "o",
+                color=MODEL_COLOURS[model],
+                mfc=MODEL_COLOURS[model] if held_out else "white",
+                markersize=6,
+                capsize=3,
             )
-        panel.set_title(f"{model}, b={found['b'].max()} N={found['N'].max()}")
-        panel.set_xlabel("target")
-        panel.set_ylabel("accuracy")
-        percent(panel, from_zero=True)
-    legend(
-        figure,
-        [
-            handle(SPLITS[split], colour, linestyle="none", marker="oD"[split == "new"])
-            for split, colour in COLOURS.items()
-        ],
-    )
+            for place, problems in zip(y, dots["problems"], strict=True):
+                text = {"va": "center_baseline", "ha": "right", "fontsize": 9}
+                panel.text(1.15, place, f"{problems:.0f}", **text)
+        panel.axhline(len(places) - 0.5, color="#999999", linewidth=0.8)
+        panel.set_title(f"{model}, b={new['b'].max()} N={new['N'].max()}")
+        panel.set_yticks(range(len(labels)), labels)
+        panel.set_ylim(len(labels) - 0.4, -0.6)
+        panel.set_xlim(-0.03, 1.17)
+        panel.set_xticks([0, 0.25, 0.5, 0.75, 1])
+        panel.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        panel.set_xlabel("accuracy (right: n)")
+        panel.tick_params(axis="y", grid_alpha=0)
+    axes[0][0].set_ylabel("held-out target")
+    handles = [
+        handle("a held-out target", "#555555", linestyle="none", marker="D"),
+        handle(f"seen targets within {NEAR} of it", "#555555", linestyle="none", mfc="white"),
+    ]
+    legend(figure, handles)
     return figure
+
+
+STUDY = Study(
+    name="targets",
+    rows=rows,
+    requests=requests,
+    title="Target by target",
+    remark=targets_remark,
+    figures=(
+        Figure(
+            "targets",
+            accuracy_by_target,
+            "Self-Backtracking on each held-out target, and on the seen targets next to it. Below: "
+            "all of them, seen ones weighted as their held-out neighbours are asked.",
+            ("targets",),
+            ("self_backtracking",),
+            ("target",),
+        ),
+    ),
+)

@@ -1,45 +1,72 @@
 """P(<backtrack>) as a classifier of states: is the target lost?
 
-Takes the states of searches (lib/evaluation/states.py), labelled by the exact solver; gives
-precision, recall, ROC and calibration as tidy rows, by step and by kind of error. The paper's claim
-2 (section 4.2: `<backtrack>` judges the current state) made measurable. The question itself is no
-state here: it can always be solved, and nothing was sampled yet. Each state counts once, however
-often it was sampled. Knows nothing of models or trees.
+Takes the states of the tables' searches at the largest N and b (lib/evaluation/states.py), labelled
+by the exact solver; gives precision, recall, ROC and calibration as rows (artifacts `verdicts`,
+`verdict_roc`, `verdict_calibration`), by step and by kind of error. The paper's claim 2 (section
+4.2: `<backtrack>` judges the current state) made measurable. The question itself is no state here:
+it can always be solved, and nothing was sampled yet. Each state counts once, however often it was
+sampled.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawn
 from matplotlib.ticker import PercentFormatter
 
+from lib.drawing.markdown import markdown_table
 from lib.drawing.style import (
-    LINES,
     MODEL_COLOURS,
-    PALETTE,
     SPLITS,
-    _error,
+    errors,
     found_rows,
     handle,
     legend,
     panels,
     present,
     styled,
+    whole,
 )
 from lib.evaluation.results import row, table
 from lib.evaluation.statistics import clustered_auc, clustered_share
-from lib.experiment.experiment import TEST_SPLITS, Experiment
+from lib.experiment.experiment import Experiment
 from lib.studies.beyond.step_coverage import (
-    common,
+    InstrumentSettings,
+    cells,
+    columns_of,
+    judged_searches,
     states,
-    wanted,
 )
+from lib.studies.measurements import Searched
+from lib.studies.study import Figure, Study
 from lib.tasks.task import EARLIER, KINDS, VERDICT_THRESHOLD
 
 BINS = 10
 # False-positive rates at which the ROC curve is kept: closer where it rises.
 CURVE = np.unique(np.round([*np.linspace(0, 0.1, 21), *np.linspace(0, 1, 51)], 3))
+
+
+def deepest_searches(experiment: Experiment) -> Iterator[tuple[str, Searched]]:
+    """Each model's searches of both splits."""
+    yield from judged_searches(experiment, [max(experiment.profile.search.depths)])
+
+
+def requests(experiment: Experiment) -> Iterator[object]:
+    """The searches."""
+    for _, found in deepest_searches(experiment):
+        yield found
+
+
+def rows(experiment: Experiment) -> pd.DataFrame:
+    """All three artifacts, of every model and split."""
+    made = []
+    for model, found in deepest_searches(experiment):
+        named, known = columns_of(model, found), states(experiment, found)
+        made += verdict_rows(known, **named) + curve_rows(known, **named)
+    return table(made)
 
 
 def judged(found: pd.DataFrame) -> pd.DataFrame:
@@ -113,60 +140,134 @@ def curve_rows(found: pd.DataFrame, **columns: object) -> list[dict]:
     return rows
 
 
-def verdict_table(experiment: Experiment, model: str) -> pd.DataFrame:
-    """Artifacts verdicts, verdict_roc and verdict_calibration of one model, at the largest b."""
-    if not wanted(experiment):
-        return table([])
-    depth, rows = max(experiment.profile.search.depths), []
-    for split in TEST_SPLITS:
-        found = states(experiment, model, split, depth)
-        named = common(experiment, model, split, depth)
-        rows += verdict_rows(found, **named) + curve_rows(found, **named)
-    return table(rows)
+SCORES = {
+    "auc": "AUC",
+    "precision": "precision",
+    "recall": "recall",
+    "specificity": "specificity",
+    "brier": "Brier score",
+    "calibration_error": "calibration error",
+}
+
+
+def verdicts_remark(rows: pd.DataFrame) -> str:
+    """How good the verdicts are over all states, in words; empty without rows."""
+    found, told = table(rows), []
+    found = found[found["artifact"] == "verdicts"]
+    for model, split, here in cells(found):
+        every = here[here["step"].isna() & here["error"].isna()].set_index("quantity")["share"]
+        told.append(
+            f"{model}, {SPLITS[split]}: of the states that it calls lost, "
+            f"{whole(every['precision'])}% are; of those that are, it finds "
+            f"{whole(every['recall'])}%."
+        )
+    called = f"A state is called lost where P(`<backtrack>`) is at least {VERDICT_THRESHOLD}"
+    return f"{called}; the exact solver says whether it is. {' '.join(told)}" if told else ""
+
+
+def verdicts_text(rows: pd.DataFrame) -> str:
+    """How good the verdicts are: over all states, by step and by kind of error; empty without."""
+    found = table(rows)
+    found = found[found["artifact"] == "verdicts"]
+    if found.empty:
+        return ""
+    steps = sorted(found["step"].dropna().unique())
+    kinds = [kind for kind in (*KINDS, EARLIER) if (found["error"] == kind).any()]
+    lines, more = [], []
+    for model, split, here in cells(found):
+        every = here[here["step"].isna() & here["error"].isna()].set_index("quantity")
+        lines.append([f"{model}, {split}", *(_number(every.loc[name]) for name in SCORES)])
+        named = here.set_index(["quantity", "step"])["share"].to_dict()
+        shown = [named.get(("auc", step)) for step in steps]
+        named = here.set_index(["quantity", "error"])["share"].to_dict()
+        shown += [named.get(("recall", kind)) for kind in kinds]
+        more.append([f"{model}, {split}", *("" if pd.isna(x) else f"{x:.2f}" for x in shown)])
+    head = ["", *(f"AUC, step {step}" for step in steps)]
+    head += [f"recall, {kind.replace('_', ' ')}" for kind in kinds]
+    return (
+        markdown_table(["", *SCORES.values()], lines)
+        + "\n\nBy step, and by the error that lost the state (`earlier`: one before its last "
+        "step):\n\n" + markdown_table(head, more)
+    )
+
+
+def _number(cell: pd.Series) -> str:
+    """A quantity with its interval, where it has one."""
+    known = f" [{cell['low']:.2f}, {cell['high']:.2f}]" if pd.notna(cell["low"]) else ""
+    return f"{cell['share']:.2f}{known}"
 
 
 @styled
-def verdict_curves(rows: pd.DataFrame) -> Figure:
-    """P(<backtrack>) against the exact solver: ROC curve and calibration, by model and split."""
+def verdict_curves(rows: pd.DataFrame) -> Drawn:
+    """P(<backtrack>) against the exact solver: ROC curve and calibration, a row a split."""
     found = found_rows(rows, "verdict_roc", "verdict_calibration")
-    figure, axes = panels(1, 2, height=3.9, sharey=False)
-    roc_panel, calibration_panel = axes[0]
     models, splits = present(found["model"], MODEL_COLOURS), present(found["split"], SPLITS)
     areas = table(rows)
     areas = areas[(areas["artifact"] == "verdicts") & (areas["quantity"] == "auc")]
     for name in {"step", "error"} & set(areas.columns):  # those of all states
         areas = areas[areas[name].isna()]
+    figure, axes = panels(len(splits), 2, height=3.2, sharey=False)
+    for (roc_panel, calibration_panel), split in zip(axes, splits, strict=True):
+        told = []
+        for number, model in enumerate(models):
+            here = found[(found["model"] == model) & (found["split"] == split)]
+            roc = here[here["artifact"] == "verdict_roc"].sort_values("false_positive")
+            x, y = roc["false_positive"].astype(float), roc["share"].astype(float)
+            roc_panel.plot(x, y, color=MODEL_COLOURS[model], linestyle=("-", "--")[number])
+            bins = here[here["artifact"] == "verdict_calibration"].sort_values("predicted")
+            calibration_panel.errorbar(
+                bins["predicted"].astype(float),
+                bins["share"].astype(float),
+                yerr=errors(bins, "share"),
+                color=MODEL_COLOURS[model],
+                linestyle=("-", "--")[number],
+                marker="os"[number],
+                markersize=5,
+                capsize=3,
+            )
+            area = areas[(areas["model"] == model) & (areas["split"] == split)]
+            for cell in area.to_dict("records"):
+                told.append(f"{model}: AUC {cell['share']:.2f}, {cell['lost_states']:,.0f} of "
+                            f"{cell['states']:,.0f} states lost")  # fmt: skip
+        roc_panel.text(0.98, 0.04, "\n".join(told), ha="right", va="bottom", fontsize=9)
+        for panel in (roc_panel, calibration_panel):
+            panel.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=":")
+            panel.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+            panel.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        roc_panel.set_title(f"ROC, {SPLITS[split]}")
+        roc_panel.set_xlabel("sound states called lost")
+        roc_panel.set_ylabel("lost states called lost")
+        calibration_panel.set_title(f"calibration, {SPLITS[split]}")
+        calibration_panel.set_xlabel("P(<backtrack>), mean of the bin")
+        calibration_panel.set_ylabel("states that are lost")
     handles = []
-    for number, (model, split) in enumerate((m, s) for m in models for s in splits):
-        here = found[(found["model"] == model) & (found["split"] == split)]
-        style = {"color": PALETTE[number], "linestyle": LINES[model]}
-        roc = here[here["artifact"] == "verdict_roc"].sort_values("false_positive")
-        roc_panel.plot(roc["false_positive"].astype(float), roc["share"].astype(float), **style)
-        bins = here[here["artifact"] == "verdict_calibration"].sort_values("predicted")
-        calibration_panel.errorbar(
-            bins["predicted"].astype(float),
-            bins["share"].astype(float),
-            yerr=_error(bins, "share"),
-            marker="osD^"[number % 4],
-            markersize=5,
-            capsize=3,
-            **style,
-        )
-        label = f"{model}, {SPLITS[split]}"
-        area = areas[(areas["model"] == model) & (areas["split"] == split)]
-        if len(area):
-            label += f" (AUC {float(area['share'].iloc[0]):.2f})"
-        handles.append(handle(label, **{"colour": style["color"]}, marker="osD^"[number % 4],
-                              linestyle=LINES[model]))  # fmt: skip
-    for panel in axes[0]:
-        panel.plot([0, 1], [0, 1], color="#999999", linewidth=1, linestyle=":")
-        panel.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        panel.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    roc_panel.set_title("ROC")
-    roc_panel.set_xlabel("sound states called lost")
-    roc_panel.set_ylabel("lost states called lost")
-    calibration_panel.set_title("calibration")
-    calibration_panel.set_xlabel("P(<backtrack>), mean of the bin")
-    calibration_panel.set_ylabel("states that are lost")
-    legend(figure, handles, columns=2)
+    for number, model in enumerate(models):
+        setting = found.loc[found["model"] == model, ["b", "N"]].max()
+        label = f"{model}, b={setting['b']} N={setting['N']}"
+        style = {"marker": "os"[number], "linestyle": ("-", "--")[number]}
+        handles.append(handle(label, MODEL_COLOURS[model], **style))
+    legend(figure, handles)
     return figure
+
+
+STUDY = Study(
+    name="verdicts",
+    section="instruments",
+    settings=InstrumentSettings,
+    rows=rows,
+    requests=requests,
+    title="`<backtrack>` as a judge of states",
+    remark=verdicts_remark,
+    text=verdicts_text,
+    figures=(
+        Figure(
+            "verdict",
+            verdict_curves,
+            "P(`<backtrack>`) as a judge of every state met in search, against the exact solver: "
+            "how many lost states it finds for the sound ones that it condemns, and how often a "
+            "state of some P(`<backtrack>`) is lost.",
+            ("verdict_roc",),
+            columns=("false_positive",),
+        ),
+    ),
+)

@@ -1,14 +1,25 @@
-"""Steps, coverage, losses and diversity of the hand-made tree, exactly."""
+"""States and paths of a search, judged: the hand-made tree exactly, and a whole search."""
 
+import numpy as np
 import pandas as pd
 import pytest
+import sampled_trees
 from adding import Adding
 from hand_made_tree import PROBLEM, make_tree
+from sampled_trees import TREE, tree
 from scripted_engine import CharacterTokenizer, ScriptedSampler
 
-from lib.evaluation.states import state_table
+from lib.base.errors import UserError
+from lib.evaluation.states import (
+    diversity_rows,
+    finished_paths,
+    path_table,
+    ranking,
+    sample_order,
+    state_table,
+)
 from lib.search.search import search
-from lib.studies.beyond.step_coverage import coverage_rows, diversity_rows, loss_rows
+from lib.search.selection import SELECTION_RULES
 from lib.tasks.countdown.problems import make_problems, make_settings
 from lib.tasks.countdown.rules import Problem, after, legal_steps
 from lib.tasks.countdown.solver import reachable
@@ -56,42 +67,6 @@ def test_states_of_the_hand_made_tree():
     assert TASK.solver is not None and Adding(10).solver is None
 
 
-def test_coverage_by_step():
-    rows = coverage_rows(state_table([make_tree()], PROBLEMS, TASK), model="S", split="seen")
-    found = {(each["step"], each["quantity"]): each["share"] for each in rows}
-    # Five samples took a first step: 2*3=6 twice, two explorations and a wrong result.
-    assert found[1, "legal"] == 1
-    assert found[1, "computed"] == pytest.approx(4 / 5)
-    assert found[1, "reachable"] == pytest.approx(2 / 4)
-    assert found[1, "kept"] == pytest.approx(2 / 5)
-    assert found[2, "kept"] == 1 and found[2, "gave_up"] == 0
-    assert {each["samples"] for each in rows if each["quantity"] == "legal"} == {5, 2}
-
-
-def test_where_the_search_is_lost():
-    states = state_table([make_tree()], PROBLEMS, TASK)
-
-    def shares(correct, covered):
-        outcomes = pd.DataFrame([{"problem": 7, "correct": correct, "covered": covered}])
-        return {each["quantity"]: each["share"] for each in loss_rows(states, outcomes)}
-
-    assert shares(True, True)["solved"] == 1
-    assert shares(False, True)["found, not chosen"] == 1
-    assert shares(False, False)["solution found, not finished"] == 1
-    lost = states[states["node"] != 2]  # then no state keeps the target at the last step
-    other = states.assign(problem=8)
-    outcomes = pd.DataFrame(
-        [
-            {"problem": problem, "correct": problem == 8, "covered": problem == 8}
-            for problem in (7, 8)
-        ]
-    )
-    rows = loss_rows(pd.concat([lost, other]), outcomes)
-    found = {each["quantity"]: each["share"] for each in rows}
-    assert found["lost at step 2"] == found["solved"] == 0.5
-    assert sum(found.values()) == pytest.approx(1)
-
-
 def test_diversity():
     rows = diversity_rows([make_tree()], model="S")
     found = {(each["quantity"], each.get("step")): each["value"] for each in rows}
@@ -108,10 +83,65 @@ def test_a_whole_search_agrees_with_the_checker():
     prompts = TASK.prompts(problems)
     trees = search(ScriptedSampler(), CharacterTokenizer(), prompts, 8, 1)
     states = state_table(trees, problems, TASK).set_index(["problem", "node"])
-    for tree, problem in zip(trees, problems.itertuples(index=False), strict=True):
-        for leaf in tree.leaves():
+    for searched, problem in zip(trees, problems.itertuples(index=False), strict=True):
+        for leaf in searched.leaves():
             if leaf.kind == "goal":
-                right = TASK.check(problem, tree.response(leaf.id)).correct
-                at = states.loc[tree.problem_id, leaf.parent]
+                right = TASK.check(problem, searched.response(leaf.id)).correct
+                at = states.loc[searched.problem_id, leaf.parent]
                 assert right == (at["alive"] and at["step"] == 2)
     assert states.loc[states["step"] == 0, "visits"].sum() >= 8 * 30
+
+
+def test_finished_paths_have_verdicts_and_the_sampled_ids():
+    found = finished_paths([TREE], sampled_trees.PROBLEMS, sampled_trees.TASK)
+    assert found[["problem", "leaf", "visits", "tokens", "correct"]].values.tolist() == [
+        [0, 2, 3, [5, 6, 7, 1], True],
+        [0, 4, 1, [5, 8, 1], False],
+    ]
+    assert found.response.tolist() == ["3+4=7\nGoal Reached!", "3*4=12\nGoal Reached!"]
+    none = finished_paths(
+        [tree(("4-3=1", (9,), 2, "limit"))], sampled_trees.PROBLEMS, sampled_trees.TASK
+    )
+    assert none.empty and none.correct.dtype == bool
+
+
+def test_the_order_holds_every_sample_and_is_uniform():
+    orders = [sample_order(TREE, seed) for seed in range(3000)]
+    assert all(sorted(order) == [2, 2, 2, 4, 6, 6] for order in orders)
+    assert sample_order(TREE, 5) == orders[5]
+    # Any place, the first n too, has each leaf as often as its share of the samples.
+    for place in range(6):
+        at = [order[place] for order in orders]
+        for leaf, share in ((2, 1 / 2), (4, 1 / 6), (6, 1 / 3)):
+            assert np.mean(np.equal(at, leaf)) == pytest.approx(share, abs=0.04)
+    other = tree(*[("3+4=7", (5,), 1, "goal")] * 9, problem_id=1)
+    assert sample_order(other, 0) != sample_order(other, 1)
+
+
+@pytest.mark.parametrize("wrong", [{"breadth": 7}, {"depth": 1}])
+def test_trees_that_are_not_n_independent_samples_are_refused(wrong):
+    made = tree(("3+4=7", (5,), 3, "goal"), **wrong)
+    with pytest.raises(UserError, match="best-of-N needs"):
+        sample_order(made, 0)
+
+
+def test_paths_and_how_a_score_ranks_them():
+    found = path_table([make_tree()], PROBLEMS, TASK)
+    assert found["leaf"].tolist() == [3, 7] and found["correct"].tolist() == [True, False]
+    assert ranking(found, "mean_logprob")["auc"] == 1
+    assert ranking(found, "mean_logprob")["auc_within"] == 1
+
+
+def test_without_a_finished_path():
+    empty = path_table([], PROBLEMS, TASK)
+    assert list(empty.columns[:4]) == ["problem", "leaf", "text", "correct"]
+    areas = ranking(empty, "vote")
+    assert all(value != value for value in areas.values())
+    assert areas.keys() >= {"auc", "auc_within_low"}
+
+
+def test_scores_are_the_rules_own():
+    found = path_table([make_tree()], PROBLEMS, TASK)
+    for name, rule in SELECTION_RULES.items():
+        best = found.loc[found[name].idxmax(), "leaf"]
+        assert rule(make_tree()) == pytest.approx(best)

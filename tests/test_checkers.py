@@ -3,7 +3,7 @@
 import pytest
 
 from lib.evaluation.results import row, table
-from lib.studies.beyond.checkers import direction
+from lib.studies.beyond.checkers import checkers_remark, checkers_text, differences, direction
 
 
 def rows(*pairs):
@@ -32,8 +32,10 @@ def rows(*pairs):
     ],
 )
 def test_the_direction_is_the_table_s(pairs, sentence):
-    assert sentence in direction(rows(*pairs))
+    assert sentence in direction(differences(rows(*pairs)))
+    assert sentence in checkers_remark(rows(*pairs))
+    assert f"| SFT, greedy | S, seen | {100 * pairs[0][0]:.1f} |" in checkers_text(rows(*pairs))
 
 
-def test_no_rows_no_direction():
-    assert direction(table([])) == ""
+def test_no_rows_no_text():
+    assert checkers_remark(table([])) == checkers_text(table([])) == ""

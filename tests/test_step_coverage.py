@@ -1,0 +1,93 @@
+"""Coverage and losses of the hand-made tree, exactly, and the study on a tiny model."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hand_made_tree import PROBLEM, make_tree
+from test_measurements import small
+
+from lib.evaluation.results import row, table
+from lib.evaluation.states import state_table
+from lib.studies.beyond import step_coverage
+from lib.studies.beyond.step_coverage import (
+    InstrumentSettings,
+    coverage_remark,
+    coverage_rows,
+    coverage_text,
+    loss_rows,
+)
+from lib.tasks.countdown.problems import make_settings
+from lib.tasks.countdown.task import CountdownTask
+
+SETTINGS = dict(numbers=3, max_number=9, target_low=1, target_high=30, max_result=99, held_out=0.1)
+TASK = CountdownTask(make_settings(SETTINGS))
+PROBLEMS = pd.DataFrame([{"numbers": list(PROBLEM.numbers), "target": PROBLEM.target}] * 8)
+
+
+def test_coverage_by_step():
+    rows = coverage_rows(state_table([make_tree()], PROBLEMS, TASK), model="S", split="seen")
+    found = {(each["step"], each["quantity"]): each["share"] for each in rows}
+    # Five samples took a first step: 2*3=6 twice, two explorations and a wrong result.
+    assert found[1, "legal"] == 1
+    assert found[1, "computed"] == pytest.approx(4 / 5)
+    assert found[1, "reachable"] == pytest.approx(2 / 4)
+    assert found[1, "kept"] == pytest.approx(2 / 5)
+    assert found[2, "kept"] == 1 and found[2, "gave_up"] == 0
+    assert {each["samples"] for each in rows if each["quantity"] == "legal"} == {5, 2}
+
+
+def test_where_the_search_is_lost():
+    states = state_table([make_tree()], PROBLEMS, TASK)
+
+    def shares(correct, covered):
+        outcomes = pd.DataFrame([{"problem": 7, "correct": correct, "covered": covered}])
+        return {each["quantity"]: each["share"] for each in loss_rows(states, outcomes)}
+
+    assert shares(True, True)["solved"] == 1
+    assert shares(False, True)["found, not chosen"] == 1
+    assert shares(False, False)["solution found, not finished"] == 1
+    lost = states[states["node"] != 2]  # then no state keeps the target at the last step
+    other = states.assign(problem=8)
+    outcomes = pd.DataFrame(
+        [
+            {"problem": problem, "correct": problem == 8, "covered": problem == 8}
+            for problem in (7, 8)
+        ]
+    )
+    rows = loss_rows(pd.concat([lost, other]), outcomes)
+    found = {each["quantity"]: each["share"] for each in rows}
+    assert found["lost at step 2"] == found["solved"] == 0.5
+    assert sum(found.values()) == pytest.approx(1)
+
+
+def test_the_text_says_where_most_are_lost():
+    shared = {"model": "S", "split": "seen", "N": 4, "b": 1}
+    shares = {
+        "solved": 0.605,
+        "lost at step 1": 0.1,
+        "lost at step 2": 0.25,
+        "found, not chosen": 0,
+    }
+    rows = [row("search_loss", quantity=k, share=v) | shared for k, v in shares.items()]
+    values = {"distinct_paths": 3.25, "finished_samples": 2.0, "distinct_finished": 1.5}
+    rows += [row("diversity", quantity=k, value=v) | shared for k, v in values.items()]
+    bits = ((1, 1.5), (2, 0.25), (3, 0.0))  # the third step is none of a right path
+    rows += [row("diversity", quantity="entropy", step=k, value=v) | shared for k, v in bits]
+    remark, text = coverage_remark(table(rows)), coverage_text(table(rows))
+    assert "S, seen targets: 61% solved; most of the others are lost at step 2 (25%)." in remark
+    assert "| S, seen, b=1 | 3.2 | 2.0 | 1.5 | 1.50 | 0.25 |" in text
+    assert coverage_remark(table([])) == coverage_text(table([])) == ""
+
+
+@pytest.mark.slow
+def test_shares_of_a_whole_study(tmp_path):
+    experiment = small(tmp_path)
+    settings = InstrumentSettings(problems=6, validation_problems=4)
+    experiment.profile = experiment.profile.with_sections(instruments=settings)
+    rows = step_coverage.rows(experiment)
+    assert set(rows["artifact"]) == {"step_coverage", "search_loss", "diversity"}
+    lost = rows[rows["artifact"] == "search_loss"].groupby(["model", "split", "b"])["share"].sum()
+    assert np.allclose(lost, 1) and len(lost) == 2 * 2 * 2
+    assert "solved; most of the others" in coverage_remark(rows)
+    for study_figure in step_coverage.STUDY.figures:
+        assert study_figure.has_rows(rows) and study_figure.draw(rows).axes
