@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from test_plots import cell
 
-from lib.drawing import markdown
 from lib.drawing.style import CEILING_MARK
 from lib.evaluation.results import row, table
 from lib.evaluation.statistics import paired_difference
@@ -60,14 +59,16 @@ def test_gains_are_paired():
     assert seen["gain"] == pytest.approx(2 / 6) and seen["accuracy"] == pytest.approx(4 / 6)
     assert (new["gained"], new["lost"], new["gain"]) == (0, 0, 0.0)
     assert new["gain_low"] < 0 < new["gain_high"]  # equal answers prove little on six problems
-    shown = markdown.rollbacks(found)
-    assert len(shown) == 4 and shown.loc[0, "gained"] == 3
+    shown = figure_4.gain_table(found).split("\n")
+    assert len(shown) == 2 + 4 and shown[2].startswith("| S | seen | b=1 N=2 |")
+    assert shown[2].endswith("| 3 | 1 |")
+    assert "Of 4 comparisons" in figure_4.remark(found)
 
 
 @pytest.mark.parametrize("depths", [(0,), (1,)])
 def test_no_rows_without_a_pair(depths):
     assert figure_4.rollback_rows(experiment(breadths=(2,), depths=depths), "S").empty
-    assert markdown.rollbacks(table([])).empty
+    assert figure_4.gain_table(table([])) == figure_4.remark(table([])) == ""
 
 
 def drawn(*others):

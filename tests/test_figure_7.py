@@ -1,6 +1,7 @@
 """Figure 7, a case study: the rule on outcomes made by hand, and a row that draws its figure."""
 
 import json
+from types import SimpleNamespace
 
 import matplotlib
 import pandas as pd
@@ -40,6 +41,14 @@ def test_the_first_problem_that_only_a_roll_back_solves():
     wrong = chosen.assign(correct=False)
     assert first_case([sft, other], wrong, TREES) is None
     assert first_case([], chosen.iloc[:0], []) is None
+
+
+def test_the_first_problem_that_a_roll_back_solves(monkeypatch):
+    experiment = SimpleNamespace(read_trees=lambda made: TREES)
+    for leaves, expected in (((3, None, 9, 9), 2), ((3, 3, None, 3), 0)):
+        found = searched(*leaves)
+        monkeypatch.setattr(figure_7, "chosen", lambda *_, found=found: found)
+        assert figure_7.first_solved(experiment, SimpleNamespace(made=None)) == expected
 
 
 @pytest.fixture

@@ -57,7 +57,8 @@ def make_rows(models):
             known = {"value": 9.0, "value_low": 8.5, "value_high": 9.5, "round": number}
             made.append(row("round_diversity", quantity="distinct_paths", **known, **at))
         made += [
-            row("figure_5", "sft_greedy", error=e, share=0.25, accuracy=0.4, **at) for e in ERRORS
+            row("figure_5", "sft_greedy", error=e, share=0.25, accuracy=0.4, failures=60, **at)
+            for e in ERRORS
         ]
     for model in models:
         made += [
@@ -212,3 +213,20 @@ def test_a_figure_along_one_value_is_not_drawn():
     (figure,) = figure_13.STUDY.figures
     assert figure.has_rows(ONE) and not figure.has_rows(ONE[ONE["temperature"] != 0.3])
     assert not figure.has_rows(ONE.drop(columns="temperature"))
+
+
+STUDIES = (table_1.STUDY, figure_3.STUDY, figure_5.STUDY, figure_13.STUDY, tables_3_and_4.STUDY)
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.name)
+def test_a_study_says_what_it_found_with_its_numbers(study):
+    texts = [say for say in (study.remark, study.text) if say]
+    assert all(say(table([])) == "" for say in texts)
+    said = {
+        "table_1": "SFT: S 40.0% (seen) and 40.0% (new)",
+        "figure_3": "Search: S 60.0% (seen) and 60.0% (new), after round 2",
+        "figure_5": "The most frequent failure of each method. SFT, greedy:",
+        "figure_13": "b=0 N=16: S 70.0% (seen) and 70.0% (new) at 0.3",
+        "tables_3_and_4": "1:0.5 for b=0 N=8",
+    }
+    assert said[study.name] in study.remark(ONE)

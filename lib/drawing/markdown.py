@@ -38,6 +38,15 @@ def points(value: float, low: float | None = None, high: float | None = None) ->
     return f"{text} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
+def in_words(rows: pd.DataFrame, value: str = "accuracy") -> str:
+    """Shares of rows that differ in model and split alone: `S 48.4% (seen) and 50.5% (new)`."""
+    told: dict[str, list[str]] = {}
+    # S before L, and seen targets before new ones.
+    for row in rows.sort_values(["model", "split"], ascending=False).to_dict("records"):
+        told.setdefault(row["model"], []).append(f"{100 * row[value]:.1f}% ({row['split']})")
+    return ", ".join(f"{model} {' and '.join(shares)}" for model, shares in told.items())
+
+
 DECIMALS = 3
 
 
@@ -53,12 +62,6 @@ def _of(rows: pd.DataFrame, artifact: str, columns: list[str]) -> pd.DataFrame:
     known = table(rows)
     known = known[known["artifact"] == artifact]
     return known.reindex(columns=columns).reset_index(drop=True)
-
-
-def rollbacks(rows: pd.DataFrame) -> pd.DataFrame:
-    """What roll-backs add at the same N: gain over b=0, problems gained and lost."""
-    columns = ["model", "split", "N", "b", "accuracy", "gain", "gain_low", "gain_high"]
-    return _of(rows, "rollback", [*columns, "gained", "lost"]).round(DECIMALS)
 
 
 def remedies(rows: pd.DataFrame) -> pd.DataFrame:

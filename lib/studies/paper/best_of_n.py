@@ -21,6 +21,7 @@ from transformers import set_seed
 
 from lib.base import files, hardware
 from lib.base.checked import Count, Counts, Names, Positive, at_least, checked, demand
+from lib.drawing.markdown import in_words
 from lib.drawing.style import (
     CEILING_MARK,
     METHOD_COLOURS,
@@ -38,6 +39,7 @@ from lib.drawing.style import (
     styled,
 )
 from lib.evaluation import scoring, states
+from lib.evaluation.claims import headline
 from lib.evaluation.decomposition import beside_paper
 from lib.evaluation.results import table
 from lib.evaluation.scoring import checker_rows, verdict_columns
@@ -272,6 +274,24 @@ def rows(experiment: Experiment) -> pd.DataFrame:
     return table(rows)
 
 
+def remark(rows: pd.DataFrame) -> str:
+    """What more samples do to the reward model's choice and its ceiling; empty without rows."""
+    found = headline(rows, ["best_of_n"])
+    if found.empty:
+        return ""
+    few, many = found["N"].min(), found["N"].max()
+    told = [
+        f"{name}: {in_words(cells[cells['N'] == few])} of {few} samples, "
+        f"{in_words(cells[cells['N'] == many])} of {many}."
+        for name, method in (
+            ("The reward model's choice is right", "best_of_n"),
+            ("Any is", CEILING),
+        )
+        if len(cells := found[found["method"] == method])
+    ]
+    return " ".join(told)
+
+
 LOOKS = {
     "best_of_n": {"colour": METHOD_COLOURS["reward"], "marker": "P"},
     "sft_sampled_mean_logprob": {"colour": METHOD_COLOURS["probable"], "marker": "^"},
@@ -339,5 +359,6 @@ STUDY = Study(
             columns=("N",),
         ),
     ),
+    remark=remark,
     title="Best-of-N with a reward model",
 )

@@ -15,7 +15,10 @@ import pandas as pd
 from transformers import set_seed
 
 from lib.base import files
+from lib.drawing.markdown import in_words
+from lib.drawing.style import METHODS
 from lib.evaluation import states
+from lib.evaluation.claims import headline
 from lib.evaluation.results import table
 from lib.evaluation.scoring import evaluate_responses
 from lib.evaluation.states import finished_paths
@@ -127,10 +130,23 @@ def rows(experiment: Experiment) -> pd.DataFrame:
     return table(pd.concat(parts, ignore_index=True))
 
 
+def remark(rows: pd.DataFrame) -> str:
+    """What both solve, greedily; empty where there are no rows."""
+    found = headline(rows, ["table_1"])
+    told = [
+        f"{METHODS[method]}: {in_words(cells)}"
+        for method in PASSES
+        if len(cells := found[found["method"] == method])
+    ]
+    return f"Accuracy of greedy decoding. {'. '.join(told)}." if told else ""
+
+
 STUDY = Study(
     name="dpo_kto",
     section="baselines",
     settings=BaselineSettings,
     rows=rows,
     requests=requests,
+    title="DPO and KTO",
+    remark=remark,
 )

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pandas as pd
 from matplotlib.figure import Figure as Drawn
 
+from lib.drawing.markdown import in_words
 from lib.drawing.style import (
     CEILING_MARK,
     METHODS,
@@ -20,8 +21,10 @@ from lib.drawing.style import (
     look,
     percent,
     pick,
+    setting,
     styled,
 )
+from lib.evaluation.claims import headline
 from lib.evaluation.results import table
 from lib.experiment.experiment import Experiment
 from lib.studies.measurements import Searched, middle_breadth, search_rows, searches
@@ -44,6 +47,22 @@ def rows(experiment: Experiment) -> pd.DataFrame:
     found = search_rows(experiment, MODEL, requests(experiment), "figure_13")
     rule = experiment.profile.search.selection
     return table(found[found["selection"].isna() | (found["selection"] == rule)])
+
+
+def remark(rows: pd.DataFrame) -> str:
+    """What the lowest and the highest temperature give; empty without two of them."""
+    found = headline(rows, ["figure_13"])
+    found = found[found["method"] == "self_backtracking"]
+    if found["temperature"].nunique() < 2:
+        return ""
+    low, high = found["temperature"].min(), found["temperature"].max()
+    told = []
+    for _, cells in found.groupby(["b", "N"]):
+        ends = [in_words(cells[cells["temperature"] == end]) for end in (low, high)]
+        told.append(
+            f"{setting(cells.iloc[0]).strip()}: {ends[0]} at {low:g}, {ends[1]} at {high:g}"
+        )
+    return f"Accuracy by temperature. {'; '.join(told)}."
 
 
 @styled
@@ -88,5 +107,6 @@ STUDY = Study(
             varied="temperature",
         ),
     ),
+    remark=remark,
     title="Figure 13: temperature",
 )

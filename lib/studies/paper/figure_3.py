@@ -17,6 +17,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Drawn
 
 from lib.base import files
+from lib.drawing.markdown import in_words
 from lib.drawing.style import (
     CEILING_MARK,
     METHOD_COLOURS,
@@ -37,6 +38,7 @@ from lib.drawing.style import (
     styled,
 )
 from lib.evaluation import scoring
+from lib.evaluation.claims import headline
 from lib.evaluation.results import table
 from lib.evaluation.states import diversity_rows
 from lib.experiment.artifacts import Artifact
@@ -226,6 +228,21 @@ def rows(experiment: Experiment) -> pd.DataFrame:
     return table(pd.concat(found, ignore_index=True))
 
 
+def remark(rows: pd.DataFrame) -> str:
+    """Greedy decoding and search before the first round and after the last; empty without rows."""
+    found, told = headline(rows, ["figure_3", SEARCH]), []
+    names = {"self_improved_greedy": "Greedy decoding", "control_greedy": "Its control"}
+    for method, name in (names | {"self_backtracking": "Search"}).items():
+        for model in present(found["model"], MODEL_COLOURS):
+            line = found[(found["method"] == method) & (found["model"] == model)]
+            ends = line["round"].min(), line["round"].max()
+            shares = [in_words(line[line["round"] == number]) for number in ends]
+            told += (
+                [f"{name}: {shares[0]}, after round {ends[1]} {shares[1]}."] if shares[0] else []
+            )
+    return " ".join(["Accuracy before the first round and after the last.", *told]) if told else ""
+
+
 LOOKS = {
     "self_improved_greedy": {"colour": METHOD_COLOURS["improved"]},
     "control_greedy": {"colour": "#222222", "linestyle": "--", "marker": "^"},
@@ -308,5 +325,6 @@ STUDY = Study(
             varied="round",
         ),
     ),
+    remark=remark,
     title="Figures 3 and 8: self-improvement",
 )

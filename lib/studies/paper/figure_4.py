@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawn
 from matplotlib.ticker import FuncFormatter
 
+from lib.drawing.markdown import markdown_table, points
 from lib.drawing.style import (
     CEILING_MARK,
     METHOD_COLOURS,
@@ -34,6 +35,7 @@ from lib.drawing.style import (
     powers,
     present,
     problems_of,
+    setting,
     styled,
 )
 from lib.evaluation.decomposition import beside_paper
@@ -101,6 +103,45 @@ def solved(experiment: Experiment, searched: Searched) -> np.ndarray:
     return chosen(experiment, searched).sort_values("problem")["correct"].to_numpy(bool)
 
 
+def gains(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows of what roll-backs add."""
+    found = table(rows)
+    return found[(found["artifact"] == "rollback") & found["N"].notna()]
+
+
+def remark(rows: pd.DataFrame) -> str:
+    """How often roll-backs surely add to a search; empty where there are no rows."""
+    found = gains(rows)
+    if found.empty:
+        return ""
+    sure, lost = (found["gain_low"] > 0).sum(), (found["gain_high"] < 0).sum()
+    return (
+        f"Roll-backs add between {points(found['gain'].min())} and {points(found['gain'].max())} "
+        f"points to a search that begins with the same samples. Of {len(found)} comparisons the "
+        f"interval lies above 0 in {sure} and below it in {lost}."
+    )
+
+
+def gain_table(rows: pd.DataFrame) -> str:
+    """What roll-backs add, in Markdown; empty where there are no rows."""
+    order = {"by": ["model", "split", "N", "b"], "ascending": [False, False, True, True]}
+    found = gains(rows).sort_values(**order)
+    lines = [
+        [
+            row["model"],
+            row["split"],
+            setting(row).strip(),
+            f"{100 * row['accuracy']:.1f}",
+            points(row["gain"], row["gain_low"], row["gain_high"]),
+            f"{row['gained']}",
+            f"{row['lost']}",
+        ]
+        for row in found.to_dict("records")
+    ]
+    head = ["", "targets", "search", "solved, %", "gain over b=0, points", "gained", "lost"]
+    return markdown_table(head, lines) if lines else ""
+
+
 @styled
 def accuracy_against_breadth(rows: pd.DataFrame) -> Drawn:
     """Figure 4: accuracy against N for each b, below the ceilings that no selection can pass.
@@ -108,18 +149,18 @@ def accuracy_against_breadth(rows: pd.DataFrame) -> Drawn:
     Under each panel, where the rows have it, the gain of roll-backs on the same problems.
     """
     found = beside_paper(pick(rows, "figure_4", need=["N", "b"]))
-    gains = rows[(rows["artifact"] == "rollback") & rows["N"].notna()]
+    added = gains(rows)
     sft = rows[(rows["method"] == "sft_pass_at_n") & rows["N"].isin(found["N"])]
     sft = sft[sft["checker"] == "strict"]
     models, splits = present(found["model"], MODEL_COLOURS), present(found["split"], SPLITS)
-    lines = 1 if gains.empty else 2
-    figure, axes = panels(lines * len(models), len(splits), 3.6 / lines + 0.3, sharey="row")
-    axes[0][0].get_gridspec().set_height_ratios(([1] if gains.empty else [2.2, 1]) * len(models))
+    lines = 1 if added.empty else 2
+    how = {"sharey": "row", "height_ratios": [2.2, 1][:lines] * len(models)}
+    figure, axes = panels(lines * len(models), len(splits), 3.6 / lines + 0.3, **how)
     for number, model in enumerate(models):
         for column, split in enumerate(splits):
             here = [
                 part[(part["model"] == model) & (part["split"] == split)]
-                for part in (found, sft, gains)
+                for part in (found, sft, added)
             ]
             panel = axes[lines * number][column]
             _accuracies(panel, here[0], here[1])
@@ -192,5 +233,7 @@ STUDY = Study(
             ("N", "b"),
         ),
     ),
+    remark=remark,
+    text=gain_table,
     title="Figure 4: breadth and roll-backs",
 )

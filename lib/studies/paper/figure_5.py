@@ -27,6 +27,7 @@ from lib.drawing.style import (
     whole,
 )
 from lib.evaluation import scoring
+from lib.evaluation.claims import headline
 from lib.evaluation.results import table
 from lib.experiment.experiment import Experiment
 from lib.studies.measurements import Searched, chosen, decoding_outcomes, searches
@@ -69,6 +70,19 @@ def rows(experiment: Experiment) -> pd.DataFrame:
             found = chosen(experiment, each)
             rows += scoring.error_rows(found, names, method="self_backtracking", **known)
     return table(rows)
+
+
+def remark(rows: pd.DataFrame) -> str:
+    """The most frequent error of each method, of all its failures; empty without rows."""
+    found = headline(rows, ["figure_5"])
+    told = []
+    for method in present(found["method"], METHODS):
+        cells = found[found["method"] == method]
+        counts = (cells["share"] * cells["failures"]).groupby(cells["error"]).sum()
+        if counts.sum():
+            share = whole(counts.max() / counts.sum())
+            told.append(f"{METHODS[method]}: {counts.idxmax()} ({share}%)")
+    return f"The most frequent failure of each method. {'; '.join(told)}." if told else ""
 
 
 @styled
@@ -134,5 +148,6 @@ STUDY = Study(
             columns=("error", "share"),
         ),
     ),
+    remark=remark,
     title="Figures 5 and 9 to 12: what the failures are",
 )

@@ -96,6 +96,12 @@ def first_case(
     return None
 
 
+def first_solved(experiment: Experiment, searched: Searched) -> int:
+    """The position of the first problem that a search solves by a roll-back; 0 where none is."""
+    trees = experiment.read_trees(searched.made)
+    return first_case([], chosen(experiment, searched), trees) or 0
+
+
 def case_rows(
     tree: SearchTree | None,
     problem: Any,
@@ -121,6 +127,11 @@ def case_rows(
     text = json.dumps(case, separators=(",", ":"), sort_keys=True)
     made = row("figure_7", "self_backtracking", **known, **columns, case=text)
     return table([made])
+
+
+def remark(rows: pd.DataFrame) -> str:
+    """How the case was found; empty where there is none."""
+    return f"The rule: {RULE}" if (rows["artifact"] == "figure_7").any() else ""
 
 
 def draw_case(rows: pd.DataFrame) -> Drawn:
@@ -175,5 +186,6 @@ STUDY = Study(
             columns=("case",),
         ),
     ),
+    remark=remark,
     title="Figure 7: a case study",
 )

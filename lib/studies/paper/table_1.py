@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator, PercentFormatter, ScalarFormatter
 
 from lib.base.errors import UserError
+from lib.drawing.markdown import in_words
 from lib.drawing.style import (
     CEILING_MARK,
     METHOD_COLOURS,
@@ -39,6 +40,7 @@ from lib.drawing.style import (
     whole,
 )
 from lib.evaluation import scoring
+from lib.evaluation.claims import headline
 from lib.evaluation.decomposition import beside_paper
 from lib.evaluation.results import table
 from lib.experiment.experiment import Experiment
@@ -103,6 +105,20 @@ def model_rows(experiment: Experiment, model: str) -> pd.DataFrame:
 def rows(experiment: Experiment) -> pd.DataFrame:
     """The table's rows of every model."""
     return table(pd.concat([model_rows(experiment, model) for model in experiment.profile.models]))
+
+
+def remark(rows: pd.DataFrame) -> str:
+    """What Self-Backtracking solves beside SFT; empty where the run has no such rows."""
+    found = headline(rows, ["table_1"])
+    plain = found[found["method"] == "sft_greedy"]
+    search = found[(found["method"] == "self_backtracking") & (found["b"] == 1).fillna(False)]
+    search = search[search["N"] == search["N"].max()]
+    if plain.empty or search.empty:
+        return ""
+    return (
+        f"Accuracy of greedy decoding after SFT: {in_words(plain)}. Of Self-Backtracking"
+        f"{setting(search.iloc[0])}: {in_words(search)}."
+    )
 
 
 @styled
@@ -304,5 +320,6 @@ STUDY = Study(
             ("tokens_per_problem",),
         ),
     ),
+    remark=remark,
     title="Table 1: accuracy, and what it costs",
 )

@@ -8,7 +8,7 @@ a search goes (lib/search/guided_dfs.py, the task's streams).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +18,10 @@ from pydantic import StrictInt
 
 from lib.base import files
 from lib.base.checked import Count, Counts, Positive, between, checked
+from lib.drawing.markdown import in_words
+from lib.drawing.style import METHODS, setting
 from lib.evaluation import scoring
+from lib.evaluation.claims import headline
 from lib.evaluation.results import table
 from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import Experiment, progress_bar
@@ -165,6 +168,19 @@ def dfs_rows(experiment: Experiment) -> pd.DataFrame:
     return table(pd.concat([*parts, own_rows(experiment)], ignore_index=True))
 
 
+def solved_by(*methods: str) -> Callable[[pd.DataFrame], str]:
+    """A remark: what these methods solve; empty where the run has none of them."""
+
+    def remark(rows: pd.DataFrame) -> str:
+        found = headline(rows, ["table_2"])
+        found = found[found["method"].isin(methods)].sort_values("N")
+        found["name"] = [METHODS[row["method"]] + setting(row) for row in found.to_dict("records")]
+        told = [f"{name}: {in_words(cells)}" for name, cells in found.groupby("name", sort=False)]
+        return f"Accuracy. {'. '.join(told)}." if told else ""
+
+    return remark
+
+
 def stream_traces(experiment: Experiment) -> pd.DataFrame:
     """What a Stream of Search model learns from: searches of the problems of the other branches."""
     settings = experiment.profile.settings(StreamSettings)
@@ -269,6 +285,8 @@ STUDIES = (
         settings=DfsSettings,
         rows=dfs_rows,
         requests=dfs_requests,
+        title="Table 2: DFS guided by SFT",
+        remark=solved_by("dfs", "self_backtracking"),
     ),
     Study(
         name="table_2_stream",
@@ -276,5 +294,7 @@ STUDIES = (
         settings=StreamSettings,
         rows=stream_rows,
         requests=stream_requests,
+        title="Table 2: Stream of Search",
+        remark=solved_by("stream_of_search"),
     ),
 )
