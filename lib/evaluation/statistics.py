@@ -1,8 +1,8 @@
-"""Shares, means and ROC areas of things that come in clusters, with 95% intervals.
+"""Shares, means, ROC areas and differences, with 95% intervals.
 
-Takes values and the cluster (here: the problem) of each; gives (estimate, low, high). The steps and
-paths of one search are not independent, so intervals come from the spread between clusters. Knows
-nothing of searches.
+Takes outcomes; gives (estimate, low, high). The steps and paths of one search are not independent:
+what comes in clusters (here: problems) has its interval from the spread between them. Knows nothing
+of searches.
 """
 
 from __future__ import annotations
@@ -72,10 +72,6 @@ def roc_auc(scores: Sequence[float], correct: Sequence[bool]) -> float | None:
 NOTHING = (float("nan"), float("nan"), float("nan"))
 
 
-def _z2(confidence: float) -> float:
-    return NormalDist().inv_cdf(0.5 + confidence / 2)
-
-
 def _sums(values: np.ndarray, clusters: np.ndarray, count: int) -> np.ndarray:
     return np.bincount(clusters, weights=values, minlength=count)
 
@@ -96,7 +92,7 @@ def clustered_share(
     n, k = n[n > 0], k[n > 0]
     share, count = k.sum() / n.sum(), len(n)
     spread = float(((k - share * n) ** 2).sum()) * count / max(1, count - 1)
-    half = _z2(confidence) * sqrt(spread) / n.sum()
+    half = _z(confidence) * sqrt(spread) / n.sum()
     if spread < 1e-18:
         half = min(1.0, 3 / count)
     low, high = share - half, share + half
@@ -125,7 +121,7 @@ def clustered_auc(
     down = _sums(place_below - auc, cluster[~positive], count)
     scale = count / max(1, count - 1)
     variance = scale * float(((up / m + down / n) ** 2).sum())
-    half = _z2(confidence) * sqrt(variance)
+    half = _z(confidence) * sqrt(variance)
     return auc, max(0.0, auc - half), min(1.0, auc + half)
 
 
