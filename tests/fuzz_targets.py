@@ -17,12 +17,13 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import oracles
 import pandas as pd
-from scripted_engine import CharacterTokenizer, ScriptedSampler
+from scripted_engine import LINES, ScriptedSampler
 
 from lib.base.errors import UserError
 from lib.base.files import read_json, read_parquet
-from lib.models.tokenizer import build_tokenizer, encode_prompts, encode_traces
+from lib.models.tokenizer import StepTokenizer, build_tokenizer
 from lib.profiles.load import PROFILES, Profile
+from lib.profiles.search_spec import SearchSpec
 from lib.search.search import search
 from lib.search.tree import read_trees
 from lib.studies.sections import load_profile
@@ -56,6 +57,7 @@ ODD_LINES += ["__import__('os').system('x')"]
 ODD_LINES += ["9" * 100_000 + "+1=1" + "0" * 100_000, "1+" * 1_000, "\x85", "\x0b\x0c", "1+1=2\r"]
 TASK = CountdownTask(problems.Settings(4, 25, 10, 75, 99, 0.1))
 TOKENIZER = build_tokenizer(TASK.pieces)
+STEPS = StepTokenizer(TOKENIZER, TASK.step_end)
 VOCABULARY = {*TASK.pieces, BACKTRACK, "<pad>", "<eos>", "<unk>"}
 SMOKE = (PROFILES / "smoke.toml").read_text(encoding="utf-8").splitlines()
 
@@ -172,7 +174,7 @@ def tokens(source: Source) -> None:
     text = "".join(part for part in parts if not rare(source)) or source.text()
     if any("\ud800" <= character <= "\udfff" for character in text):
         return  # no text: nothing that is read from a file has half a pair
-    (ids,) = encode_prompts(TOKENIZER, [text])
+    (ids,) = STEPS.encode_prompts([text])
     expected = oracles.tokens_of(text, VOCABULARY, "<unk>")
     assert TOKENIZER.convert_ids_to_tokens(ids) == expected, text[:500]
     if "<unk>" not in expected:
@@ -181,7 +183,7 @@ def tokens(source: Source) -> None:
     mask = (mask * (len(text) // 20 + 1))[: len(text)] + source.pick(["", "", "", "0"])
     trace = pd.DataFrame({"text": [text], "mask": [mask]})
     try:
-        encoded = encode_traces(TOKENIZER, trace, max_tokens=source.pick([None, None, 30]))
+        encoded = STEPS.encode_traces(trace, max_tokens=source.pick([None, None, 30]))
     except UserError as error:
         one_line(error)
         assert len(mask) != len(text) or len(ids) > 29 or not text
@@ -299,7 +301,7 @@ def parquet(source: Source, folder: Path) -> None:
 
 def _tree() -> str:
     prompts = ["###Question: numbers [2, 3, 4]->target 24\n###Response:\n"]
-    return search(ScriptedSampler(), CharacterTokenizer(), prompts, 4, 1, seed=1)[0].to_json()
+    return search(ScriptedSampler(), LINES, prompts, SearchSpec(4, 1, seed=1))[0].to_json()
 
 
 TREE = _tree()

@@ -33,4 +33,4 @@ def make_tree() -> SearchTree:
         node(9, 8, "limit", 1, "4+"),
     )
     prompt = PROBLEM.prompt()
-    return SearchTree(7, prompt, 4, 1, 0.7, 0, nodes, ((0, 0), (0, 1)), 40, 60)
+    return SearchTree(7, prompt, 4, 1, 0.7, 0, nodes, ((0, 0), (0, 1)), 40, 60, "\n")

@@ -21,6 +21,7 @@ from lib.experiment.artifacts import Run
 from lib.training import trainer
 
 INTERRUPTED = replace(RECIPE, optimizer="adamw", epochs=2, schedule="linear")
+INTERRUPTED = trainer.TrainingSpec(INTERRUPTED, seed=0, log_steps=1)
 
 
 def kill(*_, **__):
@@ -31,7 +32,7 @@ def train(folder, progress=None):
     """The whole run: twenty-four steps, a checkpoint every five."""
 
     def make(place):
-        trainer.train(tiny(), TOKENIZER, TRACES, INTERRUPTED, place, 0, progress, log_steps=1)
+        trainer.train(tiny(), TOKENIZER, TRACES, INTERRUPTED, place, progress)
 
     return Run(folder).make("model", {"seed": 0}, make)
 

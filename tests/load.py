@@ -48,12 +48,14 @@ class Repeating:
 
 def searching(count: int, folder: Path) -> str:
     """A search of `count` problems, written to a file."""
-    from scripted_engine import CharacterTokenizer
+    from scripted_engine import LINES
 
+    from lib.profiles.search_spec import SearchSpec
     from lib.search.search import search_to_file
 
     prompts = [f"###Question: numbers [3, 4]->target {n}\n###Response:\n" for n in range(count)]
-    path = search_to_file(folder / "trees.jsonl", Repeating(), CharacterTokenizer(), prompts, 4, 1)
+    spec = SearchSpec(4, 1)
+    path = search_to_file(folder / "trees.jsonl", Repeating(), LINES, prompts, spec)
     return f"{path.stat().st_size / 1e6:.0f} MB of trees"
 
 

@@ -27,7 +27,7 @@ def tree(*ended, breadth=None, depth=0, problem_id=0):
         nodes.append(Node(at + 1, at, kind, 0, text, (1,), (-0.5,), None, count))
     prompt = TASK.prompts(PROBLEMS)[0]
     total = visits if breadth is None else breadth
-    made = (tuple(nodes), ((0, 0),), 9, 9)
+    made = (tuple(nodes), ((0, 0),), 9, 9, "\n")
     return SearchTree(problem_id, prompt, total, depth, 1.0, 0, *made)
 
 

@@ -13,6 +13,8 @@ import time
 from collections import Counter
 
 from lib.explorer.engine import Stopped, state_text
+from lib.models.tokenizer import StepTokenizer
+from lib.profiles.search_spec import SearchSpec
 from lib.search.rollout import Sample
 from lib.search.search import search
 from lib.tasks.countdown.rules import GOAL, Problem, after, legal_steps, remaining
@@ -33,6 +35,9 @@ class CharacterTokenizer:
     def decode(self, tokens, **_):
         special = {BACKTRACK: "<backtrack>", EOS: ""}
         return "".join(special.get(token, chr(token)) for token in tokens)
+
+
+LINES = StepTokenizer(CharacterTokenizer(), "\n")
 
 
 class ScriptedSampler:
@@ -94,7 +99,7 @@ class ScriptedEngine:
     """What the explorer asks of an engine; a search for `slow_target` lasts a minute."""
 
     def __init__(self, evil: bool = False, skill: float = 0.5, slow_target: int | None = None):
-        self.sampler, self.tokenizer = ScriptedSampler(evil, skill), CharacterTokenizer()
+        self.sampler, self.tokenizer = ScriptedSampler(evil, skill), LINES
         self.slow_target, self.stopped, self.searches = slow_target, False, 0
 
     def search(self, problem, breadth, depth, temperature, seed, steps=()):
@@ -105,7 +110,8 @@ class ScriptedEngine:
                 raise Stopped("stopped")
             time.sleep(0.01)
         prompt = state_text(problem, steps)
-        return search(self.sampler, self.tokenizer, [prompt], breadth, depth, temperature, seed)[0]
+        spec = SearchSpec(breadth, depth, temperature, seed)
+        return search(self.sampler, self.tokenizer, [prompt], spec)[0]
 
     def greedy(self, problem):
         return GOAL

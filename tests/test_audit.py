@@ -100,7 +100,7 @@ def test_a_path_found_often_is_punished():
 
     root = Node(0, None, "root", 0, "", (), (), None, 9)
     nodes = (root, *path("1+1=2", 1, -0.1, 5), *path("2+2=4", 3, -0.3, 1))
-    tree = SearchTree(0, "?", 6, 0, 1.0, 0, nodes, ((0, 0),), 9, 9)
+    tree = SearchTree(0, "?", 6, 0, 1.0, 0, nodes, ((0, 0),), 9, 9, "\n")
     assert SELECTION_RULES["mean_logprob"](tree) == 2  # -0.1 against -0.3
     assert summed_mean_logprob(tree) == 4  # 5 x -0.1 against -0.3
     assert summed_mean_logprob(dataclasses.replace(tree, nodes=(root,))) is None

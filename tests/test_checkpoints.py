@@ -60,7 +60,7 @@ def test_training_goes_on_from_the_newest(tmp_path):
     for steps in ([], [5, 10]):
         found = [add(tmp_path, step) for step in steps]
         training = Training()
-        checkpoints.train(training, tmp_path)
+        checkpoints.resume(training, tmp_path)
         assert training.resumed == (found[-1] if found else None)
 
 
@@ -68,7 +68,7 @@ def test_a_checkpoint_of_another_version_is_one_line_and_stays(tmp_path):
     newest = add(tmp_path, 5)
     other = ValueError("loaded state dict has a different number of parameter groups\nmore")
     with pytest.raises(UserError, match="delete it and run again") as error:
-        checkpoints.train(Training(refuses=other), tmp_path)
+        checkpoints.resume(Training(refuses=other), tmp_path)
     assert str(error.value).startswith(f"{newest}: training cannot go on from it (loaded state")
     assert "\n" not in str(error.value) and last_checkpoint(tmp_path) == newest
 
@@ -76,17 +76,17 @@ def test_a_checkpoint_of_another_version_is_one_line_and_stays(tmp_path):
 def test_a_checkpoint_that_may_hold_code_is_not_read(tmp_path):
     add(tmp_path, 5)
     with pytest.raises(UserError, match="not read: it may hold code; delete it and run again"):
-        checkpoints.train(Training(refuses=UnpicklingError("Weights only load failed")), tmp_path)
+        checkpoints.resume(Training(refuses=UnpicklingError("Weights only load failed")), tmp_path)
 
 
 def test_other_failures_pass_as_they_are(tmp_path):
     with pytest.raises(ValueError):  # nothing to go on from
-        checkpoints.train(Training(refuses=ValueError()), tmp_path)
+        checkpoints.resume(Training(refuses=ValueError()), tmp_path)
     add(tmp_path, 5)
     with pytest.raises(ZeroDivisionError):  # it had begun
-        checkpoints.train(Training(fails=ZeroDivisionError()), tmp_path)
+        checkpoints.resume(Training(fails=ZeroDivisionError()), tmp_path)
     with pytest.raises(OSError):
-        checkpoints.train(Training(refuses=OSError(28, "No space left on device")), tmp_path)
+        checkpoints.resume(Training(refuses=OSError(28, "No space left on device")), tmp_path)
 
 
 def test_checkpoints_go_all_at_once(tmp_path):

@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from scripted_engine import CharacterTokenizer, ScriptedSampler
+from scripted_engine import LINES, ScriptedSampler
 
 from lib.evaluation.results import table
 from lib.evaluation.scoring import accuracy_row, search_outcomes
+from lib.profiles.search_spec import SearchSpec
 from lib.search.search import search
 from lib.search.selection import SELECTION_RULES
 from lib.studies.beyond.equal_compute import equal_tokens, first_samples
@@ -21,7 +22,7 @@ def test_all_of_the_samples_are_the_whole_search():
     problems = make_problems(TASK.settings, {"train": 0, "validation": 1, "seen": 20, "new": 1}, 0)
     problems = problems[problems.split == "seen"].reset_index(drop=True)
     prompts = TASK.prompts(problems)
-    trees = search(ScriptedSampler(skill=0.7), CharacterTokenizer(), prompts, 8, 0)
+    trees = search(ScriptedSampler(skill=0.7), LINES, prompts, SearchSpec(8, 0))
     rules = ["mean_logprob", "vote"]
     found = first_samples(trees, problems, TASK, [1, 4, 8], rules, seed=3)
     whole = search_outcomes(trees, problems, TASK, {name: SELECTION_RULES[name] for name in rules})

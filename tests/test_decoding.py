@@ -7,10 +7,11 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from lib.base.errors import UserError
-from lib.models.tokenizer import build_tokenizer, encode_prompts
+from lib.models.tokenizer import StepTokenizer, build_tokenizer
 from lib.search.decoding import affordable, beam_search, greedy
 
 TOKENIZER = build_tokenizer([*"abcdefQ", "\n"])
+LINES = StepTokenizer(TOKENIZER, "\n")
 PROMPTS = ["Q\n", "Qabc\n", "Qa\nb\n", "Qffffffff\n", "Qab\n", "Qcc", "Qe\n"]
 ENDS = {TOKENIZER.eos_token_id: "goal", TOKENIZER.convert_tokens_to_ids("<backtrack>"): "backtrack"}
 LIMIT = 7
@@ -33,7 +34,7 @@ def next_logprobs(model, ids: list[int]) -> list[float]:
 
 def by_hand(model, prompt: str, num_beams: int) -> tuple[tuple[int, ...], float]:
     """Beam search as defined: sums decide while running, mean log-probability at the end."""
-    prefix = encode_prompts(TOKENIZER, [prompt])[0]
+    prefix = LINES.encode_prompts([prompt])[0]
     beams, finished = [((), 0.0)], []
     for _ in range(LIMIT):
         options = [
@@ -61,7 +62,7 @@ def by_hand(model, prompt: str, num_beams: int) -> tuple[tuple[int, ...], float]
 
 @pytest.mark.parametrize("batch_size", [1, 3, 50])
 def test_greedy_equals_token_by_token(model, batch_size):
-    decoded = greedy(model, TOKENIZER, PROMPTS, LIMIT, batch_size=batch_size)
+    decoded = greedy(model, LINES, PROMPTS, LIMIT, batch_size=batch_size)
     for prompt, found in zip(PROMPTS, decoded, strict=True):
         tokens, score = by_hand(model, prompt, 1)
         assert found.tokens == tokens
@@ -73,7 +74,7 @@ def test_greedy_equals_token_by_token(model, batch_size):
 
 @pytest.mark.parametrize("num_beams", [2, 4])
 def test_beam_search_equals_its_definition(model, num_beams):
-    decoded = beam_search(model, TOKENIZER, PROMPTS, LIMIT, num_beams=num_beams, batch_size=3)
+    decoded = beam_search(model, LINES, PROMPTS, LIMIT, num_beams=num_beams, batch_size=3)
     for prompt, found in zip(PROMPTS, decoded, strict=True):
         tokens, score = by_hand(model, prompt, num_beams)
         assert found.tokens == tokens
@@ -81,19 +82,19 @@ def test_beam_search_equals_its_definition(model, num_beams):
 
 
 def test_both_kinds_of_end_are_met(model):
-    assert {found.stop for found in greedy(model, TOKENIZER, PROMPTS, LIMIT)} >= {"limit"}
+    assert {found.stop for found in greedy(model, LINES, PROMPTS, LIMIT)} >= {"limit"}
 
 
 def test_progress_and_nothing_to_do(model):
     done = []
-    greedy(model, TOKENIZER, PROMPTS, 2, batch_size=3, on_progress=done.append)
+    greedy(model, LINES, PROMPTS, 2, batch_size=3, on_progress=done.append)
     assert done == [3, 3, 1]
-    assert greedy(model, TOKENIZER, [], 2) == []
+    assert greedy(model, LINES, [], 2) == []
 
 
 def test_impossible_settings(model):
     with pytest.raises(UserError, match="max_new_tokens 0"):
-        greedy(model, TOKENIZER, PROMPTS, 0)
+        greedy(model, LINES, PROMPTS, 0)
 
 
 def test_how_much_a_gpu_decodes_at_once_by_hand():

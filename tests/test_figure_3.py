@@ -28,7 +28,9 @@ def tree(index, *ended):
         text = {"goal": "Goal Reached!", "backtrack": "<backtrack>", "limit": ""}[kind]
         nodes.append(Node(at + 1, at, kind, 0, text, (1,), (logprob,), None, 1))
     row = PROBLEMS.iloc[[index]]
-    return SearchTree(index, TASK.prompts(row)[0], 4, 0, 1.0, 0, tuple(nodes), ((0, 0),), 9, 9)
+    return SearchTree(
+        index, TASK.prompts(row)[0], 4, 0, 1.0, 0, tuple(nodes), ((0, 0),), 9, 9, "\n"
+    )
 
 
 def test_the_most_probable_correct_path_of_each_problem():

@@ -12,7 +12,7 @@ from test_packing import EXAMPLES, RECIPE, TOKENIZER, TRACES, assert_same_step, 
 from lib.training import packing, trainer
 from lib.training.batches import collate, collator
 from lib.training.packing import FLAT, FlatShape, flat_attention_fits, flat_shape, pack_flat
-from lib.training.trainer import train, weighted_loss
+from lib.training.trainer import TrainingSpec, train, weighted_loss
 
 
 def attention_by_definition(query, key, value, starts, others, longest, most, scale, window_size):
@@ -88,10 +88,10 @@ def test_a_batch_larger_than_its_shape_has_the_same_loss(kernel):
 
 def test_training_flat_is_training_packed(kernel, monkeypatch, tmp_path):
     """The same random batches step by step and the same losses; a plain checkpoint is left."""
-    packed = train(tiny(), TOKENIZER, TRACES, RECIPE, tmp_path / "a", 0, None, 1)
+    packed = train(tiny(), TOKENIZER, TRACES, TrainingSpec(RECIPE, 0, 1), tmp_path / "a")
     monkeypatch.setattr(trainer, "fast_attention", lambda m, flat: m.set_attn_implementation(FLAT))
     model = tiny()
-    flat = train(model, TOKENIZER, TRACES, RECIPE, tmp_path / "b", 0, None, 1)
+    flat = train(model, TOKENIZER, TRACES, TrainingSpec(RECIPE, 0, 1), tmp_path / "b")
     assert np.allclose(packed.loss, flat.loss, rtol=1e-3)
     assert model.config._attn_implementation == "sdpa"
 

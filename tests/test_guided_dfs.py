@@ -1,7 +1,6 @@
 """Guided depth-first search: by hand with a scripted sampler, and against a plain recursion."""
 
 import math
-from functools import partial
 
 import pytest
 import torch
@@ -10,9 +9,15 @@ from hypothesis import strategies as some
 
 from lib.base.errors import UserError
 from lib.models.llama import build_model
-from lib.models.tokenizer import build_tokenizer, encode_prompts
-from lib.search import guided_dfs
-from lib.search.guided_dfs import Guided, generated, proposals, step_sampler
+from lib.models.tokenizer import StepTokenizer, build_tokenizer
+from lib.search.guided_dfs import (
+    GuidedSearch,
+    GuidedSpec,
+    generated,
+    guided_search,
+    proposals,
+    step_sampler,
+)
 from lib.search.rollout import Sample
 from lib.tasks.countdown import problems
 from lib.tasks.countdown.rules import GOAL, Problem, check, equation_test, legal_steps, remaining
@@ -22,9 +27,9 @@ from lib.tasks.task import REACHED as REACHED
 
 TASK = CountdownTask(problems.Settings(4, 9, 1, 30, 81, 0.1))
 TOKENIZER = build_tokenizer(TASK.pieces)
+STEPS = StepTokenizer(TOKENIZER, TASK.step_end)
 NEWLINE = TOKENIZER.convert_tokens_to_ids("\n")
 PROBLEM = Problem((2, 3, 4), 20)
-guided_search = partial(guided_dfs.guided_search, test=equation_test, step_end="\n")
 
 
 def ids(text):
@@ -56,10 +61,14 @@ class Scripted:
         return found
 
 
-def run(sampler, limit, problem=PROBLEM, **settings):
-    (found,) = guided_search(
-        sampler, TOKENIZER, [problem.prompt()], [problem], limit, 5, 0.7, 0, **settings
-    )
+def guided(sampler, many, limit, samples=5, temperature=0.7, **how):
+    prompts = [problem.prompt() for problem in many]
+    spec = GuidedSpec(limit, samples, temperature, seed=0)
+    return guided_search(sampler, STEPS, prompts, many, equation_test, spec, **how)
+
+
+def run(sampler, limit, problem=PROBLEM):
+    (found,) = guided(sampler, [problem], limit)
     return found
 
 
@@ -100,7 +109,7 @@ def test_tokens_are_those_generated_before_a_visit():
     assert found.visits[1] == found.visits[2] == first + len(ids("5+4=9\n-4=1\n"))
     assert found.steps is None and found.tokens == found.visits[-1]
     # Nothing is expanded after the last visit, though 2+3=5 would be open.
-    assert run(Scripted(WAYS), 1) == Guided(None, (first,), first)
+    assert run(Scripted(WAYS), 1) == GuidedSearch(None, (first,), first)
 
 
 def test_no_proposals_end_the_search():
@@ -183,27 +192,17 @@ def test_equals_a_plain_recursion(numbers, target, limit, shift):
 def test_problems_advance_together_as_they_would_alone():
     many = [Problem((2, 3, 4), 20), Problem((2, 3, 4), 9), Problem((4, 3, 2), 1), PROBLEM]
     progress = []
-    together = guided_search(
-        Scripted(WAYS),
-        TOKENIZER,
-        [problem.prompt() for problem in many],
-        many,
-        64,
-        5,
-        0.7,
-        0,
-        on_progress=progress.append,
-    )
+    together = guided(Scripted(WAYS), many, 64, on_progress=progress.append)
     assert together == [run(Scripted(WAYS), 64, problem) for problem in many]
     assert sum(progress) == len(many)
-    assert guided_search(Scripted(WAYS), TOKENIZER, [], [], 3, 5, 0.7, 0) == []
+    assert guided(Scripted(WAYS), [], 3) == []
 
 
 def test_a_real_sampler_stops_at_the_step_s_end():
     torch.manual_seed(0)
     model = build_model(TOKENIZER, 16, 1, 2, 0)
-    sampler = step_sampler(model, TOKENIZER, "\n", 12)
-    prefixes = encode_prompts(TOKENIZER, [PROBLEM.prompt()])
+    sampler = step_sampler(model, STEPS, 12)
+    prefixes = STEPS.encode_prompts([PROBLEM.prompt()])
     (found,) = sampler.sample(prefixes, [200], 1.0, 0)
     assert any(s.step_ends for s in found)
     for s in found:
@@ -211,8 +210,7 @@ def test_a_real_sampler_stops_at_the_step_s_end():
     # Any other token with a line end in it closes a step, too.
     assert any(len(s.tokens) - 1 > s.step_ends[0] for s in found if s.step_ends)
     again = [
-        guided_search(one, TOKENIZER, [PROBLEM.prompt()] * 2, [PROBLEM] * 2, 9, 30, 1.0, 0)
-        for one in (sampler, sampler, sampler.session())
+        guided(one, [PROBLEM] * 2, 9, 30, 1.0) for one in (sampler, sampler, sampler.session())
     ]
     assert again[0] == again[1] == again[2] and again[0][0] == again[0][1]
 
@@ -223,6 +221,6 @@ def test_a_real_sampler_stops_at_the_step_s_end():
 )
 def test_bad_settings_are_named(settings, message):
     with pytest.raises(UserError, match=message):
-        guided_search(Scripted({}), TOKENIZER, ["x"], [PROBLEM], *settings, 0.7, 0)
+        guided(Scripted({}), [PROBLEM], *settings)
     with pytest.raises(UserError, match="1 prompts for 0 problems"):
-        guided_search(Scripted({}), TOKENIZER, ["x"], [], 1, 1, 0.7, 0)
+        guided_search(Scripted({}), STEPS, ["x"], [], equation_test, GuidedSpec(1, 1, 0.7, 0))

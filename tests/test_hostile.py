@@ -26,14 +26,14 @@ from packaging.utils import canonicalize_name
 from lib.base.errors import UserError
 from lib.base.files import read_parquet
 from lib.models.llama import build_model, load_model, load_tokenizer
-from lib.models.tokenizer import build_tokenizer, encode_traces
+from lib.models.tokenizer import StepTokenizer, build_tokenizer
 from lib.search import vllm
 from lib.studies.sections import load_profile
 from lib.tasks.countdown import problems
 from lib.tasks.countdown.public_rows import read_public
 from lib.tasks.countdown.task import CountdownTask
 from lib.training import reward_model
-from lib.training.trainer import train
+from lib.training.trainer import TrainingSpec, train
 
 ROOT = Path(__file__).parents[1]
 TASK = CountdownTask(problems.Settings(4, 25, 10, 75, 99, 0.1))
@@ -116,26 +116,25 @@ def test_a_model_s_own_code_is_never_run(checkpoint, marker, model_type, loader,
 
 
 def test_a_pickle_in_interrupted_training_is_not_run(checkpoint, marker, tmp_path):
-    traces = encode_traces(TOKENIZER, TASK.optimal_traces(TASK.make_problems({"train": 8}, 1)))
+    traces = TASK.optimal_traces(TASK.make_problems({"train": 8}, 1))
+    traces = StepTokenizer(TOKENIZER, TASK.step_end).encode_traces(traces)
     recipe = replace(load_profile("smoke").training.branch, batch_size=4, save_steps=1, epochs=1.0)
     recipe = replace(recipe, compile=False, packing=False)
-    folder = tmp_path / "training"
+    spec, folder = TrainingSpec(recipe, 0, 2), tmp_path / "training"
 
     def stop(step, last, loss):
         raise KeyboardInterrupt
 
     model = load_model(checkpoint)
     with pytest.raises(KeyboardInterrupt):
-        train(model, TOKENIZER, traces, recipe, folder, 0, stop, log_steps=2)
+        train(model, TOKENIZER, traces, spec, folder, stop)
     saved = sorted((folder / "checkpoints").glob("checkpoint-*"))
     assert saved
     for name in ("optimizer.pt", "scheduler.pt", "rng_state.pth"):
         kept = (saved[-1] / name).read_bytes()
         (saved[-1] / name).write_bytes(pickle.dumps(Bomb(marker)))
         model = load_model(checkpoint)
-        refused(
-            train, model, TOKENIZER, traces, recipe, folder, 0, match="not read: it may hold code"
-        )
+        refused(train, model, TOKENIZER, traces, spec, folder, match="not read: it may hold code")
         (saved[-1] / name).write_bytes(kept)
 
 

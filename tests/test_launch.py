@@ -24,11 +24,12 @@ from lib.profiles.settings import DeepSpeedSettings, check
 from lib.training import deepspeed
 from lib.training.batches import EvenSampler, FilledTraces, collate
 from lib.training.deepspeed import explain, prepare
-from lib.training.trainer import read_curve, train
+from lib.training.trainer import TrainingSpec, read_curve, train
 
 RECIPE = Recipe(
     "adamw", 1e-2, batch_size=8, epochs=1, save_steps=5, verdict_weight=4.0, schedule="linear"
 )
+SPEC = TrainingSpec(RECIPE, seed=0, log_steps=1)
 TWO = DeepSpeedSettings(devices=2)
 #: The last batch holds 3 of 8 examples: one process has two, the other one.
 FEW = TokenizedTraces(TRACES.ids, TRACES.codes, TRACES.starts[: 91 + 1])
@@ -36,8 +37,8 @@ needs_deepspeed = pytest.mark.skipif(sys.platform != "linux", reason="DeepSpeed 
 
 
 def launched(folder, traces=FEW, progress=None):
-    deepspeed.train(
-        lambda: (tiny(), TOKENIZER), lambda _: traces, RECIPE, folder, 0, TWO, progress, log_steps=1
+    deepspeed.train_in_processes(
+        lambda: (tiny(), TOKENIZER), lambda _: traces, SPEC, folder, TWO, progress
     )
 
 
@@ -45,7 +46,7 @@ def launched(folder, traces=FEW, progress=None):
 @needs_deepspeed
 def test_two_processes_train_as_one_does_also_when_one_is_killed(tmp_path, monkeypatch):
     monkeypatch.setattr(hardware, "has_bfloat16", lambda device: False)
-    alone = train(tiny(), TOKENIZER, FEW, RECIPE, tmp_path / "one", 0, log_steps=1)
+    alone = train(tiny(), TOKENIZER, FEW, SPEC, tmp_path / "one")
     assert alone.step.tolist() == list(range(1, 13))
 
     folder, seen = tmp_path / "two", []

@@ -19,7 +19,7 @@ def tree(*nodes):
     made = [Node(0, None, "root", 0, "", (), (), None, len(nodes))]
     for number, (parent, kind, text) in enumerate(nodes, 1):
         made.append(Node(number, parent, kind, 0, text, (1,), (-0.1,), None, 1))
-    return SearchTree(0, PROMPT, 8, 0, 1.0, 0, tuple(made), ((0, 0),), 8, 8)
+    return SearchTree(0, PROMPT, 8, 0, 1.0, 0, tuple(made), ((0, 0),), 8, 8, "\n")
 
 
 def mined(*nodes, loss="honest"):

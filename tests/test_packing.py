@@ -14,7 +14,7 @@ from lib.base import files
 from lib.experiment.artifacts import Run
 from lib.experiment.experiment import Experiment
 from lib.models.llama import build_model
-from lib.models.tokenizer import build_tokenizer, encode_traces
+from lib.models.tokenizer import StepTokenizer, build_tokenizer
 from lib.profiles.recipe import Recipe
 from lib.profiles.settings import TraceSettings
 from lib.studies.sections import load_profile
@@ -23,14 +23,13 @@ from lib.tasks.countdown.task import CountdownTask
 from lib.training import trainer
 from lib.training.batches import collate, collator
 from lib.training.packing import PackedShape, bins, pack, packed_shape
-from lib.training.trainer import WeightedTrainer, train, weighted_loss
+from lib.training.trainer import TrainingSpec, WeightedTrainer, train, weighted_loss
 
 TASK = CountdownTask(problems.Settings(3, 25, 1, 60, 99, 0.1))
 TOKENIZER = build_tokenizer(TASK.pieces)
 TABLE = TASK.make_problems({"train": 64}, 0)
 SETTINGS = TraceSettings("honest", 1.0, near_miss=0.3)
-TRACES = encode_traces(
-    TOKENIZER,
+TRACES = StepTokenizer(TOKENIZER, TASK.step_end).encode_traces(
     pd.concat([TASK.optimal_traces(TABLE), TASK.backtracking_traces(TABLE, 0, SETTINGS)]),
 )
 EXAMPLES = [TRACES[index] for index in range(0, 128, 5)]
@@ -133,9 +132,13 @@ def test_the_shape_holds_random_batches_with_little_padding():
 def test_training_packed_is_training_padded(tmp_path):
     """The same random batches step by step, and the same losses."""
     padded = train(
-        tiny(), TOKENIZER, TRACES, replace(RECIPE, packing=False), tmp_path / "a", 0, None, 1
+        tiny(),
+        TOKENIZER,
+        TRACES,
+        TrainingSpec(replace(RECIPE, packing=False), 0, 1),
+        tmp_path / "a",
     )
-    packed = train(tiny(), TOKENIZER, TRACES, RECIPE, tmp_path / "b", 0, None, 1)
+    packed = train(tiny(), TOKENIZER, TRACES, TrainingSpec(RECIPE, 0, 1), tmp_path / "b")
     assert len(packed) == 8 and packed.step.tolist() == padded.step.tolist()
     np.testing.assert_allclose(packed.loss, padded.loss, rtol=2e-3)
 
@@ -153,7 +156,7 @@ def test_static_shapes_compile_once(tmp_path):
 def test_packing_off_leaves_artifact_keys_as_they_were(tmp_path, monkeypatch):
     """The key of the cpu profile's trunk, as recorded before packing was a recipe's key."""
     monkeypatch.setattr(trainer, "train", lambda *_, **__: None)
-    monkeypatch.setattr("lib.experiment.experiment.encode_traces", lambda *_: [])
+    monkeypatch.setattr(StepTokenizer, "encode_traces", lambda *_: [])
     experiment = Experiment(load_profile("cpu"), "cpu", 0, Run(tmp_path))
     rates = {"learning_rate": 4e-3, "adamw_learning_rate": 4e-3}
     recipe = replace(experiment.profile.training.trunk, packing=False, batch_size=128, **rates)
@@ -169,7 +172,7 @@ def test_packing_off_leaves_artifact_keys_as_they_were(tmp_path, monkeypatch):
 
 
 def test_the_trainer_hands_positions_on(tmp_path):
-    arguments = trainer.training_arguments(RECIPE, tmp_path, 0, 1)
+    arguments = trainer.training_arguments(TrainingSpec(RECIPE, 0), tmp_path)
     made = WeightedTrainer(model=tiny(), args=arguments, train_dataset=TRACES)
     padded = made.compute_loss(made.model, collate(EXAMPLES, 0, 4.0))
     packed = made.compute_loss(made.model, pack(EXAMPLES, 0, 4.0, PackedShape(10, 100)))

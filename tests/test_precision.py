@@ -14,19 +14,20 @@ from lib.base.errors import UserError
 from lib.experiment.artifacts import Run
 from lib.experiment.experiment import Experiment
 from lib.models.llama import BFloat16Linear, build_model, with_fast_products
-from lib.models.tokenizer import build_tokenizer, encode_prompts
+from lib.models.tokenizer import StepTokenizer, build_tokenizer
 from lib.profiles.load import PROFILES
-from lib.profiles.search_spec import CHUNK_SIZE
+from lib.profiles.search_spec import CHUNK_SIZE, SearchSpec
 from lib.search import decoding, parallel
 from lib.search.parallel import search_in_processes
-from lib.search.sampler import MAX_ROWS, make_sampler, rows_of_chunk
+from lib.search.sampler import MAX_ROWS, SamplerSource, make_sampler, rows_of_chunk
 from lib.search.search import search_to_file
 from lib.studies.sections import load_profile
 
 PROFILE = load_profile("smoke")
 TASK = PROFILE.load_task()
 TOKENIZER = build_tokenizer(TASK.pieces)
-PROMPTS = encode_prompts(TOKENIZER, TASK.prompts(TASK.make_problems({"seen": 6}, 0)))
+STEPS = StepTokenizer(TOKENIZER, TASK.step_end)
+PROMPTS = STEPS.encode_prompts(TASK.prompts(TASK.make_problems({"seen": 6}, 0)))
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_nothing_changes_in_float32_or_without_the_units(monkeypatch, name):
 def test_the_samples_distribution_is_the_models_own_up_to_bfloat16(units):
     """Greedy samples, scored again by the float32 model from nothing."""
     plain, rounded = build_model(TOKENIZER, 32, 2, 2, 0).eval(), fast()
-    sampler = make_sampler(rounded, TOKENIZER, TASK.step_end, 10)
+    sampler = make_sampler(rounded, STEPS, 10)
     for prefix, [sample] in zip(PROMPTS, sampler.sample(PROMPTS, [1] * 6, 0.0, 0), strict=True):
         ids = torch.tensor([[*prefix, *sample.tokens]])
         with torch.no_grad():
@@ -92,7 +93,7 @@ def test_the_samples_distribution_is_the_models_own_up_to_bfloat16(units):
 
 def test_what_is_cached_is_what_is_computed_anew(units):
     rounded = fast()
-    sampler = make_sampler(rounded, TOKENIZER, TASK.step_end, 8)
+    sampler = make_sampler(rounded, STEPS, 8)
     for prefix, [sample] in zip(PROMPTS, sampler.sample(PROMPTS, [1] * 6, 0.0, 0), strict=True):
         with torch.no_grad():
             logits = rounded(torch.tensor([[*prefix, *sample.tokens]])).logits
@@ -155,7 +156,7 @@ def test_a_search_s_chunks_are_the_profile_s(tmp_path, processes, monkeypatch):
     asked = []
     monkeypatch.setattr(
         "lib.experiment.experiment.search_in_processes",
-        lambda *_, **how: asked.append(how["chunk_size"]),
+        lambda path, source, prompts, spec, *_, **how: asked.append(spec.chunk),
     )
     checkpoint = SimpleNamespace(key="a key", name="a model", path=tmp_path / "model")
     problems = TASK.make_problems({"seen": 4}, 0)
@@ -173,8 +174,8 @@ def test_a_larger_chunk_is_computed_at_once():
 def test_decoding_goes_through_it(units):
     prompts = TASK.prompts(TASK.make_problems({"seen": 3}, 0))
     for decoded in (
-        decoding.greedy(fast(), TOKENIZER, prompts, 6),
-        decoding.beam_search(fast(), TOKENIZER, prompts, 6, 2),
+        decoding.greedy(fast(), STEPS, prompts, 6),
+        decoding.beam_search(fast(), STEPS, prompts, 6, 2),
     ):
         assert all(one.tokens and -100 < one.logprob <= 0 for one in decoded)
 
@@ -183,15 +184,14 @@ def test_a_dealt_search_has_the_precision_too(units, tmp_path, monkeypatch):
     build_model(TOKENIZER, 32, 2, 2, 0).save_pretrained(tmp_path / "model")
     TOKENIZER.save_pretrained(tmp_path / "model")
     prompts = TASK.prompts(TASK.make_problems({"seen": 5}, 0))
-    how = dict(breadth=4, depth=1, temperature=1.0, seed=0, chunk_size=2)
+    spec = SearchSpec(breadth=4, depth=1, temperature=1.0, seed=0, chunk=2)
     monkeypatch.setattr(
         parallel, "_launch", lambda folder, processes, *_: [
             parallel.work(folder, rank, processes, "cpu") for rank in range(processes)
         ],
     )  # fmt: skip
-    sampler = make_sampler(fast(), TOKENIZER, TASK.step_end, 10)
-    alone = search_to_file(tmp_path / "alone.jsonl", sampler, TOKENIZER, prompts, **how)
-    dealt = search_in_processes(
-        tmp_path / "dealt.jsonl", tmp_path / "model", 10, 2, prompts, **how, precision="auto"
-    )
+    sampler = make_sampler(fast(), STEPS, 10)
+    alone = search_to_file(tmp_path / "alone.jsonl", sampler, STEPS, prompts, spec)
+    source = SamplerSource(str(tmp_path / "model"), TASK.step_end, 10, "auto")
+    dealt = search_in_processes(tmp_path / "dealt.jsonl", source, prompts, spec, 2)
     assert dealt.read_bytes() == alone.read_bytes()

@@ -10,10 +10,11 @@ from transformers import AutoModelForCausalLM
 from lib.base import hardware
 from lib.base.errors import UserError
 from lib.models.llama import build_model
-from lib.models.tokenizer import EOS, build_tokenizer, encode_prompts, encode_traces
+from lib.models.tokenizer import EOS, StepTokenizer, build_tokenizer
 from lib.profiles.recipe import Recipe
 from lib.training import preference
 from lib.training.preference import preference_pairs, preference_trainer, unpaired
+from lib.training.trainer import TrainingSpec
 
 RECIPE = Recipe("adamw", 1e-3, 1e-3, batch_size=4, epochs=6, save_steps=3)
 TABLE = TASK.make_problems({"train": 8}, 0)
@@ -31,7 +32,7 @@ def pairs_of(made):
     return pd.DataFrame(
         {
             "prompt": PROMPTS,
-            "prompt_tokens": encode_prompts(made, PROMPTS),
+            "prompt_tokens": StepTokenizer(made, "\n").encode_prompts(PROMPTS),
             "chosen": RIGHT,
             "chosen_tokens": ids(made, RIGHT),
             "rejected": WRONG,
@@ -97,7 +98,8 @@ def tokenizer(begin):
 def trainer(method, made, folder, recipe=RECIPE, pairs=None):
     pairs = pairs_of(made) if pairs is None else pairs
     policy = build_model(made, 16, 1, 2, seed=0)
-    return preference_trainer(method, policy, made, pairs, recipe, 0.1, folder, 0)
+    spec = TrainingSpec(recipe, 0)
+    return preference_trainer(method, policy, made, pairs, spec, 0.1, folder)
 
 
 def rows(batch, prefix=""):
@@ -116,8 +118,9 @@ def rows(batch, prefix=""):
 @pytest.mark.parametrize("begin", ["none", "added", "not added"])
 def test_trl_trains_on_the_tokens_that_sft_and_search_see(begin, tmp_path):
     made = tokenizer(begin)
-    whole = [list(map(int, each["input_ids"])) for each in encode_traces(made, TRACES)]
-    starts = encode_prompts(made, PROMPTS)
+    encoded = StepTokenizer(made, "\n").encode_traces(TRACES)
+    whole = [list(map(int, each["input_ids"])) for each in encoded]
+    starts = StepTokenizer(made, "\n").encode_prompts(PROMPTS)
     assert begin == "none" or starts[0][0] == made.bos_token_id
     wrong = [start + end for start, end in zip(starts, ids(made, WRONG), strict=True)]
     found = trainer("dpo", made, tmp_path)

@@ -12,7 +12,7 @@ from lib.base import hardware
 from lib.base.errors import UserError
 from lib.evaluation.states import finished_paths
 from lib.models.llama import build_model
-from lib.models.tokenizer import build_tokenizer, encode_prompts
+from lib.models.tokenizer import StepTokenizer, build_tokenizer
 from lib.profiles.recipe import Recipe
 from lib.training import reward_model
 from lib.training.reward_model import (
@@ -21,6 +21,7 @@ from lib.training.reward_model import (
     path_sequences,
     train_reward_model,
 )
+from lib.training.trainer import TrainingSpec
 
 TOKENIZER = build_tokenizer(TASK.pieces)
 RECIPE = Recipe("adamw", 1e-2, 1e-2, batch_size=16, epochs=8, save_steps=10)
@@ -43,8 +44,8 @@ def test_pad_right():
 def test_a_path_is_read_as_it_was_sampled():
     paths = finished_paths([TREE], PROBLEMS, TASK)
     prompts = TASK.prompts(PROBLEMS)
-    (prompt,) = encode_prompts(TOKENIZER, prompts)
-    assert path_sequences(TOKENIZER, prompts, paths) == [
+    (prompt,) = StepTokenizer(TOKENIZER, "\n").encode_prompts(prompts)
+    assert path_sequences(StepTokenizer(TOKENIZER, "\n"), prompts, paths) == [
         [*prompt, 5, 6, 7, 1],
         [*prompt, 5, 8, 1],
     ]
@@ -71,7 +72,7 @@ def learnable(count):
 def trained(checkpoint, folder, recipe=RECIPE):
     torch.manual_seed(0)
     model = load_reward_model(checkpoint)
-    train_reward_model(model, TOKENIZER, *learnable(64), recipe, folder, 0)
+    train_reward_model(model, TOKENIZER, *learnable(64), TrainingSpec(recipe, 0), folder)
     return model
 
 
@@ -110,7 +111,12 @@ def test_a_killed_training_resumes_to_the_same_weights(checkpoint, tmp_path, mon
 def test_right_paths_alone_teach_nothing(checkpoint, tmp_path):
     with pytest.raises(UserError, match="right and wrong paths"):
         train_reward_model(
-            load_reward_model(checkpoint), TOKENIZER, [[4], [5]], [True, True], RECIPE, tmp_path, 0
+            load_reward_model(checkpoint),
+            TOKENIZER,
+            [[4], [5]],
+            [True, True],
+            TrainingSpec(RECIPE, 0),
+            tmp_path,
         )
     with pytest.raises(UserError, match="no reward model"):
         load_reward_model(tmp_path / "nothing")

@@ -10,9 +10,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralFo
 
 import lib.search.kv_cache
 from lib.base.errors import UserError
-from lib.models.tokenizer import build_tokenizer
+from lib.models.tokenizer import StepTokenizer, build_tokenizer
 from lib.search.rollout import _rearranged
-from lib.search.sampler import CacheSampler, step_end_ids
+from lib.search.sampler import CacheSampler
 
 PAD, EOS, BACKTRACK, END, VOCABULARY = 0, 1, 2, 3, 12
 PREFIXES = [(5, 6, 7, 3), (8, 9, 10, 11, 4, 3), (5,), (8, 9, 10, 11, 4, 3), (7, 7)]
@@ -196,7 +196,7 @@ def test_the_model_is_left_as_it_was():
 
 def test_step_ends_are_found_in_the_vocabulary():
     tokenizer = build_tokenizer(["a", "\n", "b\n", "="])
-    ids = step_end_ids(tokenizer)
+    ids = StepTokenizer(tokenizer, "\n").step_end_ids
     assert [tokenizer.decode([i]) for i in ids] == ["\n", "b\n"]
 
 

@@ -19,7 +19,7 @@ from lib.experiment.experiment import Experiment
 from lib.models import pretrained
 from lib.models.llama import load_model, parameter_count, resize_embeddings
 from lib.models.size import from_scratch
-from lib.models.tokenizer import add_backtrack, backtrack_id, encode_prompts, encode_traces
+from lib.models.tokenizer import StepTokenizer, add_backtrack
 from lib.profiles import load
 from lib.profiles.settings import DeepSpeedSettings, TraceSettings
 from lib.studies.everything import everything
@@ -115,7 +115,7 @@ def test_the_paper_profile_is_the_papers_recipe():
 
 def test_masks_fall_on_bpe_tokens_by_characters(tokenizer):
     """The paper's masks: the prompt and an erroneous step whole; tokens of up to three digits."""
-    encoded = encode_traces(tokenizer, TRACES, 128)
+    encoded = StepTokenizer(tokenizer, "\n").encode_traces(TRACES, 128)
     longest = 0
     for index, (text, kind) in enumerate(zip(TRACES.text, TRACES.kind, strict=True)):
         ids, codes = encoded[index]["input_ids"], encoded[index]["loss_codes"]
@@ -126,7 +126,7 @@ def test_masks_fall_on_bpe_tokens_by_characters(tokenizer):
         else:
             *prefix, _, _ = response.split("\n")
             assert loss == "".join(line + "\n" for line in prefix) + BACKTRACK
-            assert codes[-1] == 2 and ids[-1] == backtrack_id(tokenizer)
+            assert codes[-1] == 2 and ids[-1] == StepTokenizer(tokenizer, "\n").backtrack_id
         assert tokenizer.decode(ids[:1]) == BEGIN
         numbers = [t for t in tokenizer.convert_ids_to_tokens(ids) if t.isdigit()]
         longest = max(longest, *map(len, numbers))
@@ -134,18 +134,18 @@ def test_masks_fall_on_bpe_tokens_by_characters(tokenizer):
 
 
 def test_a_prompt_is_exactly_the_beginning_of_its_trace(tokenizer):
-    encoded = encode_traces(tokenizer, TRACES)
+    encoded = StepTokenizer(tokenizer, "\n").encode_traces(TRACES)
     prompts = [text[: text.index("Response:\n") + 10] for text in TRACES.text]
     for index, (ids, text) in enumerate(
-        zip(encode_prompts(tokenizer, prompts), TRACES.text, strict=True)
+        zip(StepTokenizer(tokenizer, "\n").encode_prompts(prompts), TRACES.text, strict=True)
     ):
         whole = encoded[index]["input_ids"].tolist()
         assert whole[: len(ids)] == ids
         steps = text[len(prompts[index]) :].split("\n")[:-1]  # and so is every state of a search
         state = prompts[index] + "".join(step + "\n" for step in steps)
         assert (
-            whole[: len(encode_prompts(tokenizer, [state])[0])]
-            == encode_prompts(tokenizer, [state])[0]
+            whole[: len(StepTokenizer(tokenizer, "\n").encode_prompts([state])[0])]
+            == StepTokenizer(tokenizer, "\n").encode_prompts([state])[0]
         )
 
 

@@ -9,13 +9,15 @@ import pytest
 import torch
 
 from lib.base.errors import UserError
-from lib.models.tokenizer import build_tokenizer, encode_prompts
+from lib.models.tokenizer import StepTokenizer, build_tokenizer
+from lib.profiles.search_spec import SearchSpec
 from lib.search.rollout import Sample
 from lib.search.sampler import CacheSampler
 from lib.search.search import iter_search, search, search_to_file
-from lib.search.tree import SearchTree, TreeFile, read_trees, write_trees
+from lib.search.tree import SearchTree, TreeFile, at_depth, read_trees
 
 TOKENIZER = build_tokenizer([*"abcdeQ", "\n"])
+STEPS = StepTokenizer(TOKENIZER, "\n")
 PAD, EOS, BACKTRACK = (
     TOKENIZER.convert_tokens_to_ids(t) for t in ("<pad>", "<eos>", "<backtrack>")
 )
@@ -25,7 +27,7 @@ QUESTION = "Q\n"
 
 def sample(text: str, count: int = 1, logprob: float = -0.5, p_backtrack: float = 0.25) -> Sample:
     """A sample as the sampler would give it; each token has the same log-probability."""
-    ids = tuple(encode_prompts(TOKENIZER, [text])[0])
+    ids = tuple(STEPS.encode_prompts([text])[0])
     ends = tuple(i for i, token in enumerate(ids) if token == END)
     stop = {EOS: "goal", BACKTRACK: "backtrack"}.get(ids[-1], "limit")
     return Sample(
@@ -48,9 +50,10 @@ class Script:
         ]
 
 
-def run(samples, breadth, depth) -> tuple[SearchTree, list]:
+def run(samples, breadth, depth, **others) -> tuple[SearchTree, list]:
     script = Script(samples)
-    (tree,) = search(script, TOKENIZER, [QUESTION], breadth, depth, temperature=0.7, seed=5)
+    spec = SearchSpec(breadth, depth, temperature=0.7, seed=5, **others)
+    (tree,) = search(script, STEPS, [QUESTION], spec)
     return tree, [call[0] for call in script.calls]
 
 
@@ -108,6 +111,104 @@ def test_the_exact_tree():
     assert (
         tree.tokens_sampled == (3 * 5 + 6 + 2 * 7 + 2 * 3 + 1) + (3 + 4 + 1) + (2 * 3 + 5) + 3 * 2
     )
+
+
+#: As many as are drawn with N = 9 in each state.
+NINE_EACH = SAMPLES | {
+    "Q\na\n": [
+        sample("b\n<backtrack>", 3),
+        sample("e\nc<eos>", 4),
+        sample("e\nb\n<backtrack>", 1),
+        sample("d", 1),
+    ],
+    "Q\na\nc\n": [sample("e\n<backtrack>", 6, -0.2), sample("e\na\n<backtrack>", 3)],
+    "Q\na\nc\ne\n": [sample("b<eos>", 8), sample("d\ne", 1)],
+    "Q\na\ne\n": [sample("b<eos>", 9)],
+}
+
+
+def test_n_samples_of_each_rolled_back_state():
+    """The paper's way: states are chosen as ever, at most sqrt(N) of them."""
+    tree, calls = run(NINE_EACH, breadth=9, depth=2, per_state="breadth")
+    assert calls == [
+        [("Q\n", 9)],
+        [("Q\na\n", 9), ("Q\na\nc\n", 9)],
+        [("Q\na\nc\ne\n", 9), ("Q\na\ne\n", 9)],  # nine visits before five
+    ]
+    assert tree.expanded == ((0, 0), (2, 1), (6, 1), (16, 2), (12, 2))
+    shown = {(tree.response(n.id), n.kind): (n.level, n.visits) for n in tree.nodes[11:]}
+    assert shown == {
+        ("a\nd", "limit"): (1, 1),
+        ("a\ne\n", "step"): (1, 5),
+        ("a\ne\nb\n", "step"): (1, 1),
+        ("a\ne\nb\n<backtrack>", "backtrack"): (1, 1),
+        ("a\ne\nb", "goal"): (2, 9),
+        ("a\ne\nc", "goal"): (1, 4),
+        ("a\nc\ne\n", "step"): (1, 9),
+        ("a\nc\ne\n<backtrack>", "backtrack"): (1, 6),
+        ("a\nc\ne\na\n", "step"): (1, 3),
+        ("a\nc\ne\na\n<backtrack>", "backtrack"): (1, 3),
+        ("a\nc\ne\nb", "goal"): (2, 8),
+        ("a\nc\ne\nd\n", "step"): (2, 1),
+        ("a\nc\ne\nd\ne", "limit"): (2, 1),
+    }
+    assert sum(leaf.visits for leaf in tree.leaves()) == 5 * 9
+    assert tree.tokens_by_level == (16, 17, 7) and tree.tokens_generated == 40
+    assert tree.per_state == "breadth" and SearchTree.from_json(tree.to_json()) == tree
+    first, _ = run(NINE_EACH, breadth=9, depth=1, per_state="breadth")
+    assert at_depth(tree, 1).expanded == first.expanded
+
+
+def test_n_beams_of_each_rolled_back_state():
+    class Beams(Script):
+        expansions = ("sample", "beam_sample")
+
+        def sample(self, prefixes, counts, temperature, seed, expansion):
+            assert expansion == "beam_sample"
+            return super().sample(prefixes, counts, temperature, seed)
+
+    script = Beams({})
+    found = [sample("a\na\n<backtrack>"), sample("b\na\n<backtrack>"), sample("c\nb<eos>")]
+    script.samples = {"Q\n": found}
+    for per_state, count in (("sqrt", 3), ("breadth", 9)):
+        spec = SearchSpec(9, 1, expansion="beam_sample", per_state=per_state)
+        (tree,) = search(script, STEPS, [QUESTION], spec)
+        assert script.calls[-1][0] == [("Q\na\n", count), ("Q\nb\n", count)]
+        assert tree.per_state == per_state
+
+
+@pytest.mark.parametrize("expansion", ["sample", "beam_sample", "stochastic_beam"])
+def test_n_continuations_of_a_real_sampler(expansion):
+    spec = SearchSpec(16, 2, 1.0, 1, expansion, "breadth")
+    trees = search(chain_sampler(), STEPS, [QUESTION, "Q\na\n"] * 5, spec)
+    assert any(len(tree.expanded) > 2 for tree in trees)
+    for tree in trees:
+        drawn = sum(leaf.visits for leaf in tree.leaves())
+        most = 16 * len(tree.expanded)
+        # Beams end where there is no other sequence: they are never more than asked for.
+        assert drawn == most if expansion == "sample" else drawn <= most
+        assert max(Counter(level for _, level in tree.expanded).values()) <= 4
+
+
+def test_what_is_usual_is_not_told(tmp_path):
+    """Files of before there were other ways stay as they were, and are read."""
+    usual, _ = run(SAMPLES, 9, 2)
+    record = json.loads(usual.to_json())
+    assert list(record) == [
+        "schema", "problem_id", "prompt", "breadth", "depth", "temperature", "seed", "expanded",
+        "tokens_generated", "tokens_sampled", "step_end", "nodes",
+    ]  # fmt: skip
+    other, _ = run(NINE_EACH, 9, 2, per_state="breadth")
+    record = json.loads(other.to_json())
+    assert list(record)[-4:] == ["step_end", "per_state", "tokens_by_level", "nodes"]
+    for spec, told in (
+        (SearchSpec(4, 1), []),
+        (SearchSpec(4, 1, per_state="breadth"), ["per_state"]),
+    ):
+        path = search_to_file(tmp_path / f"{len(told)}.jsonl", Script({}), STEPS, ["Q\n"], spec)
+        header = json.loads(path.read_text().splitlines()[0])["search"]
+        known = ["breadth", "depth", "temperature", "seed", *told]
+        assert list(header) == [*known, "chunk_size", "problems", "made_of"]
 
 
 def test_tokens_generated_count_shared_prefixes_once():
@@ -181,19 +282,18 @@ def test_the_token_limit_right_after_a_step():
 
 
 def test_no_problems_and_impossible_settings():
-    assert search(Script({}), TOKENIZER, [], 4, 1) == []
+    assert search(Script({}), STEPS, [], SearchSpec(4, 1)) == []
     for breadth, depth, size in ((0, 1, 1), (1, -1, 1), (1, 1, 0)):
         with pytest.raises(UserError, match="breadth"):
-            search(Script({}), TOKENIZER, ["Q\n"], breadth, depth, chunk_size=size)
+            search(Script({}), STEPS, ["Q\n"], SearchSpec(breadth, depth, chunk=size))
 
 
 def test_chunks_have_streams_of_their_own_and_do_not_depend_on_who_does_them():
     script = Script({})
     questions = ["a\n", "b\n", "c\n", "d\n", "e\n"]
     done = []
-    trees = search(
-        script, TOKENIZER, questions, 4, 0, seed=5, chunk_size=2, on_progress=done.append
-    )
+    spec = SearchSpec(4, 0, seed=5, chunk=2)
+    trees = search(script, STEPS, questions, spec, on_progress=done.append)
     assert [t.problem_id for t in trees] == [0, 1, 2, 3, 4] and done == [2, 2, 1]
     assert [[state for state, _ in call[0]] for call in script.calls] == [
         ["a\n", "b\n"],
@@ -203,9 +303,7 @@ def test_chunks_have_streams_of_their_own_and_do_not_depend_on_who_does_them():
     assert len({call[2] for call in script.calls}) == 3
     other = Script({})
     for chunks in ([2, 0], [1]):
-        for _ in iter_search(
-            other, TOKENIZER, questions, 4, 0, seed=5, chunk_size=2, chunks=chunks
-        ):
+        for _ in iter_search(other, STEPS, questions, spec, chunks):
             pass
     assert sorted(other.calls) == sorted(script.calls)
 
@@ -286,7 +384,9 @@ def test_frequencies_against_enumeration(depth):
     assert sum(exact.values()) == pytest.approx(1)
 
     runs = 6000
-    trees = search(chain_sampler(), TOKENIZER, [QUESTION] * runs, 1, depth, 1.0, 7, chunk_size=2000)
+    trees = search(
+        chain_sampler(), STEPS, [QUESTION] * runs, SearchSpec(1, depth, 1.0, 7, chunk=2000)
+    )
     drawn = Counter(
         frozenset(sum((node.tokens for node in tree.path(leaf.id)), ()) for leaf in tree.leaves())
         for tree in trees
@@ -297,7 +397,7 @@ def test_frequencies_against_enumeration(depth):
 
 
 def test_what_is_true_of_every_tree():
-    trees = search(chain_sampler(), TOKENIZER, [QUESTION, "Q\na\n"] * 20, 16, 3, 1.0, 1)
+    trees = search(chain_sampler(), STEPS, [QUESTION, "Q\na\n"] * 20, SearchSpec(16, 3, 1.0, 1))
     kinds = Counter()
     for tree in trees:
         drawn = Counter({0: 16})
@@ -330,8 +430,12 @@ def test_what_is_true_of_every_tree():
     assert set(kinds) == {"root", "step", "goal", "backtrack", "limit"}
 
 
+def write_trees(path, trees):
+    path.write_text("".join(tree.to_json() + "\n" for tree in trees))
+
+
 def test_trees_survive_json(tmp_path):
-    trees = search(chain_sampler(), TOKENIZER, [QUESTION] * 3, 4, 1, 1.0, 1)
+    trees = search(chain_sampler(), STEPS, [QUESTION] * 3, SearchSpec(4, 1, 1.0, 1))
     assert [SearchTree.from_json(tree.to_json()) for tree in trees] == trees
     write_trees(tmp_path / "trees.jsonl", trees)
     assert list(read_trees(tmp_path / "trees.jsonl")) == trees
@@ -339,7 +443,7 @@ def test_trees_survive_json(tmp_path):
 
 @pytest.mark.parametrize("line", ["{", "[]", '{"schema": 99}', '{"schema": 1}'])
 def test_a_broken_line_is_named(tmp_path, line):
-    good = search(chain_sampler(), TOKENIZER, [QUESTION], 4, 1, 1.0, 1)[0].to_json()
+    good = search(chain_sampler(), STEPS, [QUESTION], SearchSpec(4, 1, 1.0, 1))[0].to_json()
     (tmp_path / "trees.jsonl").write_text(good + "\n" + line + "\n")
     with pytest.raises(UserError, match=r"trees\.jsonl, line 2"):
         list(read_trees(tmp_path / "trees.jsonl"))
@@ -352,7 +456,7 @@ def test_a_broken_line_is_named(tmp_path, line):
 )  # fmt: skip
 def test_trees_that_cannot_be_walked_are_refused(tmp_path, column, value):
     """A node that is its own ancestor would never be left."""
-    made = search(chain_sampler(), TOKENIZER, [QUESTION], 4, 1, 1.0, 1)[0]
+    made = search(chain_sampler(), STEPS, [QUESTION], SearchSpec(4, 1, 1.0, 1))[0]
     record = json.loads(made.to_json())
     record["nodes"][column][1] = value
     (tmp_path / "trees.jsonl").write_text(json.dumps(record))
@@ -362,7 +466,7 @@ def test_trees_that_cannot_be_walked_are_refused(tmp_path, column, value):
 
 @pytest.mark.parametrize("column", ["step_end", "prompt", "expansion"])
 def test_a_tree_s_texts_are_texts(tmp_path, column):
-    made = search(chain_sampler(), TOKENIZER, [QUESTION], 4, 1, 1.0, 1)[0]
+    made = search(chain_sampler(), STEPS, [QUESTION], SearchSpec(4, 1, 1.0, 1))[0]
     (tmp_path / "trees.jsonl").write_text(json.dumps(json.loads(made.to_json()) | {column: True}))
     with pytest.raises(UserError, match=rf"line 1: not a search tree \({column} is no text"):
         list(read_trees(tmp_path / "trees.jsonl"))
@@ -378,7 +482,7 @@ def test_bytes_that_are_no_tree_are_named(tmp_path, line):
 
 
 def test_a_file_of_trees_is_read_anew_each_time(tmp_path):
-    trees = search(chain_sampler(), TOKENIZER, [QUESTION] * 3, 4, 1, 1.0, 1)
+    trees = search(chain_sampler(), STEPS, [QUESTION] * 3, SearchSpec(4, 1, 1.0, 1))
     write_trees(tmp_path / "trees.jsonl", trees)
     text = (tmp_path / "trees.jsonl").read_text()
     (tmp_path / "trees.jsonl").write_text('{"search":{}}\n' + text)
@@ -395,15 +499,15 @@ def test_a_file_of_trees_is_read_anew_each_time(tmp_path):
             found[cut]
 
 
-SETTINGS = dict(breadth=4, depth=1, temperature=1.0, seed=3, chunk_size=2)
+SPEC = SearchSpec(breadth=4, depth=1, temperature=1.0, seed=3, chunk=2)
 
 
 def test_a_killed_search_goes_on_at_the_chunk_boundary(tmp_path):
     questions = [QUESTION] * 7
-    whole = search_to_file(tmp_path / "a.jsonl", chain_sampler(), TOKENIZER, questions, **SETTINGS)
+    whole = search_to_file(tmp_path / "a.jsonl", chain_sampler(), STEPS, questions, SPEC)
     expected = whole.read_bytes()
     trees = list(read_trees(whole))
-    assert trees == search(chain_sampler(), TOKENIZER, questions, **SETTINGS)
+    assert trees == search(chain_sampler(), STEPS, questions, SPEC)
     lines = expected.splitlines(keepends=True)
     sizes = list(itertools.accumulate(map(len, lines)))
     for cut in (0, 5, sizes[0], sizes[1], sizes[2] + 9, sizes[4], sizes[6] - 1, sizes[7]):
@@ -411,9 +515,7 @@ def test_a_killed_search_goes_on_at_the_chunk_boundary(tmp_path):
         partial = tmp_path / f"cut{cut}.jsonl.partial"
         partial.write_bytes(expected[:cut])
         done = []
-        search_to_file(
-            path, chain_sampler(), TOKENIZER, questions, **SETTINGS, on_progress=done.append
-        )
+        search_to_file(path, chain_sampler(), STEPS, questions, SPEC, on_progress=done.append)
         assert path.read_bytes() == expected and not partial.exists() and sum(done) == 7
         kept = max(0, sum(size <= cut for size in sizes) - 1)
         assert done[0] == (7 if kept == 7 else kept // 2 * 2)
@@ -421,19 +523,19 @@ def test_a_killed_search_goes_on_at_the_chunk_boundary(tmp_path):
 
 def test_a_finished_search_is_not_done_again_unless_something_changed(tmp_path):
     path = tmp_path / "a.jsonl"
-    search_to_file(path, Script({}), TOKENIZER, ["Q\n"], **SETTINGS)
+    search_to_file(path, Script({}), STEPS, ["Q\n"], SPEC)
     again = Script({})
-    search_to_file(path, again, TOKENIZER, ["Q\n"], **SETTINGS)
+    search_to_file(path, again, STEPS, ["Q\n"], SPEC)
     assert again.calls == []
-    for changed in (SETTINGS | {"seed": 4}, SETTINGS | {"made_of": "another model"}):
+    for changed in ((SPEC.at(seed=4), ""), (SPEC, "another model")):
         script = Script({})
-        search_to_file(path, script, TOKENIZER, ["Q\n"], **changed)
+        search_to_file(path, script, STEPS, ["Q\n"], *changed)
         assert script.calls
     assert json.loads(path.read_text().splitlines()[0])["search"]["made_of"] == "another model"
 
 
 def test_a_file_of_no_problems(tmp_path):
-    path = search_to_file(tmp_path / "none.jsonl", Script({}), TOKENIZER, [], **SETTINGS)
+    path = search_to_file(tmp_path / "none.jsonl", Script({}), STEPS, [], SPEC)
     assert list(read_trees(path)) == []
 
 
@@ -446,8 +548,8 @@ def test_an_interrupted_search_leaves_whole_chunks_and_no_result(tmp_path):
 
     path = tmp_path / "a.jsonl"
     with pytest.raises(KeyboardInterrupt):
-        search_to_file(path, Interrupted({}), TOKENIZER, ["Q\n"] * 5, **SETTINGS)
+        search_to_file(path, Interrupted({}), STEPS, ["Q\n"] * 5, SPEC)
     assert not path.exists()
     script = Script({})
-    search_to_file(path, script, TOKENIZER, ["Q\n"] * 5, **SETTINGS)
+    search_to_file(path, script, STEPS, ["Q\n"] * 5, SPEC)
     assert len(list(read_trees(path))) == 5 and len(script.calls) == 4  # chunks 1 and 2

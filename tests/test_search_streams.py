@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from lib.models.tokenizer import build_tokenizer, encode_traces
+from lib.models.tokenizer import StepTokenizer, build_tokenizer
 from lib.tasks.countdown import problems, rules, search_streams
 from lib.tasks.countdown.rules import GOAL, Problem, parse_step, remaining
 from lib.tasks.countdown.search_streams import (
@@ -124,7 +124,7 @@ def test_traces_are_short_solved_and_the_same_again(made):
 def test_tokens_are_counted_as_the_tokenizer_does(made):
     table, traces = made
     tokenizer = build_tokenizer(TASK.pieces)
-    lengths = encode_traces(tokenizer, traces, max_tokens=160).lengths()
+    lengths = StepTokenizer(tokenizer, "\n").encode_traces(traces, max_tokens=160).lengths()
     assert lengths.max() > 140
     for row in table.head(20).itertuples():
         problem = Problem.of(row)

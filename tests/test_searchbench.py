@@ -13,26 +13,26 @@ from lib.commands.bench_search import (
     tokens_read,
 )
 from lib.models.llama import build_model
-from lib.models.tokenizer import build_tokenizer
+from lib.models.tokenizer import StepTokenizer, build_tokenizer
+from lib.profiles.search_spec import SearchSpec
 from lib.search.sampler import make_sampler
 from lib.studies.sections import load_profile
 
 TASK = load_profile("smoke").load_task()
 TOKENIZER = build_tokenizer(TASK.pieces)
+STEPS = StepTokenizer(TOKENIZER, TASK.step_end)
 PROMPTS = TASK.prompts(TASK.make_problems({"seen": 3}, 0))
 
 
 def test_plain_search_expands_the_question_and_at_most_a_few_states():
     model = build_model(TOKENIZER, 16, 1, 1, 0)
-    assert search_plainly(model, TOKENIZER, PROMPTS[0], 4, 0, 6) == 1
-    assert 1 <= search_plainly(model, TOKENIZER, PROMPTS[0], 4, 1, 6) <= 3
+    assert search_plainly(model, STEPS, PROMPTS[0], SearchSpec(4, 0), 6) == 1
+    assert 1 <= search_plainly(model, STEPS, PROMPTS[0], SearchSpec(4, 1), 6) <= 3
 
 
 def test_tokens_read_are_the_prompts_and_what_goes_on():
     model = build_model(TOKENIZER, 16, 1, 1, 0)
-    read, trees = tokens_read(
-        make_sampler(model, TOKENIZER, TASK.step_end, 5), TOKENIZER, PROMPTS, 6, 0
-    )
+    read, trees = tokens_read(make_sampler(model, STEPS, 5), STEPS, PROMPTS, SearchSpec(6, 0))
     longest = max(len(ids) for ids in TOKENIZER(PROMPTS)["input_ids"])
     inner = set()
     for tree in trees:
@@ -40,9 +40,7 @@ def test_tokens_read_are_the_prompts_and_what_goes_on():
             path = sum((node.tokens for node in tree.path(leaf.id)), ())
             inner |= {(tree.problem_id, path[:i]) for i in range(1, len(path))}
     assert read == 3 * longest + len(inner)
-    again, _ = tokens_read(
-        make_sampler(model, TOKENIZER, TASK.step_end, 5), TOKENIZER, PROMPTS, 6, 0
-    )
+    again, _ = tokens_read(make_sampler(model, STEPS, 5), STEPS, PROMPTS, SearchSpec(6, 0))
     assert again == read  # the hook is gone
 
 

@@ -8,6 +8,7 @@ import time
 
 import psutil
 import pytest
+import torch
 
 from lib.base.errors import UserError
 from lib.base.processes import python_environment
@@ -18,6 +19,12 @@ def doubled(number):
     if number < 0:
         raise UserError("negative")
     return 2 * number
+
+
+def grown(megabytes, kept=[]):  # noqa: B006 (it is meant to keep)
+    kept.append(b"x" * (megabytes << 20))
+    time.sleep(1.1)  # loky looks at a process's memory once a second
+    return os.getpid(), torch.get_num_threads()
 
 
 def ended(number):
@@ -31,7 +38,7 @@ def none_left():
 
 
 def children():
-    return [p for p in psutil.Process().children() if "spawn_main" in " ".join(p.cmdline())]
+    return [p for p in psutil.Process().children() if "popen_loky" in " ".join(p.cmdline())]
 
 
 @pytest.mark.slow
@@ -81,6 +88,16 @@ def test_a_plain_script_runs_once(tmp_path, started):
     )
     assert done.stdout == "[2, 4] script.py\n", done.stderr
     assert (tmp_path / "ran").read_text() == "x"
+
+
+@pytest.mark.slow
+def test_a_process_that_grows_is_kept_and_has_one_thread():
+    """A second, larger model is no leak."""
+    pool = SearchPool(1)
+    found = [list(pool.run(grown, [(size,)])) for size in (1, 400, 1, 1)]
+    assert found == [found[0]] * 4 and found[0][0][1] == 1
+    assert len(children()) == 1
+    pool.end()
 
 
 def test_a_process_for_each_core(monkeypatch):

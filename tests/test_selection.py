@@ -15,7 +15,7 @@ def tree(*nodes: tuple) -> SearchTree:
     for i, (parent, kind, logprobs, p_backtrack, visits) in enumerate(nodes, 1):
         tokens = tuple(range(len(logprobs)))
         made.append(Node(i, parent, kind, 0, f"n{i}", tokens, logprobs, p_backtrack, visits))
-    return SearchTree(7, "Q\n", 10, 1, 0.7, 0, tuple(made), ((0, 0),), 0, 0)
+    return SearchTree(7, "Q\n", 10, 1, 0.7, 0, tuple(made), ((0, 0),), 0, 0, "\n")
 
 
 TREE = tree(

@@ -7,7 +7,7 @@ import sampled_trees
 from adding import Adding
 from hand_made_tree import PROBLEM, make_tree
 from sampled_trees import TREE, tree
-from scripted_engine import CharacterTokenizer, ScriptedSampler
+from scripted_engine import LINES, ScriptedSampler
 
 from lib.base.errors import UserError
 from lib.evaluation.states import (
@@ -18,6 +18,7 @@ from lib.evaluation.states import (
     sample_order,
     state_table,
 )
+from lib.profiles.search_spec import SearchSpec
 from lib.search.search import search
 from lib.search.selection import SELECTION_RULES
 from lib.tasks.countdown.problems import make_problems, make_settings
@@ -81,7 +82,7 @@ def test_a_whole_search_agrees_with_the_checker():
     problems = make_problems(TASK.settings, {"train": 0, "validation": 1, "seen": 30, "new": 1}, 0)
     problems = problems[problems.split == "seen"].reset_index(drop=True)
     prompts = TASK.prompts(problems)
-    trees = search(ScriptedSampler(), CharacterTokenizer(), prompts, 8, 1)
+    trees = search(ScriptedSampler(), LINES, prompts, SearchSpec(8, 1))
     states = state_table(trees, problems, TASK).set_index(["problem", "node"])
     for searched, problem in zip(trees, problems.itertuples(index=False), strict=True):
         for leaf in searched.leaves():

@@ -9,14 +9,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from lib.base.errors import UserError
 from lib.base.files import ROOT, read_json
-from lib.models.tokenizer import (
-    add_backtrack,
-    backtrack_id,
-    build_tokenizer,
-    encode_prompts,
-    encode_traces,
-    save_tokenizer,
-)
+from lib.models.tokenizer import StepTokenizer, add_backtrack, build_tokenizer, save_tokenizer
 from lib.profiles.settings import TraceSettings
 from lib.tasks.countdown import problems
 from lib.tasks.countdown.task import CountdownTask
@@ -34,6 +27,11 @@ TRACES = pd.concat(
 @pytest.fixture(scope="module")
 def digits():
     return build_tokenizer(TASK.pieces)
+
+
+def lines(tokenizer) -> StepTokenizer:
+    """As for a task whose steps are lines."""
+    return StepTokenizer(tokenizer, "\n")
 
 
 def byte_level(begin: bool = True) -> PreTrainedTokenizerFast:
@@ -94,7 +92,9 @@ def test_backtrack_is_one_special_token_also_when_saved(make, tmp_path):
     assert loaded(text)["input_ids"] == tokenizer(text)["input_ids"]
     assert loaded.tokenize("1\n<backtrack>")[-1] == BACKTRACK
     assert BACKTRACK in loaded.all_special_tokens and len(loaded) == len(tokenizer)
-    assert backtrack_id(loaded) == backtrack_id(tokenizer) == loaded(text)["input_ids"][-1]
+    assert (
+        lines(loaded).backtrack_id == lines(tokenizer).backtrack_id == loaded(text)["input_ids"][-1]
+    )
     assert loaded.decode(loaded(text)["input_ids"], skip_special_tokens=False).endswith(text)
     assert loaded.pad_token == "<pad>"
     assert loaded.eos_token_id != loaded.pad_token_id
@@ -136,20 +136,20 @@ def test_add_backtrack_keeps_a_good_padding_token_and_other_specials():
 def test_a_tokenizer_without_backtrack_is_named():
     plain = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE()))
     with pytest.raises(UserError, match="no token <backtrack>"):
-        backtrack_id(plain)
+        _ = lines(plain).backtrack_id
 
 
 def test_prompts_begin_with_bos_where_there_is_one(digits, pairs):
     prompts = TASK.prompts(TABLE)[:3]
-    assert [digits.decode(ids) for ids in encode_prompts(digits, prompts)] == prompts
-    for ids, prompt in zip(encode_prompts(pairs, prompts), prompts, strict=True):
+    assert [digits.decode(ids) for ids in lines(digits).encode_prompts(prompts)] == prompts
+    for ids, prompt in zip(lines(pairs).encode_prompts(prompts), prompts, strict=True):
         assert ids[0] == pairs.bos_token_id and pairs.decode(ids[1:]) == prompt
-    assert encode_prompts(digits, []) == []
+    assert lines(digits).encode_prompts([]) == []
 
 
 def test_codes_token_by_token_from_scratch(digits):
     """Here tokens never straddle a boundary: each has the code of all of its characters."""
-    encoded = encode_traces(digits, TRACES)
+    encoded = lines(digits).encode_traces(TRACES)
     assert len(encoded) == len(TRACES) == len(encoded.lengths())
     for index, (text, mask) in enumerate(zip(TRACES.text, TRACES["mask"], strict=True)):
         ids, codes = encoded[index]["input_ids"], encoded[index]["loss_codes"]
@@ -162,21 +162,21 @@ def test_codes_token_by_token_from_scratch(digits):
             assert set(mask[at : at + len(token)]) == {str(code)}
             at += len(token)
         assert at == len(text)
-        assert (ids[-1] == digits.eos_token_id) != (ids[-1] == backtrack_id(digits))
+        assert (ids[-1] == digits.eos_token_id) != (ids[-1] == lines(digits).backtrack_id)
 
 
 def test_codes_of_one_short_trace(digits):
     prompt = "###Question: numbers [3, 4]->target 12\n###Response:\n"
     mask = "0" * len(prompt) + "111111" + "0000" + "11" + "2" * len(BACKTRACK)
     trace = pd.DataFrame({"text": [prompt + "3+4=7\n7-2=5\n" + BACKTRACK], "mask": [mask]})
-    codes = encode_traces(digits, trace)[0]["loss_codes"].tolist()
+    codes = lines(digits).encode_traces(trace)[0]["loss_codes"].tolist()
     assert codes == [0] * 8 + [1] * 6 + [0] * 4 + [1] * 2 + [2]
 
 
 @pytest.mark.parametrize("begin", [True, False])
 def test_no_masked_character_leaks_through_a_straddling_token(begin):
     tokenizer = byte_level(begin)
-    encoded, straddling = encode_traces(tokenizer, TRACES), 0
+    encoded, straddling = lines(tokenizer).encode_traces(TRACES), 0
     for index, (text, mask) in enumerate(zip(TRACES.text, TRACES["mask"], strict=True)):
         ids, codes = encoded[index]["input_ids"], encoded[index]["loss_codes"]
         if begin:
@@ -199,22 +199,22 @@ def test_no_masked_character_leaks_through_a_straddling_token(begin):
 
 def test_settings_left_in_a_tokenizer_change_nothing(pairs):
     """Padding and truncation are state of a fast tokenizer: an earlier call can leave them on."""
-    expected = encode_traces(pairs, TRACES)
+    expected = lines(pairs).encode_traces(TRACES)
     pairs(["1", "1+1=2"], padding=True, truncation=True, max_length=4)
-    assert encode_traces(pairs, TRACES).ids.tolist() == expected.ids.tolist()
+    assert lines(pairs).encode_traces(TRACES).ids.tolist() == expected.ids.tolist()
 
 
 def test_bad_traces_are_named(digits):
     bad = TRACES.iloc[:3].copy()
     bad.loc[1, "mask"] += "0"
     with pytest.raises(UserError, match=r"trace 1: \d+ mask characters for \d+ of text"):
-        encode_traces(digits, bad)
+        lines(digits).encode_traces(bad)
     with pytest.raises(UserError, match=r"trace 0: \d+ tokens, more than 10"):
-        encode_traces(digits, TRACES, max_tokens=10)
+        lines(digits).encode_traces(TRACES, max_tokens=10)
     for text, mask in (("", ""), ("1+1=2", "0000٣"), ("1+1=2", "00003")):
         with pytest.raises(UserError, match="trace 0: no text, or a mask of others than 0, 1"):
-            encode_traces(digits, pd.DataFrame({"text": [text], "mask": [mask]}))
-    assert len(encode_traces(digits, TRACES.iloc[:0])) == 0
+            lines(digits).encode_traces(pd.DataFrame({"text": [text], "mask": [mask]}))
+    assert len(lines(digits).encode_traces(TRACES.iloc[:0])) == 0
 
 
 def test_the_longest_response_fits(digits):

@@ -36,7 +36,8 @@ def test_step_times_skip_the_first_steps():
 
 
 def test_a_rate_is_that_of_the_recipe_s_batch(monkeypatch):
-    def train(model, tokenizer, traces, recipe, folder, seed, times, log_steps, keep):
+    def train(model, tokenizer, traces, spec, folder, times, keep):
+        recipe, log_steps = spec.recipe, spec.log_steps
         assert (recipe.batch_size, recipe.packing, recipe.epochs) == (16, True, 1)
         assert log_steps == 1 and not keep
         times.times = [(1, 0.0), (2, 100.0), (3, 102.0)]
@@ -50,7 +51,8 @@ def test_a_gpu_s_loss_is_told_seldom_and_often_enough_to_time_it(monkeypatch):
     monkeypatch.setattr(hardware, "device", lambda: "cuda")
     asked = []
 
-    def train(model, tokenizer, traces, recipe, folder, seed, times, log_steps, keep):
+    def train(model, tokenizer, traces, spec, folder, times, keep):
+        recipe, log_steps = spec.recipe, spec.log_steps
         asked.append(log_steps)
         for step in range(log_steps, len(traces) // recipe.batch_size + 1, log_steps):
             times(step, 0, 0.0)

@@ -13,24 +13,30 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from lib.base import hardware
 from lib.base.errors import UserError
 from lib.models.llama import build_model
-from lib.models.tokenizer import TokenizedTraces, build_tokenizer, encode_traces
+from lib.models.tokenizer import StepTokenizer, TokenizedTraces, build_tokenizer
 from lib.profiles.recipe import Recipe
 from lib.profiles.settings import TraceSettings
 from lib.tasks.countdown import problems
 from lib.tasks.countdown.task import CountdownTask
 from lib.training import trainer as trainer_module
 from lib.training.batches import PAD_MULTIPLE, collate
-from lib.training.trainer import WeightedTrainer, train, training_arguments, weighted_loss
+from lib.training.trainer import (
+    TrainingSpec,
+    WeightedTrainer,
+    train,
+    training_arguments,
+    weighted_loss,
+)
 
 TASK = CountdownTask(problems.Settings(3, 9, 1, 20, 81, 0.1))
 TOKENIZER = build_tokenizer(TASK.pieces)
 TABLE = TASK.make_problems({"train": 48}, 0)
 SETTINGS = TraceSettings("honest", 1.0, near_miss=0.3)
-TRACES = encode_traces(
-    TOKENIZER,
+TRACES = StepTokenizer(TOKENIZER, TASK.step_end).encode_traces(
     pd.concat([TASK.optimal_traces(TABLE), TASK.backtracking_traces(TABLE, 0, SETTINGS)]),
 )
 RECIPE = Recipe("muon", 1e-2, 1e-2, batch_size=8, epochs=1, save_steps=5, verdict_weight=4.0)
+SPEC = TrainingSpec(RECIPE, seed=0)
 
 
 def tiny():
@@ -69,7 +75,7 @@ def test_collate():
 
 
 def trainer(recipe, folder, **options):
-    arguments = training_arguments(recipe, folder, 0, log_steps=5)
+    arguments = training_arguments(TrainingSpec(recipe, 0), folder)
     for key, value in options.items():
         setattr(arguments, key, value)
     made = WeightedTrainer(
@@ -116,7 +122,7 @@ def test_the_loss_is_normalised_over_the_global_batch(tmp_path, monkeypatch):
 
 
 def test_a_checkpoint_is_an_ordinary_folder(tmp_path):
-    curve = train(tiny(), TOKENIZER, TRACES, RECIPE, tmp_path, 0)
+    curve = train(tiny(), TOKENIZER, TRACES, SPEC, tmp_path)
     assert curve.step.tolist() == [5, 10] and curve.examples.tolist() == [40, 80]
     assert curve.loss.iloc[-1] < curve.loss.iloc[0]
     assert json.loads((tmp_path / "loss.json").read_text()) == curve.to_dict("records")
@@ -129,7 +135,7 @@ def test_a_checkpoint_is_an_ordinary_folder(tmp_path):
 
 def test_the_seed_decides_the_run(tmp_path):
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        train(tiny(), TOKENIZER, TRACES, RECIPE, tmp_path / name, seed)
+        train(tiny(), TOKENIZER, TRACES, TrainingSpec(RECIPE, seed), tmp_path / name)
     assert same(weights(tmp_path / "a"), weights(tmp_path / "b"))
     assert not same(weights(tmp_path / "a"), weights(tmp_path / "c"))
 
@@ -142,7 +148,8 @@ class Killed(BaseException):
 @pytest.mark.parametrize("damage", [False, True], ids=["whole", "half-written"])
 def test_a_killed_run_resumes_bit_by_bit(tmp_path, optimizer, damage):
     recipe = replace(RECIPE, optimizer=optimizer, epochs=2, schedule="linear")
-    expected = train(tiny(), TOKENIZER, TRACES, recipe, tmp_path / "unbroken", 0)
+    spec = TrainingSpec(recipe, 0)
+    expected = train(tiny(), TOKENIZER, TRACES, spec, tmp_path / "unbroken")
     assert len(expected) == 4
     folder = tmp_path / "broken"
     seen = []
@@ -153,16 +160,14 @@ def test_a_killed_run_resumes_bit_by_bit(tmp_path, optimizer, damage):
             raise Killed
 
     with pytest.raises(Killed):
-        train(tiny(), TOKENIZER, TRACES, recipe, folder, 0, kill)
+        train(tiny(), TOKENIZER, TRACES, spec, folder, kill)
     assert sorted(path.name for path in (folder / "checkpoints").iterdir())[-1] == "checkpoint-5"
     if damage:  # killed while it wrote the next one
         half = folder / "checkpoints" / "checkpoint-15"
         half.mkdir()
         (half / "model.safetensors").write_bytes(b"half")
     resumed = []
-    curve = train(
-        tiny(), TOKENIZER, TRACES, recipe, folder, 0, lambda step, *_: resumed.append(step)
-    )
+    curve = train(tiny(), TOKENIZER, TRACES, spec, folder, lambda step, *_: resumed.append(step))
     assert seen == [5, 10, 15] and resumed == [15, 20]
     pd.testing.assert_frame_equal(curve, expected)
     assert same(weights(folder), weights(tmp_path / "unbroken"))
@@ -171,19 +176,19 @@ def test_a_killed_run_resumes_bit_by_bit(tmp_path, optimizer, damage):
 
 def test_a_run_too_short_to_log_still_has_a_curve(tmp_path):
     few = TokenizedTraces(TRACES.ids, TRACES.codes, TRACES.starts[:17])
-    curve = train(tiny(), TOKENIZER, few, RECIPE, tmp_path, 0)
+    curve = train(tiny(), TOKENIZER, few, SPEC, tmp_path)
     assert list(curve.columns) == ["step", "examples", "loss"]
 
 
 def test_what_is_not_kept_leaves_nothing(tmp_path):
-    curve = train(tiny(), TOKENIZER, TRACES, RECIPE, tmp_path, 0, log_steps=1, keep=False)
+    curve = train(tiny(), TOKENIZER, TRACES, TrainingSpec(RECIPE, 0, 1), tmp_path, keep=False)
     assert len(curve) == len(TRACES) // 8 and not list(tmp_path.rglob("*.*"))
 
 
 def test_nothing_to_train_on(tmp_path):
     none = TokenizedTraces(TRACES.ids, TRACES.codes, TRACES.starts[:1])
     with pytest.raises(UserError, match="no traces"):
-        train(tiny(), TOKENIZER, none, RECIPE, tmp_path, 0)
+        train(tiny(), TOKENIZER, none, SPEC, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -198,9 +203,9 @@ def test_the_fast_path_follows_the_processor(tmp_path, monkeypatch):
     for fast in (False, True):
         monkeypatch.setattr(hardware, "has_bfloat16", lambda device, fast=fast: fast)
         monkeypatch.setattr(hardware, "can_compile", lambda fast=fast: fast)
-        made = training_arguments(replace(RECIPE, compile=True), tmp_path, 0, log_steps=5)
+        made = training_arguments(TrainingSpec(replace(RECIPE, compile=True), 0), tmp_path)
         assert (made.bf16, made.torch_compile) == (fast, fast)
-        assert not training_arguments(RECIPE, tmp_path, 0, log_steps=5).torch_compile
+        assert not training_arguments(SPEC, tmp_path).torch_compile
 
 
 def test_pad_multiple_keeps_shapes_few():
@@ -225,10 +230,11 @@ def test_every_model_is_compiled_anew(monkeypatch, tmp_path):
     """torch compiles one function for eight models at most; a ninth would train uncompiled."""
     resets = []
     monkeypatch.setattr(torch.compiler, "reset", lambda: resets.append(1))
-    monkeypatch.setattr(trainer_module.checkpoints, "train", lambda *_: None)
+    monkeypatch.setattr(trainer_module.checkpoints, "resume", lambda *_: None)
     for compiled in (True, False):
         recipe = replace(RECIPE, compile=compiled)
-        trainer_module.train(tiny(), TOKENIZER, TRACES, recipe, tmp_path / str(compiled), 0)
+        spec = TrainingSpec(recipe, 0)
+        trainer_module.train(tiny(), TOKENIZER, TRACES, spec, tmp_path / str(compiled))
     assert len(resets) == hardware.can_compile()
 
 
@@ -242,7 +248,7 @@ def test_batches_for_a_gpu_are_made_by_other_processes(
     monkeypatch.setattr(hardware, "device", lambda: device)
     monkeypatch.setattr(hardware, "has_bfloat16", lambda device: False)
     monkeypatch.setattr(hardware, "available_cores", lambda: cores)
-    made = training_arguments(replace(RECIPE, packing=packing), tmp_path, 0, 1)
+    made = training_arguments(TrainingSpec(replace(RECIPE, packing=packing), 0, 1), tmp_path)
     assert made.dataloader_num_workers == loaders
     assert made.dataloader_prefetch_factor == (4 if loaders else None)
     assert made.logging_nan_inf_filter == (device == "cpu")

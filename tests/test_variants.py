@@ -11,7 +11,7 @@ from lib.models.llama import build_model
 from lib.models.tokenizer import build_tokenizer
 from lib.search.rollout import Sample
 from lib.search.sampler import CacheSampler
-from lib.search.variants import DistinctSampler, Variant, applied, shifted
+from lib.search.variants import DistinctSampler, SamplingVariant, applied, shifted
 
 
 class Dice:
@@ -56,7 +56,7 @@ def parts():
 def test_a_shift_multiplies_the_odds_of_backtrack(parts):
     model, sampler = parts
     [plain] = sampler.sample([(7, 8)], [4], 1.0, 0)
-    with applied(Variant(shift=math.log(3)), model, 3, sampler) as varied:
+    with applied(SamplingVariant(shift=math.log(3)), model, 3, sampler) as varied:
         [moved] = varied.sample([(7, 8)], [4], 1.0, 0)
     before, after = plain[0].p_backtrack_start, moved[0].p_backtrack_start
     assert after / (1 - after) == pytest.approx(3 * before / (1 - before), rel=1e-3)

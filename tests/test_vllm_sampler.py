@@ -16,12 +16,13 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from lib.base import processes as processes_module
 from lib.base.errors import UserError
 from lib.experiment.experiment import Experiment
-from lib.models.tokenizer import backtrack_id, build_tokenizer
+from lib.models.tokenizer import StepTokenizer, build_tokenizer
+from lib.profiles.search_spec import SearchSpec
 from lib.profiles.settings import VllmSettings
 from lib.search import vllm
-from lib.search.sampler import make_sampler, step_end_ids
+from lib.search.sampler import make_sampler
 from lib.search.search import search
-from lib.search.variants import Variant
+from lib.search.variants import SamplingVariant
 from lib.search.vllm import ENVIRONMENT, VllmSampler, shared_sampler
 from lib.studies.sections import load_profile
 
@@ -235,7 +236,7 @@ def test_only_vllm_changes_what_a_search_is_made_of(tmp_path):
     assert with_vllm == plain | {"sampler": "vllm", "dtype": "float32"}
     halved = profile(tmp_path, 'sampler = "vllm"', '\n[vllm]\ndtype = "bfloat16"\nreplicas = 2\n')
     assert search_inputs(halved) == plain | {"sampler": "vllm", "dtype": "bfloat16"}
-    for how in ({"variant": Variant(oversampling=2)}, {"expansion": "stochastic_beam"}):
+    for how in ({"variant": SamplingVariant(oversampling=2)}, {"expansion": "stochastic_beam"}):
         others = [search_inputs(loaded, **how) for loaded in (profile(tmp_path), halved)]
         assert others[0] == others[1]  # transformers samples these in any case
     with pytest.raises(UserError, match=r"search.sampler = 'vlm': must be cache or vllm"):
@@ -254,6 +255,7 @@ real = [
 ]
 PIECES = ["1", "2", "+", "=", "\n"]
 TOKENIZER = build_tokenizer(PIECES)
+STEPS = StepTokenizer(TOKENIZER, "\n")
 PREFIXES = [(4, 6, 5, 8), (5, 6, 4, 7, 5, 8) * 12, (4,), (5, 6, 4, 7, 5, 8) * 12, (5, 5)]
 
 
@@ -270,8 +272,8 @@ def llama(tmp_path_factory):
         model.lm_head.weight.mul_(6)
     model.save_pretrained(folder)
     TOKENIZER.save_pretrained(folder)
-    ends = step_end_ids(TOKENIZER)
-    sampler = VllmSampler(folder, EOS, backtrack_id(TOKENIZER), ends, 8, VllmSettings(cache_gb=0.1))
+    assert STEPS.eos_id == EOS
+    sampler = VllmSampler(folder, *STEPS.stop_ids, 8, VllmSettings(cache_gb=0.1))
     yield model, sampler
     sampler.close()
 
@@ -346,7 +348,7 @@ class TestRealVllm:
         exact = exact_probabilities(model, prefix, temperature)
         assert sum(exact.values()) == pytest.approx(1, abs=1e-5)
         task = SimpleNamespace(step_end="\n")
-        for which in (sampler, make_sampler(model, TOKENIZER, task.step_end, 3)):
+        for which in (sampler, make_sampler(model, StepTokenizer(TOKENIZER, task.step_end), 3)):
             (found,) = which.sample([prefix], [count], temperature, seed=1)
             drawn = {s.tokens: s.count for s in found}
             assert drawn.keys() <= exact.keys()
@@ -361,8 +363,8 @@ class TestRealVllm:
     def test_a_search(self, llama):
         model, sampler = llama
         prompts = ["1+2\n", "2+2=1\n", "1+1=2\n2+1\n"]
-        trees = search(sampler, TOKENIZER, prompts, 16, 1, 1.0, 0)
-        again = search(sampler, TOKENIZER, prompts, 16, 1, 1.0, 0)
+        trees = search(sampler, STEPS, prompts, SearchSpec(16, 1, 1.0, 0))
+        again = search(sampler, STEPS, prompts, SearchSpec(16, 1, 1.0, 0))
         shape = [[(node.parent, node.tokens, node.visits) for node in t.nodes] for t in trees]
         assert shape == [
             [(node.parent, node.tokens, node.visits) for node in t.nodes] for t in again

@@ -9,25 +9,26 @@ started: in float32, and in bfloat16 where the processor has it.
 
 from __future__ import annotations
 
-import math
 import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import psutil
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from lib.base import hardware
 from lib.base.errors import UserError
 from lib.models.llama import load_model, load_tokenizer, parameter_count
-from lib.models.tokenizer import backtrack_id, encode_prompts
+from lib.models.tokenizer import StepTokenizer
+from lib.profiles.search_spec import SearchSpec
 from lib.search.parallel import end_shared, search_in_processes
-from lib.search.sampler import CacheSampler, make_sampler, step_end_ids
+from lib.search.sampler import CacheSampler, SamplerSource, make_sampler
 from lib.search.search import search
+from lib.search.tree import SearchTree
 from lib.search.vllm import VllmSampler
 from lib.tasks.task import Task
 
@@ -36,19 +37,19 @@ PROCESSES = 0  # as many as there are cores
 BREADTHS, DEPTHS = (8, 32), (0, 1, 2)
 GROWTH = (64, 256, 1024)  # problems
 FLOOR_ROWS, FLOOR_S = 512, 0.3
+SHOWN = {"float32": "float32", "auto": "bfloat16"}
 
 
 @torch.inference_mode()
 def search_plainly(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: StepTokenizer,
     prompt: str,
-    breadth: int,
-    depth: int,
+    spec: SearchSpec,
     limit: int,
 ) -> int:
     """One problem with `generate(num_beams=N, do_sample=True)`; returns the expansions made."""
-    backtrack, ends = backtrack_id(tokenizer), set(step_end_ids(tokenizer))
+    backtrack, ends = tokenizer.backtrack_id, set(tokenizer.step_end_ids)
 
     def expand(state: list[int], count: int) -> list[list[int]]:
         ids = torch.tensor([state])
@@ -57,18 +58,17 @@ def search_plainly(
             ids,
             attention_mask=torch.ones_like(ids),
             do_sample=True,
-            temperature=0.7,
+            temperature=spec.temperature,
             max_new_tokens=limit,
-            eos_token_id=[tokenizer.eos_token_id, backtrack],
-            pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=[tokenizer.eos_id, backtrack],
+            pad_token_id=tokenizer.pad_id,
             **beams,
         )
         return found.tolist()
 
-    state = encode_prompts(tokenizer, [prompt])[0]
-    seen, leaves, expansions = {tuple(state)}, expand(state, breadth), 1
-    few = math.isqrt(breadth)
-    for _ in range(depth):
+    state = tokenizer.encode_prompts([prompt])[0]
+    seen, leaves, expansions = {tuple(state)}, expand(state, spec.breadth), 1
+    for _ in range(spec.depth):
         states = []
         for leaf in leaves:
             if backtrack not in leaf:
@@ -79,8 +79,10 @@ def search_plainly(
             if back not in seen:
                 seen.add(back)
                 states.append(list(back))
-        leaves = [leaf for back in states[:few] for leaf in expand(back, few)]
-        expansions += len(states[:few])
+        leaves = [
+            leaf for back in states[: spec.states] for leaf in expand(back, spec.continuations)
+        ]
+        expansions += len(states[: spec.states])
     return expansions
 
 
@@ -122,7 +124,9 @@ def products_per_s(model: PreTrainedModel, rows: int = FLOOR_ROWS) -> float:
     return tokens / spent
 
 
-def tokens_read(sampler: CacheSampler, tokenizer, prompts: list[str], breadth: int, depth: int):
+def tokens_read(
+    sampler: CacheSampler, tokenizer: StepTokenizer, prompts: list[str], spec: SearchSpec
+) -> tuple[int, list[SearchTree]]:
     """Tokens that the model reads in a search, and the search's trees."""
     read = 0
 
@@ -132,71 +136,55 @@ def tokens_read(sampler: CacheSampler, tokenizer, prompts: list[str], breadth: i
 
     handle = sampler.rules.model.register_forward_pre_hook(count, with_kwargs=True)
     try:
-        trees = search(sampler, tokenizer, prompts, breadth, depth, 0.7, 0)
+        trees = search(sampler, tokenizer, prompts, spec)
     finally:
         handle.remove()
     return read, trees
 
 
-def seconds_dealt(
-    checkpoint: Path,
-    limit: int,
-    prompts: list[str],
-    step_end: str,
-    precision: str,
-    breadth: int,
-    depth: int,
-) -> float:
+def seconds_dealt(source: SamplerSource, prompts: list[str], spec: SearchSpec) -> float:
     """Wall-clock time of a search dealt to a process for each core, its file of trees included."""
     with tempfile.TemporaryDirectory() as folder:
-        how = {"step_end": step_end, "precision": precision}
-        settings = (PROCESSES, prompts, breadth, depth, 0.7, 0)
         start = time.perf_counter()
-        search_in_processes(Path(folder) / "trees.jsonl", checkpoint, limit, *settings, **how)
+        search_in_processes(Path(folder) / "trees.jsonl", source, prompts, spec, PROCESSES)
         return time.perf_counter() - start
 
 
 def compared(
     sampler: CacheSampler,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: StepTokenizer,
     prompts: list[str],
-    checkpoint: Path,
-    step_end: str,
-    breadth: int,
-    depth: int,
+    sources: Sequence[SamplerSource],
+    spec: SearchSpec,
 ) -> str:
     """A line: ours in this process, ours dealt to kept ones, and one problem at a time."""
     model, limit, some = sampler.rules.model, sampler.rules.max_new_tokens, prompts[:PROBLEMS]
-    read, trees = tokens_read(sampler, tokenizer, some, breadth, depth)
+    read, trees = tokens_read(sampler, tokenizer, some, spec)
     tokens = sum(tree.tokens_generated for tree in trees) / len(trees)
     # As many problems for each core as this process has with all cores' threads.
     many = some * hardware.available_cores()
-    precisions = {"float32": "float32"}
-    if hardware.has_bfloat16("cpu"):
-        precisions["auto"] = "bfloat16"
     ours, plain, products = [], [], []
-    dealt: dict[str, list[float]] = {precision: [] for precision in precisions}
+    dealt: dict[SamplerSource, list[float]] = {source: [] for source in sources}
     for number in range(ROUNDS):
         start = time.perf_counter()
-        search(sampler, tokenizer, some, breadth, depth, 0.7, 0)
+        search(sampler, tokenizer, some, spec)
         between = time.perf_counter()
         at = number * PLAIN_PROBLEMS
         for prompt in prompts[at : at + PLAIN_PROBLEMS]:
-            search_plainly(model, tokenizer, prompt, breadth, depth, limit)
+            search_plainly(model, tokenizer, prompt, spec, limit)
         ours.append(len(some) / (between - start))
         plain.append(PLAIN_PROBLEMS / (time.perf_counter() - between))
         products.append(products_per_s(model) * len(some) / read)
-        for precision, rates in dealt.items():
-            how = (checkpoint, limit, many, step_end, precision, breadth, depth)
-            rates.append(len(many) / seconds_dealt(*how))
+        for source, rates in dealt.items():
+            rates.append(len(many) / seconds_dealt(source, many, spec))
     rate, their_rate, most = map(statistics.median, (ours, plain, products))
     shown = ", ".join(
-        f"{statistics.median(rates):.1f} in {precisions[precision]}:"
+        f"{statistics.median(rates):.1f} in {SHOWN[source.precision]}:"
         f" {statistics.median(rates) / their_rate:.0f}x"
-        for precision, rates in dealt.items()
+        for source, rates in dealt.items()
     )
     return (
-        f"search N={breadth:2} b={depth}     {rate:8.1f} problems/s"
+        f"search N={spec.breadth:2} b={spec.depth}     {rate:8.1f} problems/s"
         f" ({rate * tokens:,.0f} tokens/s), one at a time {their_rate:.2f}:"
         f" {rate / their_rate:.0f}x (its matrix products alone:"
         f" {most / their_rate:.0f}x); dealt to a process for each core {shown}"
@@ -207,21 +195,24 @@ def bench_search(task: Task, checkpoint: Path) -> Iterator[str]:
     """Ours against one problem at a time, with the checkpoint that ships; then growth."""
     if not checkpoint.exists():
         raise UserError(f"{checkpoint}: no checkpoint to search with; run `make reproduce` first")
-    model, tokenizer = load_model(checkpoint), load_tokenizer(checkpoint)
-    limit, step_end = task.max_response_tokens, task.step_end
-    sampler = make_sampler(model, tokenizer, step_end, limit)
+    limit, small = task.max_response_tokens, SearchSpec(8, 1)
+    precisions = SHOWN if hardware.has_bfloat16("cpu") else ("float32",)
+    sources = [
+        SamplerSource(str(checkpoint), task.step_end, limit, precision) for precision in precisions
+    ]
+    sampler, tokenizer = sources[0].load("cpu")
     prompts = task.prompts(task.make_problems({"seen": max(GROWTH)}, 1))
-    search(sampler, tokenizer, prompts[:32], 8, 1, 0.7, 0)  # the first pays for allocations
-    for precision in ("float32", "auto"):  # and for the processes' start
-        seconds_dealt(checkpoint, limit, prompts[:PROBLEMS], step_end, precision, 8, 1)
+    search(sampler, tokenizer, prompts[:32], small)  # the first pays for allocations
+    for source in sources:  # and for the processes' start
+        seconds_dealt(source, prompts[:PROBLEMS], small)
     for breadth in BREADTHS:
         for depth in DEPTHS:
-            yield compared(sampler, tokenizer, prompts, checkpoint, step_end, breadth, depth)
+            yield compared(sampler, tokenizer, prompts, sources, SearchSpec(breadth, depth))
     end_shared()
     for count in GROWTH:
         start = time.perf_counter()
         with PeakMemory() as memory:
-            search(sampler, tokenizer, prompts[:count], 8, 1, 0.7, 0)
+            search(sampler, tokenizer, prompts[:count], small)
         spent = time.perf_counter() - start
         yield (
             f"search N= 8 b=1     {count / spent:8.1f} problems/s of {count} problems,"
@@ -237,17 +228,11 @@ def bench_vllm(task: Task, checkpoint: Path, problems: int = VLLM_PROBLEMS) -> I
     """Both samplers by turns, in searches of the same problems."""
     if not checkpoint.exists():
         raise UserError(f"{checkpoint}: no checkpoint to search with; run `make reproduce` first")
-    model, tokenizer = load_model(checkpoint), load_tokenizer(checkpoint)
-    ours = make_sampler(model, tokenizer, task.step_end, task.max_response_tokens)
-    rules = ours.rules
+    model = load_model(checkpoint)
+    tokenizer = StepTokenizer(load_tokenizer(checkpoint), task.step_end)
+    ours = make_sampler(model, tokenizer, task.max_response_tokens)
     start = time.perf_counter()
-    theirs = VllmSampler(
-        checkpoint,
-        rules.eos_id,
-        rules.backtrack_id,
-        rules.step_end_ids,
-        rules.max_new_tokens,
-    )
+    theirs = VllmSampler(checkpoint, *tokenizer.stop_ids, task.max_response_tokens)
     try:
         spent = time.perf_counter() - start
         about = f"vLLM {theirs.engine['version']} on {theirs.engine['device']}"
@@ -255,14 +240,15 @@ def bench_vllm(task: Task, checkpoint: Path, problems: int = VLLM_PROBLEMS) -> I
         prompts = task.prompts(task.make_problems({"seen": problems}, 1))
         samplers = {"ours": ours, "vLLM": theirs}
         for sampler in samplers.values():
-            search(sampler, tokenizer, prompts, 8, 1, 0.7, 0)  # the first pays for allocations
+            search(sampler, tokenizer, prompts, SearchSpec(8, 1))  # the first pays for allocations
         for breadth, depth in SHAPES:
             rates: dict[str, list[float]] = {name: [] for name in samplers}
             tokens: dict[str, int] = {}
             for number in range(VLLM_ROUNDS):
                 for name, sampler in samplers.items():
                     start = time.perf_counter()
-                    trees = search(sampler, tokenizer, prompts, breadth, depth, 0.7, number)
+                    spec = SearchSpec(breadth, depth, seed=number)
+                    trees = search(sampler, tokenizer, prompts, spec)
                     rates[name].append(len(prompts) / (time.perf_counter() - start))
                     tokens[name] = sum(tree.tokens_sampled for tree in trees)
             found = {name: statistics.median(values) for name, values in rates.items()}

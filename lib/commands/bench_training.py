@@ -28,11 +28,11 @@ from transformers import (
 from lib.base import hardware
 from lib.models.llama import build_model, parameter_count
 from lib.models.size import from_scratch
-from lib.models.tokenizer import TokenizedTraces, build_tokenizer, encode_traces
+from lib.models.tokenizer import StepTokenizer, TokenizedTraces, build_tokenizer
 from lib.profiles.load import Profile
 from lib.profiles.recipe import Recipe
 from lib.training.muon import orthogonalise_flops
-from lib.training.trainer import train
+from lib.training.trainer import TrainingSpec, train
 
 BATCH_SIZE, GPU_BATCH_SIZE = 128, 512
 PLAIN_SKIP, COMPILE_SKIP = 1, 2  # steps that pay for allocations, and for compilation
@@ -137,8 +137,8 @@ def training_speed(
         timed = len(traces) // recipe.batch_size - COMPILE_SKIP
         log_steps = max(1, min(GPU_LOG_STEPS, timed // 2))
     with tempfile.TemporaryDirectory() as folder:
-        how = (replace(recipe, epochs=1), Path(folder), 0, times)
-        train(model, tokenizer, traces, *how, log_steps=log_steps, keep=False)
+        spec = TrainingSpec(replace(recipe, epochs=1), 0, log_steps)
+        train(model, tokenizer, traces, spec, Path(folder), times, keep=False)
     gc.collect()  # a Trainer's cycles hold the model
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -169,7 +169,7 @@ def bench_traces(
     wrong = task.backtracking_traces(table[count // 2 :], 0, profile.traces)
     both = pd.concat([task.optimal_traces(table[: count // 2]), wrong], ignore_index=True)
     shuffled = both.sample(frac=1, random_state=0)
-    return encode_traces(tokenizer, shuffled, step_end=task.step_end)
+    return StepTokenizer(tokenizer, task.step_end).encode_traces(shuffled)
 
 
 def bench_training(

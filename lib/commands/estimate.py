@@ -15,7 +15,7 @@ from lib.commands.bench_training import COMPILE_SKIP, training_speed
 from lib.experiment.experiment import Experiment
 from lib.experiment.planner import Ahead, Work
 from lib.models.llama import build_model, parameter_count, with_fast_products
-from lib.models.tokenizer import build_tokenizer, encode_prompts, encode_traces
+from lib.models.tokenizer import StepTokenizer, build_tokenizer
 from lib.profiles.settings import ModelSettings
 from lib.search.parallel import process_count
 from lib.search.sampler import make_sampler, rows_of_chunk
@@ -39,7 +39,8 @@ def speeds(experiment: Experiment, sizes: ModelSettings) -> tuple[int, float, fl
     recipe = experiment.profile.training.branch
     count = (COMPILE_SKIP + WARM_UP_STEPS) * recipe.batch_size
     mixture = experiment.mixture(0, count, experiment.profile.traces.mix)
-    traces = encode_traces(tokenizer, mixture)
+    steps = StepTokenizer(tokenizer, experiment.task.step_end)
+    traces = steps.encode_traces(mixture)
     model = build_model(tokenizer, *sizes.size, 0)
     examples_per_s = training_speed(model, tokenizer, traces, recipe)
     torch.manual_seed(0)
@@ -47,11 +48,11 @@ def speeds(experiment: Experiment, sizes: ModelSettings) -> tuple[int, float, fl
     parameters = parameter_count(model)
     model = with_fast_products(model.to(hardware.device()), experiment.profile.search.precision)
     rows = rows_of_chunk(experiment.profile.search.chunk)
-    sampler = make_sampler(model, tokenizer, experiment.task.step_end, 16, rows)
+    sampler = make_sampler(model, steps, 16, rows)
     on_gpu = hardware.device() == "cuda"  # which takes many rows to be busy
     count = experiment.profile.search.chunk if on_gpu else WARM_UP_PROBLEMS
     prompts = experiment.task.prompts(experiment.problems("train", 0, count))
-    prefixes = encode_prompts(tokenizer, prompts)
+    prefixes = steps.encode_prompts(prompts)
     if on_gpu:  # its first calls load what they need
         sampler.sample(prefixes, [16] * len(prefixes), 1.0, 0)
     processes = experiment.profile.search.processes

@@ -36,7 +36,7 @@ from lib.models.size import (
     find_machine,
     from_scratch,
 )
-from lib.models.tokenizer import PIECES, add_backtrack, build_tokenizer, encode_traces
+from lib.models.tokenizer import PIECES, StepTokenizer, add_backtrack, build_tokenizer
 from lib.profiles.load import MODEL_VARIABLE, Profile, with_model
 from lib.search.sampler import rows_of_chunk
 from lib.studies.sections import load_profile
@@ -68,7 +68,7 @@ def needed_tokens(profile: Profile, path: str) -> Tokens:
     if not path or Path(path).expanduser().is_dir():
         tokenizer = load_tokenizer(path) if path else build_tokenizer(task.pieces)
         add_backtrack(tokenizer)
-        lengths = encode_traces(tokenizer, traces).lengths()
+        lengths = StepTokenizer(tokenizer, task.step_end).encode_traces(traces).lengths()
         how = "counted"
     else:
         pieces = PIECES[3 if "llama" in path.lower().split("/")[-1] else 1]

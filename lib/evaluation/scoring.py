@@ -14,8 +14,7 @@ import pandas as pd
 from lib.base.errors import UserError
 from lib.evaluation.results import row, table
 from lib.evaluation.statistics import wilson_interval
-from lib.search.selection import Rule as SelectionRule
-from lib.search.selection import paths
+from lib.search.selection import SelectionRule, paths
 
 #: Raised whenever the same inputs give other results: what was made before is then made again.
 VERSION = 1

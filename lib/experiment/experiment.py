@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lib.base import files, hardware
 from lib.base.files import ROOT
@@ -43,13 +43,7 @@ from lib.models.llama import (
     with_fast_products,
 )
 from lib.models.pretrained import model_folder
-from lib.models.tokenizer import (
-    TokenizedTraces,
-    add_backtrack,
-    backtrack_id,
-    build_tokenizer,
-    encode_traces,
-)
+from lib.models.tokenizer import StepTokenizer, TokenizedTraces, add_backtrack, build_tokenizer
 from lib.profiles.load import Profile
 from lib.profiles.recipe import Recipe
 from lib.profiles.search_spec import SearchSpec
@@ -57,13 +51,15 @@ from lib.profiles.settings import VllmSettings
 from lib.search import decoding
 from lib.search import search as search_module
 from lib.search.parallel import search_in_processes
-from lib.search.sampler import make_sampler, rows_of_chunk, stop_ids
+from lib.search.sampler import SamplerSource, make_sampler, rows_of_chunk
 from lib.search.search import search_to_file
 from lib.search.tree import TreeFile
-from lib.search.variants import PublishedSampling, Variant, applied
+from lib.search.variants import PublishedSampling, SamplingVariant, applied
 from lib.search.vllm import close_shared, shared_sampler
 from lib.tasks.task import Task
-from lib.training import deepspeed, trainer
+from lib.training import trainer
+from lib.training.deepspeed import train_in_processes
+from lib.training.trainer import TrainingSpec
 
 
 def loss_traces(experiment: Experiment, model: str, count: int) -> dict[str, pd.DataFrame]:
@@ -288,7 +284,8 @@ class Experiment:
         """
 
         def encode(tokenizer: PreTrainedTokenizerBase) -> TokenizedTraces:
-            return encode_traces(tokenizer, traces(), max_tokens or None, self.task.step_end)
+            steps = StepTokenizer(tokenizer, self.task.step_end)
+            return steps.encode_traces(traces(), max_tokens or None)
 
         def make(folder: Path) -> None:
             close_shared()
@@ -299,14 +296,13 @@ class Experiment:
                     bar.update(step - bar.n)
                     bar.set_postfix(loss=f"{loss:.3f}")
 
-                if self.profile.deepspeed is not None:
-                    how = (recipe, folder, self.seed, self.profile.deepspeed)
-                    deepspeed.train(start, encode, *how, progress, bar.set_postfix_str)
+                spec, processes = TrainingSpec(recipe, self.seed), self.profile.deepspeed
+                if processes is not None:
+                    news = bar.set_postfix_str
+                    train_in_processes(start, encode, spec, folder, processes, progress, news)
                     return
                 model, tokenizer = start()
-                trainer.train(
-                    model, tokenizer, encode(tokenizer), recipe, folder, self.seed, progress
-                )
+                trainer.train(model, tokenizer, encode(tokenizer), spec, folder, progress)
 
         work = training(model_of(name), examples * recipe.epochs)
         inputs = {**inputs, "recipe": recipe.inputs()}
@@ -314,17 +310,20 @@ class Experiment:
 
     def loss_curve(self, checkpoint: Artifact) -> pd.DataFrame:
         """A checkpoint's training loss: columns step, examples, loss."""
-        rows = files.read_json(checkpoint.path / "loss.json")
-        return pd.DataFrame(rows, columns=["step", "examples", "loss"])
+        return trainer.read_curve(checkpoint.path)
 
     # Inference -----------------------------------------------------------------------------------
 
-    def load(self, checkpoint: Artifact) -> tuple:
+    def tokenizer(self, checkpoint: Artifact) -> StepTokenizer:
+        """A checkpoint's tokenizer, with the task's step end."""
+        return StepTokenizer(load_tokenizer(checkpoint.path), self.task.step_end)
+
+    def load(self, checkpoint: Artifact) -> tuple[PreTrainedModel, StepTokenizer]:
         """A checkpoint's model and tokenizer, ready for inference."""
         model = load_model(checkpoint.path).to(hardware.device())
-        return model, load_tokenizer(checkpoint.path)
+        return model, self.tokenizer(checkpoint)
 
-    def load_fast(self, checkpoint: Artifact) -> tuple:
+    def load_fast(self, checkpoint: Artifact) -> tuple[PreTrainedModel, StepTokenizer]:
         """As `load`, with the products of the profile's `search.precision`."""
         model, tokenizer = self.load(checkpoint)
         return with_fast_products(model, self.profile.search.precision), tokenizer
@@ -335,9 +334,9 @@ class Experiment:
         precision = self.profile.search.precision
         return {} if precision == "float32" else {"precision": precision}
 
-    def max_new_tokens(self, tokenizer: object) -> int:
+    def max_new_tokens(self, tokenizer: StepTokenizer) -> int:
         """Enough for the longest response: from-scratch tokens, of which the goal line is one."""
-        goal = len(tokenizer(self.task.goal, add_special_tokens=False)["input_ids"])
+        goal = len(tokenizer.base(self.task.goal, add_special_tokens=False)["input_ids"])
         return self.task.max_response_tokens + goal - 1
 
     def spec(self, breadth: int, depth: int, **others: Any) -> SearchSpec:
@@ -351,7 +350,7 @@ class Experiment:
         checkpoint: Artifact,
         problems: pd.DataFrame,
         spec: SearchSpec,
-        variant: Variant | PublishedSampling | None = None,
+        variant: SamplingVariant | PublishedSampling | None = None,
     ) -> Artifact:
         """Search trees of a checkpoint over problems, as JSON lines (`trees`)."""
         # Variants need the model's own modules, other expansions its distributions.
@@ -369,21 +368,18 @@ class Experiment:
         def make(folder: Path) -> None:
             path = folder / "trees.jsonl"
             label = f"search N={spec.breadth} b={spec.depth} T={spec.temperature}"
-            settings = (prompts, spec.breadth, spec.depth, spec.temperature, spec.seed)
-            how = {"step_end": self.task.step_end, "made_of": checkpoint.key}
-            how |= {} if spec.expansion == "sample" else {"expansion": spec.expansion}
-            how["chunk_size"] = spec.chunk
-            processes = self.profile.search.processes
+            processes, precision = self.profile.search.processes, self.profile.search.precision
             cached = not with_vllm and variant is None
             with progress_bar(label, "problem", len(prompts)) as bar:
-                how["on_progress"] = bar.update
+                more = {"made_of": checkpoint.key, "on_progress": bar.update}
                 if cached and processes != 1 and len(prompts) > spec.chunk:
-                    limit = self.max_new_tokens(load_tokenizer(checkpoint.path))
-                    how["precision"] = self.profile.search.precision
-                    search_in_processes(path, checkpoint.path, limit, processes, *settings, **how)
+                    limit = self.max_new_tokens(self.tokenizer(checkpoint))
+                    how = (self.task.step_end, limit, precision)
+                    source = SamplerSource(str(checkpoint.path), *how)
+                    search_in_processes(path, source, prompts, spec, processes, **more)
                     return
                 with self.sampling(checkpoint, variant, with_vllm) as (sampler, tokenizer):
-                    search_to_file(path, sampler, tokenizer, *settings, **how)
+                    search_to_file(path, sampler, tokenizer, prompts, spec, **more)
 
         suffix = "" if spec.expansion == "sample" else f"-{spec.expansion}"
         name = f"search/{checkpoint.name}-N{spec.breadth}-b{spec.depth}-T{spec.temperature}{suffix}"
@@ -399,19 +395,22 @@ class Experiment:
 
     @contextmanager
     def sampling(
-        self, checkpoint: Artifact, variant: Variant | PublishedSampling | None, with_vllm: bool
+        self,
+        checkpoint: Artifact,
+        variant: SamplingVariant | PublishedSampling | None,
+        with_vllm: bool,
     ) -> Iterator[tuple]:
         """The sampler of a checkpoint, with its tokenizer."""
         if with_vllm:
-            tokenizer = load_tokenizer(checkpoint.path)
-            ids, limit = stop_ids(tokenizer, self.task.step_end), self.max_new_tokens(tokenizer)
-            yield shared_sampler(checkpoint.path, *ids, limit, self.vllm), tokenizer
+            tokenizer = self.tokenizer(checkpoint)
+            settings = (*tokenizer.stop_ids, self.max_new_tokens(tokenizer), self.vllm)
+            yield shared_sampler(checkpoint.path, *settings), tokenizer
             return
         model, tokenizer = self.load_fast(checkpoint)
         limit = self.max_new_tokens(tokenizer)
         rows = rows_of_chunk(self.profile.search.chunk)
-        sampler = make_sampler(model, tokenizer, self.task.step_end, limit, rows)
-        with applied(variant, model, backtrack_id(tokenizer), sampler) as varied:
+        sampler = make_sampler(model, tokenizer, limit, rows)
+        with applied(variant, model, tokenizer.backtrack_id, sampler) as varied:
             yield varied, tokenizer
 
     def read_trees(self, search: Artifact) -> TreeFile:

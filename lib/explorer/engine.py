@@ -17,7 +17,8 @@ from transformers.utils import logging as progress
 
 from lib.base.errors import UserError
 from lib.models.llama import load_model, load_tokenizer
-from lib.models.tokenizer import backtrack_id, encode_prompts
+from lib.models.tokenizer import StepTokenizer
+from lib.profiles.search_spec import SearchSpec
 from lib.search.sampler import make_sampler
 from lib.search.search import search
 from lib.search.tree import SearchTree
@@ -47,7 +48,7 @@ class Engine:
         self._check_tokenizer()
         self._stop = threading.Event()
         self.model.register_forward_pre_hook(self._raise_if_stopped)
-        self.sampler = make_sampler(self.model, self.tokenizer, "\n", MAX_NEW_TOKENS)
+        self.sampler = make_sampler(self.model, self.steps, MAX_NEW_TOKENS)
 
     def search(
         self,
@@ -60,18 +61,19 @@ class Engine:
     ) -> SearchTree:
         """The search tree of `problem`, from the state after `steps` on."""
         prompt = state_text(problem, steps)
-        return search(self.sampler, self.tokenizer, [prompt], breadth, depth, temperature, seed)[0]
+        spec = SearchSpec(breadth, depth, temperature, seed)
+        return search(self.sampler, self.steps, [prompt], spec)[0]
 
     def greedy(self, problem: Problem) -> str:
         """The response of greedy decoding, end-of-sequence token dropped."""
-        prompts = encode_prompts(self.tokenizer, [problem.prompt()])
+        prompts = self.steps.encode_prompts([problem.prompt()])
         [[sample]] = self.sampler.sample(prompts, [1], temperature=0.0, seed=0)
         return self.tokenizer.decode(sample.tokens[: -1 if sample.stop == "goal" else None])
 
     @torch.inference_mode()
     def verdict(self, problem: Problem, steps: Sequence[str] = ()) -> float:
         """P(<backtrack>) as the next token of the state after `steps`."""
-        ids = encode_prompts(self.tokenizer, [state_text(problem, steps)])
+        ids = self.steps.encode_prompts([state_text(problem, steps)])
         logits = self.model(input_ids=torch.tensor(ids)).logits[0, -1].float()
         return torch.softmax(logits, dim=-1)[self.backtrack_id].item()
 
@@ -97,7 +99,8 @@ class Engine:
 
     def _check_tokenizer(self) -> None:
         name, tokenizer = self.name, self.tokenizer
-        self.backtrack_id = backtrack_id(tokenizer)
+        self.steps = StepTokenizer(tokenizer, "\n")
+        self.backtrack_id = self.steps.backtrack_id
         if tokenizer.eos_token_id is None or tokenizer.pad_token_id is None:
             raise UserError(f"{name}: its tokenizer has no end-of-sequence or no padding token")
         sample = "###Question: numbers [2, 39, 45, 10]->target 62\n###Response:\n45-39=6\n"

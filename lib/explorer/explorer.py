@@ -23,7 +23,7 @@ from lib.base.files import ROOT
 from lib.explorer.engine import Controls, checkpoint_choices
 from lib.explorer.tree_figure import TreeFigure, draw_tree, save_page, save_tree
 from lib.explorer.tree_view import TreeView, describe, layout_y
-from lib.search.tree import add_step, graft, state_steps
+from lib.search.tree import add_step, insert_branch, state_steps
 from lib.tasks.countdown.interactive import (
     DEFAULT_RANGES,
     annotate,
@@ -216,7 +216,7 @@ class Explorer(ipw.VBox):
         settings["seed"] += self._searched_on
         branch = engine.search(self.problem, **settings, steps=steps)
         before = len(self.tree.nodes)
-        tree = graft(self.tree, node, branch)
+        tree = insert_branch(self.tree, node, branch)
         added = len(tree.nodes) - before
         step = before + 1 if added else before
         self._show(tree, step, node, f"Searched on: {added} new nodes; step on to see them.")

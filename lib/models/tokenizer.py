@@ -1,8 +1,8 @@
 """Text to token ids and back, for from-scratch tokenizers and for the hub's.
 
-Takes a task's pieces, or traces with their loss masks; gives an ordinary fast tokenizer, and ids
-with a loss code for each token. Knows nothing of models. `<backtrack>` is a special token (the
-paper, section 3.2).
+Takes a task's pieces and the text that ends its steps, prompts, and traces with their loss masks;
+gives an ordinary fast tokenizer, and ids with a loss code for each token. Knows nothing of models.
+`<backtrack>` is a special token (the paper, section 3.2).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -81,73 +82,6 @@ def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
     write_atomic(path, json.dumps(found, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
-def backtrack_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The id of `<backtrack>`; `UserError` where the tokenizer has no such token."""
-    found = tokenizer.convert_tokens_to_ids(BACKTRACK)
-    if found is None or found == tokenizer.unk_token_id:
-        raise UserError(f"tokenizer {tokenizer.name_or_path!r}: no token {BACKTRACK}; train first")
-    return found
-
-
-def encode_prompts(
-    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[str], step_end: str = "\n"
-) -> list[list[int]]:
-    """Prompts as token ids, with the beginning-of-sequence token where the tokenizer has one.
-
-    The ids are exactly those that `encode_traces` gives to these prompts' part of a trace.
-    """
-    begin = _begin(tokenizer)
-    encoded = _encode(tokenizer, list(prompts), step_end)
-    return [begin + ids for ids, _ in encoded]
-
-
-def _encode(
-    tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], step_end: str
-) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
-    """Ids and character spans of each text's tokens, none of which reaches past a step's end.
-
-    A vocabulary may have tokens that do, such as a line end with the digits after it. A search that
-    rolls back to a step's end would then give the model ids that it was not trained on, so texts
-    are encoded step by step for such a vocabulary.
-    """
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    if backend is None:  # a slow tokenizer: it has no spans, and no vocabulary to look into
-        encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
-        yield from ((ids, []) for ids in encoded)
-        return
-    # Both are state of a fast tokenizer, which its file or an earlier call can have switched on.
-    backend.no_padding()
-    backend.no_truncation()
-    # Bytes of a byte-level vocabulary are written as letters: a line end as the first of these.
-    ends = (step_end.translate({10: "\u010a", 32: "\u0120"}), step_end)
-    vocabulary = backend.get_vocab(with_added_tokens=False).keys()
-    # Those that a task's from-scratch tokenizer adds are whole pieces of its question.
-    vocabulary -= {token.content for token in tokenizer.added_tokens_decoder.values()}
-    if not any(end in token[: -len(end)] for token in vocabulary for end in ends):
-        # The wrapper's own call takes ten times as long for the same ids and offsets.
-        encodings = backend.encode_batch(list(texts), add_special_tokens=False) if texts else []
-        for encoding in encodings:
-            yield encoding.ids, encoding.offsets
-        return
-    parts = [[part for part in re.split(f"(?<={re.escape(step_end)})", t) if part] for t in texts]
-    flat = [part for split in parts for part in split]
-    encodings = iter(backend.encode_batch(flat, add_special_tokens=False) if flat else [])
-    for split in parts:
-        ids: list[int] = []
-        spans: list[tuple[int, int]] = []
-        at = 0
-        for part in split:
-            encoding = next(encodings)
-            ids += encoding.ids
-            spans += [(at + start, at + end) for start, end in encoding.offsets]
-            at += len(part)
-        yield ids, spans
-
-
-def _begin(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    return [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-
-
 @dataclass(frozen=True)
 class TokenizedTraces:
     """Traces as ids and loss codes, end to end in two flat arrays.
@@ -172,45 +106,141 @@ class TokenizedTraces:
         return np.diff(self.starts)
 
 
-def encode_traces(
-    tokenizer: PreTrainedTokenizerBase,
-    traces: pd.DataFrame,
-    max_tokens: int | None = None,
-    step_end: str = "\n",
-) -> TokenizedTraces:
-    """Ids and loss codes of traces (columns text, mask).
+@dataclass(frozen=True)
+class StepTokenizer:
+    """A tokenizer and the text that ends a step of the task: how this task's texts become ids.
 
-    A token carries loss only if all of its characters do, and is a verdict only if all of them
-    are, so that no masked character leaks loss through a token that straddles a boundary. A path
-    that reaches its goal ends in the end-of-sequence token, with loss. Raises `UserError` where a
-    mask's length is not its text's, or a trace has more than `max_tokens` tokens.
+    No token that it gives reaches past a step's end, so that a state that a search rolls back to
+    has the ids that training saw.
     """
-    backtrack = backtrack_id(tokenizer)
-    begin, parts_ids, parts_codes, lengths = _begin(tokenizer), [], [], []
-    texts, masks = traces["text"].tolist(), traces["mask"].tolist()
-    for start in range(0, len(texts), ENCODE_BATCH):
-        batch = texts[start : start + ENCODE_BATCH]
-        encoded = _encode(tokenizer, batch, step_end)
-        rows = zip(encoded, batch, masks[start : start + ENCODE_BATCH], strict=True)
-        for row, ((ids, spans), text, mask) in enumerate(rows, start):
-            if len(mask) != len(text):
-                raise UserError(f"trace {row}: {len(mask)} mask characters for {len(text)} of text")
-            if not ids or mask.strip("012"):
-                raise UserError(f"trace {row}: no text, or a mask of others than 0, 1 and 2")
-            # An empty token (a byte of a longer character, say) carries no loss.
-            codes = [int(min(mask[a:b], default="0")) for a, b in spans]
-            end = [] if ids[-1] == backtrack else [tokenizer.eos_token_id]
-            ids = [*begin, *ids, *end]
-            if max_tokens is not None and len(ids) > max_tokens:
-                raise UserError(f"trace {row}: {len(ids)} tokens, more than {max_tokens}")
-            parts_ids.append(ids)
-            parts_codes.append([*[0] * len(begin), *codes, *[1] * len(end)])
-            lengths.append(len(ids))
-    return TokenizedTraces(
-        np.fromiter((token for ids in parts_ids for token in ids), np.int32),
-        np.fromiter((code for codes in parts_codes for code in codes), np.uint8),
-        np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
-    )
+
+    base: PreTrainedTokenizerBase  # transformers' own
+    step_end: str
+
+    @property
+    def eos_id(self) -> int:
+        """The id of the end of sequence."""
+        return self.base.eos_token_id
+
+    @property
+    def pad_id(self) -> int:
+        """The id of padding."""
+        return self.base.pad_token_id
+
+    @property
+    def backtrack_id(self) -> int:
+        """The id of `<backtrack>`; `UserError` where the tokenizer has no such token."""
+        found = self.base.convert_tokens_to_ids(BACKTRACK)
+        if found is None or found == self.base.unk_token_id:
+            name = self.base.name_or_path
+            raise UserError(f"tokenizer {name!r}: no token {BACKTRACK}; train first")
+        return found
+
+    @cached_property
+    def step_end_ids(self) -> tuple[int, ...]:
+        """Every token whose text has the end of a step in it: one in a small vocabulary, many in
+        BPE's."""
+        texts = self.base.batch_decode([[token] for token in range(len(self.base))])
+        return tuple(token for token, text in enumerate(texts) if self.step_end in text)
+
+    @property
+    def stop_ids(self) -> tuple[int, int, tuple[int, ...]]:
+        """What every sampler must know: end of sequence, `<backtrack>`, step ends."""
+        return self.eos_id, self.backtrack_id, self.step_end_ids
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of these ids."""
+        return self.base.decode(list(ids))
+
+    def encode_prompts(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Prompts as token ids, with the beginning-of-sequence token where there is one.
+
+        The ids are exactly those that `encode_traces` gives to these prompts' part of a trace.
+        """
+        return [self._begin + ids for ids, _ in self._encode(prompts)]
+
+    def encode_traces(self, traces: pd.DataFrame, max_tokens: int | None = None) -> TokenizedTraces:
+        """Ids and loss codes of traces (columns text, mask).
+
+        A token carries loss only if all of its characters do, and is a verdict only if all of them
+        are, so that no masked character leaks loss through a token that straddles a boundary. A
+        path that reaches its goal ends in the end-of-sequence token, with loss. Raises `UserError`
+        where a mask's length is not its text's, or a trace has more than `max_tokens` tokens.
+        """
+        backtrack, begin = self.backtrack_id, self._begin
+        parts_ids, parts_codes, lengths = [], [], []
+        texts, masks = traces["text"].tolist(), traces["mask"].tolist()
+        for start in range(0, len(texts), ENCODE_BATCH):
+            batch = texts[start : start + ENCODE_BATCH]
+            rows = zip(self._encode(batch), batch, masks[start : start + ENCODE_BATCH], strict=True)
+            for row, ((ids, spans), text, mask) in enumerate(rows, start):
+                if len(mask) != len(text):
+                    raise UserError(
+                        f"trace {row}: {len(mask)} mask characters for {len(text)} of text"
+                    )
+                if not ids or mask.strip("012"):
+                    raise UserError(f"trace {row}: no text, or a mask of others than 0, 1 and 2")
+                # An empty token (a byte of a longer character, say) carries no loss.
+                codes = [int(min(mask[a:b], default="0")) for a, b in spans]
+                end = [] if ids[-1] == backtrack else [self.eos_id]
+                ids = [*begin, *ids, *end]
+                if max_tokens is not None and len(ids) > max_tokens:
+                    raise UserError(f"trace {row}: {len(ids)} tokens, more than {max_tokens}")
+                parts_ids.append(ids)
+                parts_codes.append([*[0] * len(begin), *codes, *[1] * len(end)])
+                lengths.append(len(ids))
+        return TokenizedTraces(
+            np.fromiter((token for ids in parts_ids for token in ids), np.int32),
+            np.fromiter((code for codes in parts_codes for code in codes), np.uint8),
+            np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]).astype(np.int64),
+        )
+
+    @property
+    def _begin(self) -> list[int]:
+        return [] if self.base.bos_token_id is None else [self.base.bos_token_id]
+
+    def _encode(self, texts: Sequence[str]) -> Iterator[tuple[list[int], list[tuple[int, int]]]]:
+        """Ids and character spans of each text's tokens, none of which reaches past a step's end.
+
+        A vocabulary may have tokens that do, such as a line end with the digits after it. A search
+        that rolls back to a step's end would then give the model ids that it was not trained on, so
+        texts are encoded step by step for such a vocabulary.
+        """
+        tokenizer, step_end = self.base, self.step_end
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        if backend is None:  # a slow tokenizer: it has no spans, and no vocabulary to look into
+            encoded = tokenizer(list(texts), add_special_tokens=False)["input_ids"] if texts else []
+            yield from ((ids, []) for ids in encoded)
+            return
+        # Both are a fast tokenizer's state: its file or an earlier call can have switched them on.
+        backend.no_padding()
+        backend.no_truncation()
+        # Bytes of a byte-level vocabulary are written as letters: a line end as the first of these.
+        ends = (step_end.translate({10: "\u010a", 32: "\u0120"}), step_end)
+        vocabulary = backend.get_vocab(with_added_tokens=False).keys()
+        # Those that a task's from-scratch tokenizer adds are whole pieces of its question.
+        vocabulary -= {token.content for token in tokenizer.added_tokens_decoder.values()}
+        if not any(end in token[: -len(end)] for token in vocabulary for end in ends):
+            # The wrapper's own call takes ten times as long for the same ids and offsets.
+            encodings = backend.encode_batch(list(texts), add_special_tokens=False) if texts else []
+            for encoding in encodings:
+                yield encoding.ids, encoding.offsets
+            return
+        parts = [
+            [part for part in re.split(f"(?<={re.escape(step_end)})", t) if part] for t in texts
+        ]
+        flat = [part for split in parts for part in split]
+        encodings = iter(backend.encode_batch(flat, add_special_tokens=False) if flat else [])
+        for split in parts:
+            ids: list[int] = []
+            spans: list[tuple[int, int]] = []
+            at = 0
+            for part in split:
+                encoding = next(encodings)
+                ids += encoding.ids
+                spans += [(at + start, at + end) for start, end in encoding.offsets]
+                at += len(part)
+            yield ids, spans
 
 
 #: A vocabulary's pieces of this text where the tokenizer itself is not at hand: numbers in groups

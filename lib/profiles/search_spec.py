@@ -61,6 +61,11 @@ class SearchSpec:
         later = {"expansion": self.expansion, "per_state": self.per_state}
         return told | {name: v for name, v in later.items() if v != getattr(usual, name)}
 
+    @property
+    def is_usual(self) -> bool:
+        """Whether the four numbers say it all: independent samples, sqrt(N) of each state."""
+        return (self.expansion, self.per_state) == (EXPANSIONS[0], PER_STATE[0])
+
     def inputs(self) -> dict[str, Any]:
         """As the inputs of an artifact's key."""
         return self.settings() | ({} if self.chunk == CHUNK_SIZE else {"chunk": self.chunk})

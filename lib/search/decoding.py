@@ -1,5 +1,5 @@
-"""Greedy and beam decoding for the baselines: takes a model, its tokenizer and prompts, gives one
-`Decoded` per prompt.
+"""Greedy and beam decoding for the baselines: takes a model, its tokenizer (with the task's step
+end) and prompts, gives one `Decoded` per prompt.
 
 Greedy decoding is our own sampler at temperature 0, two to three times as fast as transformers'
 `generate`, which beam search goes through. A sequence ends with the end of sequence or
@@ -10,17 +10,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from transformers import (
-    GenerationConfig,
-    PretrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 
 from lib.base.errors import UserError
 from lib.models.llama import head_size
-from lib.models.tokenizer import backtrack_id, encode_prompts
+from lib.models.tokenizer import StepTokenizer
 from lib.search.sampler import CacheSampler
+from lib.tasks.task import BACKTRACK
 
 #: Raised whenever the same inputs give other results: what was made before is then made again.
 VERSION = 1
@@ -40,7 +36,7 @@ class Decoded:
 
 def greedy(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: StepTokenizer,
     prompts: Sequence[str],
     max_new_tokens: int,
     batch_size: int = 256,
@@ -48,12 +44,12 @@ def greedy(
 ) -> list[Decoded]:
     """The most probable token at every position."""
     _check(1, batch_size, max_new_tokens)
-    prefixes = encode_prompts(tokenizer, prompts)
+    prefixes = tokenizer.encode_prompts(prompts)
     batch_size *= _times(model, batch_size, prefixes, max_new_tokens)
     token_of = {stop: token for token, stop in _ends(tokenizer).items()}
     backtrack = token_of.get("backtrack", -1)  # no token is -1
-    ids = (tokenizer.eos_token_id, backtrack, ())
-    sampler = CacheSampler(model, *ids, max_new_tokens, tokenizer.pad_token_id, batch_size)
+    ids = (tokenizer.eos_id, backtrack, ())
+    sampler = CacheSampler(model, *ids, max_new_tokens, tokenizer.pad_id, batch_size)
     decoded: list[Decoded | None] = [None] * len(prefixes)
     for batch in _batches(prefixes, batch_size):
         found = sampler.sample([prefixes[i] for i in batch], [1] * len(batch), 0.0, 0)
@@ -68,7 +64,7 @@ def greedy(
 @torch.inference_mode()
 def beam_search(
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: StepTokenizer,
     prompts: Sequence[str],
     max_new_tokens: int,
     num_beams: int = 16,
@@ -84,14 +80,14 @@ def beam_search(
         num_beams=num_beams,
         max_new_tokens=max_new_tokens,
         eos_token_id=list(ends),
-        pad_token_id=tokenizer.pad_token_id,
+        pad_token_id=tokenizer.pad_id,
         return_dict_in_generate=False,
     )
-    prefixes = encode_prompts(tokenizer, prompts)
+    prefixes = tokenizer.encode_prompts(prompts)
     batch_size *= _times(model, batch_size * num_beams, prefixes, max_new_tokens)
     decoded: list[Decoded | None] = [None] * len(prefixes)
     for batch in _batches(prefixes, batch_size):
-        padded = tokenizer.pad(
+        padded = tokenizer.base.pad(
             {"input_ids": [prefixes[i] for i in batch]}, padding_side="left", return_tensors="pt"
         ).to(model.device)
         sequences = model.generate(**padded, generation_config=config)
@@ -138,10 +134,10 @@ def affordable(config: PretrainedConfig, sequences: int, length: int, free_bytes
     return max(1, min(GPU_BATCHES, free_bytes // (2 * sequences * each)))
 
 
-def _ends(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
-    ends = {tokenizer.eos_token_id: "goal"}
-    if "<backtrack>" in tokenizer.get_vocab():
-        ends[backtrack_id(tokenizer)] = "backtrack"
+def _ends(tokenizer: StepTokenizer) -> dict[int, str]:
+    ends = {tokenizer.eos_id: "goal"}
+    if BACKTRACK in tokenizer.base.get_vocab():
+        ends[tokenizer.backtrack_id] = "backtrack"
     return ends
 
 
@@ -151,8 +147,8 @@ def _batches(prefixes: Sequence[Sequence[int]], batch_size: int) -> list[list[in
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
-def _text(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], stop: str) -> str:
-    return tokenizer.decode(list(tokens[:-1] if stop == "goal" else tokens))
+def _text(tokenizer: StepTokenizer, tokens: Sequence[int], stop: str) -> str:
+    return tokenizer.decode(tokens[:-1] if stop == "goal" else tokens)
 
 
 def _logprobs(model, sequences, prompt_mask, generated) -> torch.Tensor:

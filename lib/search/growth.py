@@ -5,6 +5,8 @@ roll back to and, at the end, a `SearchTree`. Knows nothing of who samples, or w
 import math
 from collections.abc import Callable, Iterable, Sequence
 
+from lib.models.tokenizer import StepTokenizer
+from lib.profiles.search_spec import SearchSpec
 from lib.search.rollout import Sample
 from lib.search.tree import Node, SearchTree
 
@@ -92,29 +94,34 @@ class Growth:
         )
         return order[:limit]
 
-    def finish(self, depth: int, **settings) -> SearchTree:
-        """The tree of a search of this depth."""
-        nodes, by_level = [], [self.tokens_generated.get(level, 0) for level in range(depth + 1)]
+    def finish(self, problem_id: int, prompt: str, step_end: str, spec: SearchSpec) -> SearchTree:
+        """The tree that a search of this prompt has grown."""
+        levels = range(spec.depth + 1)
+        by_level = tuple(self.tokens_generated.get(level, 0) for level in levels)
+        nodes = []
         for i, node in enumerate(self.nodes):
             text = self.text_of(node["tokens"], node["kind"])
             del node["path_logprob"]
             nodes.append(Node(id=i, text=text, **node))
         return SearchTree(
+            problem_id=problem_id,
+            prompt=prompt,
+            step_end=step_end,
             nodes=tuple(nodes),
             expanded=tuple(self.expanded.items()),
             tokens_generated=sum(by_level),
-            tokens_by_level=tuple(by_level) if "expansion" in settings else (),
-            depth=depth,
             tokens_sampled=self.tokens_sampled,
-            **settings,
+            # The usual search's trees are written as they were before there were others.
+            tokens_by_level=() if spec.is_usual else by_level,
+            **spec.settings(),
         )
 
 
 class Decoder:
     """Text of a node's tokens. The same steps come again and again, so each is decoded once."""
 
-    def __init__(self, tokenizer, step_end: str):
-        self.tokenizer, self.step_end = tokenizer, step_end
+    def __init__(self, tokenizer: StepTokenizer):
+        self.tokenizer = tokenizer
         self.known: dict[tuple[tuple[int, ...], str], str] = {}
 
     def __call__(self, tokens: tuple[int, ...], kind: str) -> str:
@@ -123,6 +130,6 @@ class Decoder:
             if len(self.known) > 1_000_000:
                 self.known.clear()
             ids = tokens[:-1] if kind == "goal" else tokens
-            text = self.tokenizer.decode(list(ids)) if ids else ""
-            self.known[key] = text.removesuffix(self.step_end) if kind == "step" else text
+            text = self.tokenizer.decode(ids) if ids else ""
+            self.known[key] = text.removesuffix(self.tokenizer.step_end) if kind == "step" else text
         return self.known[key]

@@ -1,6 +1,6 @@
 """Depth-first search guided by a model (DFS in Table 2 of the paper).
 
-Takes a sampler, prompts and a goal test; gives one `Guided` a prompt. In each state the model
+Takes a sampler, prompts and a goal test; gives one `GuidedSearch` a prompt. In each state the model
 proposes next steps (samples, each cut at its step's end); the distinct ones are explored depth
 first, the most probable first, until the goal test holds or `limit` states were visited. The goal
 test is part of the method: it looks at the problem, which no selection rule of Self-Backtracking
@@ -17,12 +17,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
 from lib.base.errors import UserError
-from lib.models.tokenizer import encode_prompts
+from lib.models.tokenizer import StepTokenizer
 from lib.search.rollout import Sample
-from lib.search.sampler import CacheSampler, Sampler, step_end_ids
+from lib.search.sampler import CacheSampler, Sampler
 from lib.tasks.task import OPEN, REACHED, GoalTest
 
 #: Raised whenever the same inputs give other results: what was made before is then made again.
@@ -30,7 +28,24 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Guided:
+class GuidedSpec:
+    """One search: it visits at most `limit` states, and draws `samples` proposals in each that it
+    expands."""
+
+    limit: int
+    samples: int
+    temperature: float
+    seed: int
+
+    def __post_init__(self) -> None:
+        if min(self.limit, self.samples) < 1:
+            raise UserError(
+                f"DFS with limit {self.limit}, samples {self.samples}: each must be 1 or more"
+            )
+
+
+@dataclass(frozen=True)
+class GuidedSearch:
     """One problem's search.
 
     steps: the path that the goal test accepted, None where no visited state passed it; visits:
@@ -54,17 +69,14 @@ class _State:
     steps: tuple[str, ...]
 
 
-def step_sampler(
-    model: Any, tokenizer: PreTrainedTokenizerBase, step_end: str, limit: int
-) -> CacheSampler:
+def step_sampler(model: Any, tokenizer: StepTokenizer, limit: int) -> CacheSampler:
     """A sampler that stops at the token that is a step's end.
 
     A vocabulary may have others that contain it: what follows them is cut off by `proposals`.
     """
-    ends = step_end_ids(tokenizer, step_end)
-    eos = tokenizer.eos_token_id
-    stop = next((token for token in ends if tokenizer.decode([token]) == step_end), eos)
-    return CacheSampler(model, stop, eos, ends, limit, tokenizer.pad_token_id)
+    ends, eos = tokenizer.step_end_ids, tokenizer.eos_id
+    whole = (token for token in ends if tokenizer.decode([token]) == tokenizer.step_end)
+    return CacheSampler(model, next(whole, eos), eos, ends, limit, tokenizer.pad_id)
 
 
 def proposals(samples: Iterable[Sample]) -> list[tuple[int, ...]]:
@@ -117,36 +129,30 @@ class _Search:
             step = self.text(tokens)
             self.stack.append(_State(state.tokens + tokens, (*state.steps, step)))
 
-    def result(self) -> Guided:
-        return Guided(self.reached, tuple(self.visits), self.tokens)
+    def result(self) -> GuidedSearch:
+        return GuidedSearch(self.reached, tuple(self.visits), self.tokens)
 
 
 def guided_search(
     sampler: Sampler,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: StepTokenizer,
     prompts: Sequence[str],
     problems: Sequence[Any],
-    limit: int,
-    samples: int,
-    temperature: float,
-    seed: int,
     test: GoalTest,
-    step_end: str,
+    spec: GuidedSpec,
     on_progress: Callable[[int], object] | None = None,
-) -> list[Guided]:
-    """Search every prompt; `samples` proposals are drawn in each state that is expanded."""
-    if min(limit, samples) < 1:
-        raise UserError(f"DFS with limit {limit}, samples {samples}: each must be 1 or more")
+) -> list[GuidedSearch]:
+    """Search every prompt. A problem is whatever `test` takes."""
     if len(prompts) != len(problems):
         raise UserError(f"{len(prompts)} prompts for {len(problems)} problems: must be as many")
 
     def text(tokens: tuple[int, ...]) -> str:
-        return tokenizer.decode(list(tokens)).partition(step_end)[0]
+        return tokenizer.decode(tokens).partition(tokenizer.step_end)[0]
 
-    searches = [_Search(problem, limit, test, text) for problem in problems]
-    prefixes = [tuple(ids) for ids in encode_prompts(tokenizer, prompts, step_end)]
+    searches = [_Search(problem, spec.limit, test, text) for problem in problems]
+    prefixes = [tuple(ids) for ids in tokenizer.encode_prompts(prompts)]
     going = len(searches)
-    for left in _rounds(searches, prefixes, sampler, samples, temperature, seed):
+    for left in _rounds(searches, prefixes, sampler, spec):
         if on_progress is not None:
             on_progress(going - left)
         going = left
@@ -159,9 +165,7 @@ def _rounds(
     searches: list[_Search],
     prefixes: list[tuple[int, ...]],
     sampler: Sampler,
-    samples: int,
-    temperature: float,
-    seed: int,
+    spec: GuidedSpec,
 ) -> Iterator[int]:
     """One expansion of every search that goes on, again and again; yields how many there were."""
     going = list(range(len(searches)))
@@ -171,7 +175,8 @@ def _rounds(
             return
         # Two problems can be the same text; a state asked twice would get other random numbers.
         distinct = list(dict.fromkeys(prefixes[i] + state.tokens for i, state in asked))
-        drawn = sampler.sample(distinct, [samples] * len(distinct), temperature, seed)
+        counts = [spec.samples] * len(distinct)
+        drawn = sampler.sample(distinct, counts, spec.temperature, spec.seed)
         known = dict(zip(distinct, drawn, strict=True))
         for i, state in asked:
             searches[i].add(state, known[prefixes[i] + state.tokens])

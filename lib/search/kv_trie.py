@@ -27,7 +27,7 @@ class Prefilled:
     padding: torch.Tensor  # [roots]
 
 
-class Memory:
+class KVTrie:
     """A trie. With `keep`, keys, values and (small) distributions are kept for later calls."""
 
     def __init__(self, keep: bool = False):

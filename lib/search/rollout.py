@@ -1,7 +1,7 @@
 """Rollouts of one batch of prefixes, all advancing together: takes a model, prefixes and an
 expansion that chooses tokens, gives `Sample`s. Knows nothing of text or trees.
 
-What was computed stays in a `Memory`. With one that is kept, a prefix that continues an earlier
+What was computed stays in a `KVTrie`. With one that is kept, a prefix that continues an earlier
 one's samples (a state of a search, rolled back) starts from there: its keys and values are taken
 up, and where samples draw what was drawn before they pass through without the model.
 """
@@ -14,11 +14,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lib.search.expansion import GREEDY_BELOW, Independent, Stops
+from lib.search.expansion import Independent, Stops
 from lib.search.kv_cache import SHARED_PREFIX, SPARE_LENGTH, SharedPrefixCache, buffered_cache
-from lib.search.kv_trie import Memory, Prefilled
+from lib.search.kv_trie import KVTrie, Prefilled
 
-__all__ = ["DECIMALS", "GREEDY_BELOW", "Rollouts", "Rules", "Sample", "Samples"]
 DECIMALS = 6  # of the probabilities that a sample carries: all that float32 can promise
 
 
@@ -61,14 +60,14 @@ class Rules:
 class Rollouts:
     """One batch. A row is a sequence that the model reads on, one token an iteration."""
 
-    def __init__(self, rules: Rules, prefixes: Sequence[tuple[int, ...]], memory: Memory):
-        self.rules, self.memory = rules, memory
+    def __init__(self, rules: Rules, prefixes: Sequence[tuple[int, ...]], trie: KVTrie):
+        self.rules, self.trie = rules, trie
         self.device = next(rules.model.parameters()).device
         distinct = list(dict.fromkeys(prefixes))
-        found = np.array([memory.find(prefix) for prefix in distinct], np.int64)
+        found = np.array([trie.find(prefix) for prefix in distinct], np.int64)
         # A root's last token cannot be read again: its keys and values are not kept one by one.
         self.fresh = bool((found < 0).any()) or not bool(
-            (memory.known(found) | (memory.depth[found] > 0)).all()
+            (trie.known(found) | (trie.depth[found] > 0)).all()
         )
         if self.fresh:
             found = self._prefill(distinct)
@@ -80,13 +79,13 @@ class Rollouts:
         nodes, logprobs = self.starts, None
         if self.fresh:
             logprobs = self._begin_at_roots()
-        elif isinstance(expansion, Independent) and self.memory.known(nodes).all():
+        elif isinstance(expansion, Independent) and self.trie.known(nodes).all():
             nodes = self._walk(expansion)
             logprobs = self._begin_again(nodes, read=False)
         else:
-            logprobs = self._begin_again(nodes, read=bool(self.memory.known(nodes).all()))
+            logprobs = self._begin_again(nodes, read=bool(self.trie.known(nodes).all()))
         while len(nodes):
-            row, child = expansion.step(logprobs, self._adder(nodes, logprobs, self.memory.add))
+            row, child = expansion.step(logprobs, self._adder(nodes, logprobs, self.trie.add))
             if not len(row):
                 break
             source, place = _rearranged(row)
@@ -99,16 +98,16 @@ class Rollouts:
 
     def _walk(self, expansion: Independent) -> np.ndarray:
         """Samples pass through what is known already; gives the nodes where they leave it."""
-        memory = self.memory
+        trie = self.trie
         nodes, expansion.row = np.unique(self.starts[expansion.row], return_inverse=True)
         while True:
-            known = memory.known(nodes)
+            known = trie.known(nodes)
             expansion.park(nodes, ~known)
             nodes = nodes[known]
             if not len(nodes):
                 return expansion.unpark()
-            logprobs = memory.distribution(nodes)
-            add = self._adder(nodes, logprobs, memory.find_or_add)
+            logprobs = trie.distribution(nodes)
+            add = self._adder(nodes, logprobs, trie.find_or_add)
             _, nodes = expansion.step(logprobs, add)
 
     def _adder(self, nodes: np.ndarray, logprobs: torch.Tensor, add):
@@ -119,20 +118,20 @@ class Rollouts:
         return of_rows
 
     def _samples(self, expansion) -> list[Samples]:
-        memory = self.memory
+        trie = self.trie
         prefix, node, count = expansion.samples()
         start = self.starts[prefix]
-        lengths = memory.depth[node] - memory.depth[start]
+        lengths = trie.depth[node] - trie.depth[start]
         longest = int(lengths.max(initial=0))
         path = np.full((len(node), longest + 1), -1)  # the nodes from the start to the sample's end
         at = node.copy()
         for back in range(longest + 1):
             inside = lengths >= back
             path[inside.nonzero()[0], (lengths - back)[inside]] = at[inside]
-            at[inside] = memory.parent[at[inside]]
-        tokens = np.where(path[:, 1:] >= 0, memory.token[path[:, 1:]], -1)
-        logprobs = memory.logprob[path[:, 1:]].round(DECIMALS)
-        after = memory.p_backtrack[path].round(DECIMALS)
+            at[inside] = trie.parent[at[inside]]
+        tokens = np.where(path[:, 1:] >= 0, trie.token[path[:, 1:]], -1)
+        logprobs = trie.logprob[path[:, 1:]].round(DECIMALS)
+        after = trie.p_backtrack[path].round(DECIMALS)
         is_step_end = np.isin(tokens, self.rules.step_end_ids)
         result = [Samples() for _ in self.starts]
         for j, length in enumerate(lengths.tolist()):
@@ -163,7 +162,7 @@ class Rollouts:
 
     def _prefill(self, prefixes: list[tuple[int, ...]]) -> np.ndarray:
         """One forward pass over whole prefixes, which become roots; gives their nodes."""
-        memory, length = self.memory, max(map(len, prefixes))
+        trie, length = self.trie, max(map(len, prefixes))
         ids = np.full((len(prefixes), length), self.rules.pad_id)
         for row, prefix in enumerate(prefixes):
             ids[row, length - len(prefix) :] = prefix
@@ -182,8 +181,8 @@ class Rollouts:
             states = [(layer.keys, layer.values) for layer in self.cache.layers]
             prefilled = Prefilled(*map(list, zip(*states, strict=True)), self.padding)
         else:
-            memory.keep = False  # rows of such a cache cannot be taken up again
-        nodes = memory.add_roots(prefixes, prefilled)
+            trie.keep = False  # rows of such a cache cannot be taken up again
+        nodes = trie.add_roots(prefixes, prefilled)
         self._know(nodes, self.root_logprobs, None)
         return nodes
 
@@ -192,7 +191,7 @@ class Rollouts:
         _, prefix_of_row = np.unique(self.starts, return_inverse=True)  # nodes ascend as prefilled
         rows = torch.as_tensor(prefix_of_row, device=self.device)
         if self.shared:
-            self.cache = SharedPrefixCache(self.memory.prefilled[-1], rows)
+            self.cache = SharedPrefixCache(self.trie.prefilled[-1], rows)
         else:
             self._select(rows)
         return self.root_logprobs[rows]
@@ -202,24 +201,24 @@ class Rollouts:
         read now; log-probabilities `[rows, vocabulary]` after it."""
         if not len(nodes):
             return None
-        memory, self.shared = self.memory, True
-        roots, prefix_of_row = np.unique(memory.root[nodes], return_inverse=True)
-        taken = nodes if read else memory.parent[nodes]
-        states, length, padding = memory.continuations(taken, SPARE_LENGTH)
+        trie, self.shared = self.trie, True
+        roots, prefix_of_row = np.unique(trie.root[nodes], return_inverse=True)
+        taken = nodes if read else trie.parent[nodes]
+        states, length, padding = trie.continuations(taken, SPARE_LENGTH)
         self.cache = SharedPrefixCache(
-            memory.prefixes(roots),
+            trie.prefixes(roots),
             torch.as_tensor(prefix_of_row, device=self.device),
             states,
             length,
             torch.as_tensor(padding, device=self.device),
         )
-        return memory.distribution(nodes) if read else self._read(nodes)
+        return trie.distribution(nodes) if read else self._read(nodes)
 
     def _read(self, nodes: np.ndarray) -> torch.Tensor:
         """The model reads the rows' last tokens; log-probabilities `[rows, vocabulary]`."""
-        memory = self.memory
-        ids = torch.as_tensor(memory.token[nodes], device=self.device)[:, None]
-        positions = torch.as_tensor(memory.length(nodes) - 1, device=self.device)[:, None]
+        trie = self.trie
+        ids = torch.as_tensor(trie.token[nodes], device=self.device)[:, None]
+        positions = torch.as_tensor(trie.length(nodes) - 1, device=self.device)[:, None]
         mask = None
         if not self.shared and bool(self.padding.any()):
             length = int((positions[:, 0] + self.padding).max()) + 1
@@ -227,14 +226,14 @@ class Rollouts:
             mask = (column >= self.padding[:, None]).long()
         logprobs = self._forward(ids, positions, mask)
         states = None
-        if memory.keep:
+        if trie.keep:
             states = [(layer.keys[:, :, -1], layer.values[:, :, -1]) for layer in self.cache.layers]
         self._know(nodes, logprobs, states)
         return logprobs
 
     def _know(self, nodes: np.ndarray, logprobs: torch.Tensor, states) -> None:
         p_backtrack = logprobs[:, self.rules.backtrack_id].exp().cpu().numpy()
-        self.memory.know(nodes, logprobs, p_backtrack, states)
+        self.trie.know(nodes, logprobs, p_backtrack, states)
 
     def _forward(
         self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor | None

@@ -9,29 +9,20 @@ import copy
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase
 
 from lib.base.errors import UserError
-from lib.models.tokenizer import backtrack_id
+from lib.models.llama import load_model, load_tokenizer, with_fast_products
+from lib.models.tokenizer import StepTokenizer
 from lib.profiles.search_spec import EXPANSIONS
 from lib.search.beams import BeamSample, StochasticBeam
 from lib.search.expansion import GREEDY_BELOW, Independent
-from lib.search.kv_trie import Memory
+from lib.search.kv_trie import KVTrie
 from lib.search.rollout import Rollouts, Rules, Sample, Samples
-
-__all__ = [
-    "CacheSampler",
-    "Sample",
-    "Sampler",
-    "Samples",
-    "make_sampler",
-    "step_end_ids",
-    "stop_ids",
-]
 
 MAX_ROWS = 2048
 
@@ -54,6 +45,9 @@ class Sampler(Protocol):
 
 class CacheSampler:
     """Samples on transformers' cache classes, all prefixes advancing together.
+
+    In place of `generate`: that takes one number of samples for all prompts of a batch, computes
+    equal samples as often as they come, and begins anew after a roll-back (`make bench` compares).
 
     Samples that share everything so far are one row of the batch. Sample j of a prefix draws its
     t-th token with the t-th number of its own random stream, so merging rows saves computation and
@@ -80,18 +74,18 @@ class CacheSampler:
             )
         ends = tuple(sorted(step_end_ids))
         self.rules = Rules(model.eval(), eos_id, backtrack_id, ends, max_new_tokens, pad_id)
-        self.backtrack_id, self.max_rows = backtrack_id, max_rows
-        self.memory: Memory | None = None
+        self.max_rows = max_rows
+        self.trie: KVTrie | None = None
 
     expansions = EXPANSIONS
 
     def session(self) -> "CacheSampler":
-        """The same sampler with a memory of its own: calls go on from what earlier ones computed.
+        """The same sampler with a trie of its own: calls go on from what earlier ones computed.
 
-        Same samples up to floating-point noise, for less work. The memory grows with every call.
+        Same samples up to floating-point noise, for less work. The trie grows with every call.
         """
         session = copy.copy(self)
-        session.memory = Memory(keep=True)
+        session.trie = KVTrie(keep=True)
         return session
 
     @torch.inference_mode()
@@ -124,14 +118,10 @@ class CacheSampler:
                 for count, beam in zip(counts, beams, strict=True)
             ]
             for batch in self._batches(prefixes, mine):
-                rollouts = Rollouts(
-                    self.rules, [prefixes[i] for i in batch], self.memory or Memory()
-                )
-                found = rollouts.run(
-                    self._expansion(
-                        kind, [mine[i] for i in batch], [streams[i] for i in batch], temperature
-                    )
-                )
+                trie = self.trie or KVTrie()
+                rollouts = Rollouts(self.rules, [prefixes[i] for i in batch], trie)
+                part = [mine[i] for i in batch], [streams[i] for i in batch]
+                found = rollouts.run(self._expansion(kind, *part, temperature))
                 for i, some in zip(batch, found, strict=True):
                     some.sort(key=lambda sample: (-sample.count, sample.tokens))
                     samples[i] = some
@@ -203,23 +193,23 @@ def rows_of_chunk(problems: int) -> int:
 
 
 def make_sampler(
-    model: torch.nn.Module,
-    tokenizer: PreTrainedTokenizerBase,
-    step_end: str,
-    limit: int,
-    max_rows: int = MAX_ROWS,
+    model: torch.nn.Module, tokenizer: StepTokenizer, limit: int, max_rows: int = MAX_ROWS
 ) -> CacheSampler:
     """A checkpoint's sampler; its samples have at most `limit` tokens."""
-    ids, pad_id = stop_ids(tokenizer, step_end), tokenizer.pad_token_id
-    return CacheSampler(model, *ids, limit, pad_id, max_rows)
+    return CacheSampler(model, *tokenizer.stop_ids, limit, tokenizer.pad_id, max_rows)
 
 
-def stop_ids(tokenizer: PreTrainedTokenizerBase, step_end: str) -> tuple[int, int, tuple[int, ...]]:
-    """What every sampler must know of a vocabulary: end of sequence, `<backtrack>`, step ends."""
-    return tokenizer.eos_token_id, backtrack_id(tokenizer), step_end_ids(tokenizer, step_end)
+@dataclass(frozen=True)
+class SamplerSource:
+    """What a process makes a checkpoint's sampler from."""
 
+    checkpoint: str  # the folder
+    step_end: str
+    limit: int  # tokens of a sample
+    precision: str = "float32"  # see lib/models/llama.py
 
-def step_end_ids(tokenizer: PreTrainedTokenizerBase, step_end: str = "\n") -> tuple[int, ...]:
-    """Every token whose text contains the end of a step: one in a small vocabulary, many in BPE."""
-    texts = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
-    return tuple(token for token, text in enumerate(texts) if step_end in text)
+    def load(self, device: str, max_rows: int = MAX_ROWS) -> tuple[CacheSampler, StepTokenizer]:
+        """The sampler, and the tokenizer that goes with it."""
+        tokenizer = StepTokenizer(load_tokenizer(self.checkpoint), self.step_end)
+        model = with_fast_products(load_model(self.checkpoint).to(device), self.precision)
+        return make_sampler(model, tokenizer, self.limit, max_rows), tokenizer

@@ -17,7 +17,7 @@ LEAST_DOUBT = 1e-6  # P(<backtrack>) is known to six decimals: 1 - p is at least
 
 
 @dataclass(frozen=True)
-class Path:
+class TreePath:
     """One path of a tree with everything it can be chosen by."""
 
     problem_id: int
@@ -34,12 +34,12 @@ class Path:
     mean_log_keep: float
 
 
-def paths(tree: SearchTree) -> list[Path]:
+def paths(tree: SearchTree) -> list[TreePath]:
     """All paths of the tree, unfinished ones too; a DataFrame can be made of them."""
     return [_path(tree, leaf.id) for leaf in tree.leaves()]
 
 
-def _path(tree: SearchTree, leaf_id: int) -> Path:
+def _path(tree: SearchTree, leaf_id: int) -> TreePath:
     nodes = tree.path(leaf_id)[1:]
     leaf = nodes[-1]
     logprobs = [x for node in nodes for x in node.logprobs]
@@ -48,7 +48,7 @@ def _path(tree: SearchTree, leaf_id: int) -> Path:
         for node in nodes
         if node.p_backtrack is not None
     ]
-    return Path(
+    return TreePath(
         problem_id=tree.problem_id,
         leaf=leaf_id,
         kind=leaf.kind,
@@ -65,21 +65,21 @@ def _path(tree: SearchTree, leaf_id: int) -> Path:
 
 
 @dataclass(frozen=True)
-class Rule:
+class SelectionRule:
     """A selection rule: called with a tree, it gives the leaf to answer with, or None."""
 
     name: str
     meaning: str
-    order: Callable[[Path], tuple[float, ...]]  # the score, then what decides between equals
+    order: Callable[[TreePath], tuple[float, ...]]  # the score, then what decides between equals
 
-    def score(self, path: Path) -> float:
+    def score(self, path: TreePath) -> float:
         """How much the rule likes a path; higher is better, comparable between problems."""
         return float(self.order(path)[0])
 
     def __call__(self, tree: SearchTree) -> int | None:
         return self.choose(paths(tree))
 
-    def choose(self, every: Sequence[Path]) -> int | None:
+    def choose(self, every: Sequence[TreePath]) -> int | None:
         """The leaf to answer with, of all paths of a tree."""
         finished = [path for path in every if path.kind == "goal"]
         if not finished:
@@ -105,30 +105,30 @@ def summed_mean_logprob(tree: SearchTree) -> int | None:
     return min(finished, key=lambda path: (-score[path.text], path.leaf)).leaf if finished else None
 
 
-SELECTION_RULES: dict[str, Rule] = {
+SELECTION_RULES: dict[str, SelectionRule] = {
     rule.name: rule
     for rule in (
-        Rule(
+        SelectionRule(
             "mean_logprob",
             "Highest mean log-probability over all tokens: the paper's.",
             lambda path: (path.mean_logprob,),
         ),
-        Rule(
+        SelectionRule(
             "min_logprob_step",
             "The path whose least probable step is most probable.",
             lambda path: (path.min_step_logprob, path.mean_logprob),
         ),
-        Rule(
+        SelectionRule(
             "vote",
             "The path that was sampled most often.",
             lambda path: (path.visits, path.mean_logprob),
         ),
-        Rule(
+        SelectionRule(
             "self_verification",
             "The path in which the model least wanted to say <backtrack>, over all its states.",
             lambda path: (path.sum_log_keep, path.mean_logprob),
         ),
-        Rule(
+        SelectionRule(
             "combined",
             "Mean log-probability plus mean log-probability of not saying <backtrack>.",
             lambda path: (path.mean_logprob + path.mean_log_keep, path.mean_logprob),

@@ -7,13 +7,12 @@ its tokens were made, nor of what a right answer is.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 from lib.base.errors import UserError
-from lib.base.files import write_atomic
 
 SCHEMA = 1
 HEAD = b'{"search":'  # a file's first line says what was searched
@@ -49,9 +48,10 @@ class SearchTree:
     expanded: tuple[tuple[int, int], ...]  # (state, level at which it was expanded)
     tokens_generated: int  # what samples of one expansion share counts once, lost beams count too
     tokens_sampled: int  # of all samples, as if each had been generated alone
-    step_end: str = "\n"
+    step_end: str
     expansion: str = "sample"  # how a state's samples were made (lib/search/expansion.py)
-    tokens_by_level: tuple[int, ...] = ()  # of tokens_generated; known for other expansions alone
+    per_state: str = "sqrt"  # continuations of a rolled-back state (lib/profiles/search_spec.py)
+    tokens_by_level: tuple[int, ...] = ()  # of tokens_generated; not known of the usual search
 
     def leaves(self) -> list[Node]:
         return [node for node in self.nodes if node.kind not in ("root", "step")]
@@ -78,9 +78,9 @@ class SearchTree:
         record = {"schema": SCHEMA} | {
             name: value for name, value in vars(self).items() if name != "nodes"
         }
-        if record["expansion"] == "sample":
-            # The rule: its trees are written as they were before there were others.
-            del record["expansion"], record["tokens_by_level"]
+        for name in ("expansion", "per_state", "tokens_by_level"):
+            if record[name] == getattr(SearchTree, name):  # what is usual is not told
+                del record[name]
         columns = {name: [] for name in Node.__dataclass_fields__ if name != "id"}
         for node in self.nodes:
             for name, column in columns.items():
@@ -107,7 +107,7 @@ class SearchTree:
                 raise UserError(f"node {node.id}: its parent is {node.parent!r}")
             if not isinstance(node.text, str) or node.kind not in KINDS:
                 raise UserError(f"node {node.id}: not one of {', '.join(KINDS)} with a text")
-        for name in ("prompt", "step_end", "expansion"):
+        for name in ("prompt", "step_end", "expansion", "per_state"):
             if not isinstance(record.get(name, ""), str):
                 raise UserError(f"{name} is no text")
         expanded = tuple(map(tuple, record.pop("expanded")))
@@ -164,11 +164,6 @@ def tokens_after(tree: SearchTree, order: Sequence[int]) -> list[int]:
             at = known.setdefault((at, token), len(known) + 1)
         counts.append(len(known))
     return counts
-
-
-def write_trees(path: Path | str, trees: Iterable[SearchTree]) -> None:
-    """Write trees as JSON lines, whole or not at all."""
-    write_atomic(Path(path), "".join(tree.to_json() + "\n" for tree in trees))
 
 
 def read_trees(path: Path | str) -> Iterator[SearchTree]:
@@ -230,7 +225,7 @@ def outline(tree: SearchTree) -> str:
     return "\n".join(lines)
 
 
-def graft(tree: SearchTree, at: int, branch: SearchTree) -> SearchTree:
+def insert_branch(tree: SearchTree, at: int, branch: SearchTree) -> SearchTree:
     """`tree` with `branch`, a search from the state of node `at`, added below that node.
 
     Where both have the same step at the same place it is one node, with the visits of both. New

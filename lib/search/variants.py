@@ -20,7 +20,7 @@ from lib.search.sampler import CacheSampler, Sampler
 
 
 @dataclass(frozen=True)
-class Variant:
+class SamplingVariant:
     """shift: added to the logit of `<backtrack>`; oversampling: samples drawn for each distinct one
     that is kept, 1 being plain independent sampling."""
 
@@ -81,7 +81,7 @@ class DistinctSampler:
 
 @contextmanager
 def applied(
-    variant: Variant | PublishedSampling | None,
+    variant: SamplingVariant | PublishedSampling | None,
     model: torch.nn.Module,
     token: int,
     sampler: Sampler,

@@ -54,7 +54,7 @@ class Keeper(TrainerCallback):
             rotate_checkpoints(args.output_dir, KEPT)
 
 
-def train(trainer: Trainer, folder: Path) -> None:
+def resume(trainer: Trainer, folder: Path) -> None:
     """Train from the newest whole checkpoint in `folder` on, or from the start.
 
     Raises `UserError` where training cannot go on from a checkpoint: another version's, say.

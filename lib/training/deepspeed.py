@@ -31,10 +31,9 @@ from lib.base.errors import UserError
 from lib.base.files import ROOT
 from lib.base.processes import end_group, free_port, python_environment
 from lib.models.tokenizer import TokenizedTraces, save_tokenizer
-from lib.profiles.recipe import Recipe
 from lib.profiles.settings import DeepSpeedSettings, check
 from lib.training.checkpoints import last_checkpoint
-from lib.training.trainer import finished
+from lib.training.trainer import TrainingSpec, finished
 
 #: What a training process says to this one begins with this; multi-node launchers put a host first.
 MARK = "@trainjob "
@@ -60,30 +59,26 @@ def describe(settings: DeepSpeedSettings | None) -> pd.DataFrame:
     return pd.DataFrame({"setting": found})
 
 
-def train(
+def train_in_processes(
     start: Callable[[], tuple],
     encode: Callable[[Any], TokenizedTraces],
-    recipe: Recipe,
+    spec: TrainingSpec,
     folder: Path,
-    seed: int,
     settings: DeepSpeedSettings,
     progress: Callable[[int, int, float], None] | None = None,
     news: Callable[[str], object] | None = None,
-    log_steps: int = 5,
 ) -> None:
     """Train as `lib.training.trainer.train` does, in several processes, and resume as it does.
 
-    `start()` gives model and tokenizer, `encode(tokenizer)` the traces. `news` is told
-    what happens before the first step. Raises `UserError` with the last lines of the process that
+    `start()` gives model and tokenizer, `encode(tokenizer)` the traces. `news` is told what happens
+    before the first step. Raises `UserError` with the last lines of the process that
     failed first. An interrupt ends all processes.
     """
-    check(settings, recipe)
+    check(settings, spec.recipe)
     if finished(folder):
         return
     options = {
-        "recipe": asdict(recipe),
-        "seed": seed,
-        "log_steps": log_steps,
+        **asdict(spec),
         "processes": settings.processes(),
         "deepspeed": settings.configuration(),
     }
@@ -155,7 +150,7 @@ def run(
     progress: Callable[[int, int, float], None] | None = None,
     news: Callable[[str], object] | None = None,
 ) -> None:
-    """Launch a job's processes and wait for them; see `train`."""
+    """Launch a job's processes and wait for them; see `train_in_processes`."""
     events: list[dict[str, Any]] = []
     tail: deque[str] = deque(maxlen=LAST_LINES)
     exit_code = 0

@@ -29,7 +29,7 @@ from lib.models.llama import load_model, load_tokenizer
 from lib.models.tokenizer import TokenizedTraces
 from lib.profiles.recipe import Recipe
 from lib.training.deepspeed import LAST_LINES, MARK
-from lib.training.trainer import train
+from lib.training.trainer import TrainingSpec, train
 
 
 def work(job: Path, rank: int, say) -> None:
@@ -42,11 +42,9 @@ def work(job: Path, rank: int, say) -> None:
         load_model(job / "start"),
         load_tokenizer(job / "start"),
         traces,
-        Recipe(**options["recipe"]),
+        TrainingSpec(Recipe(**options["recipe"]), options["seed"], options["log_steps"]),
         job.parent,
-        options["seed"],
         (lambda step, last, loss: say(step=step, last=last, loss=loss)) if rank == 0 else None,
-        options["log_steps"],
         options["deepspeed"],
     )
 

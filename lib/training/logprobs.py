@@ -1,6 +1,7 @@
 """Losses of a checkpoint on traces, and log-probabilities of whole responses, by teacher forcing.
 
-Takes a model, its tokenizer and texts; gives numbers. Knows nothing of searches or of training.
+Takes a model, its tokenizer (with the task's step end) and texts; gives numbers. Knows nothing of
+searches or of training.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pandas as pd
 import torch
+from transformers import PreTrainedModel
 
-from lib.models.tokenizer import TokenizedTraces, encode_traces
+from lib.models.tokenizer import StepTokenizer, TokenizedTraces
 from lib.training.batches import collate
 
 BATCH = 256
@@ -34,11 +36,11 @@ def _token_logprobs(model, batch: dict) -> torch.Tensor:
     return torch.log_softmax(logits.float(), -1).gather(2, ids[:, 1:, None])[:, :, 0]
 
 
-def mean_loss(model, tokenizer, traces: pd.DataFrame) -> float:
+def mean_loss(model: PreTrainedModel, tokenizer: StepTokenizer, traces: pd.DataFrame) -> float:
     """Mean loss of the tokens that carry loss, verdicts counted once."""
-    encoded, total, count = encode_traces(tokenizer, traces), 0.0, 0
+    encoded, total, count = tokenizer.encode_traces(traces), 0.0, 0
     model.eval()
-    for _, batch in _batches(encoded, tokenizer.pad_token_id, model.device):
+    for _, batch in _batches(encoded, tokenizer.pad_id, model.device):
         carries = batch["loss_weights"][:, 1:] > 0
         total -= float(_token_logprobs(model, batch)[carries].sum())
         count += int(carries.sum())
@@ -46,7 +48,10 @@ def mean_loss(model, tokenizer, traces: pd.DataFrame) -> float:
 
 
 def response_logprobs(
-    model, tokenizer, prompts: Sequence[str], responses: Sequence[str]
+    model: PreTrainedModel,
+    tokenizer: StepTokenizer,
+    prompts: Sequence[str],
+    responses: Sequence[str],
 ) -> np.ndarray:
     """Mean log-probability of each response's tokens, its end of sequence included: float [n]."""
     rows = zip(prompts, responses, strict=True)
@@ -61,8 +66,8 @@ def response_logprobs(
     if traces.empty:
         return means
     model.eval()
-    encoded = encode_traces(tokenizer, traces)
-    for here, batch in _batches(encoded, tokenizer.pad_token_id, model.device):
+    encoded = tokenizer.encode_traces(traces)
+    for here, batch in _batches(encoded, tokenizer.pad_id, model.device):
         carries = batch["loss_weights"][:, 1:] > 0
         sums = (_token_logprobs(model, batch) * carries).sum(1)
         means[here] = (sums / carries.sum(1)).double().cpu().numpy()

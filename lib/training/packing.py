@@ -212,17 +212,17 @@ def _attention(
     key: Tensor,
     value: Tensor,
     attention_mask: None,
-    scaling: float,
+    *,
     starts: Tensor,
     longest: int,
-    **_: Any,
+    **others: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention within each sequence. query, key, value: [1, heads, tokens, head size]."""
     # Rotating by float32 angles makes float32 of what autocast left in bfloat16.
     flat = [x[0].transpose(0, 1).to(value.dtype) for x in (query, key, value)]
     # A window of what lies before and nothing after: causal.
     output = varlen_attn(
-        *flat, starts, starts, longest, longest, scale=scaling, window_size=(-1, 0)
+        *flat, starts, starts, longest, longest, scale=others["scaling"], window_size=(-1, 0)
     )
     return output[None], None
 

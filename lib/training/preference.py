@@ -15,11 +15,10 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pandas as pd
-from transformers import PreTrainedModel, PrinterCallback, Trainer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, Trainer
 
 from lib.base.errors import UserError
-from lib.profiles.recipe import Recipe
-from lib.training.trainer import optimizers, training_arguments
+from lib.training.trainer import TrainingSpec, optimizers, training_arguments
 
 #: Raised whenever the same inputs give other results: what was made before is then made again.
 VERSION = 1
@@ -102,12 +101,11 @@ class SampledTokens:
 def preference_trainer(
     method: str,
     model: PreTrainedModel,
-    tokenizer: object,
+    tokenizer: PreTrainedTokenizerBase,
     pairs: pd.DataFrame,
-    recipe: Recipe,
+    spec: TrainingSpec,
     beta: float,
     folder: Path,
-    seed: int,
 ) -> Trainer:
     """TRL's trainer for `dpo` or `kto`, on the sampled ids; its reference is the model as it is."""
     from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer  # slow to import
@@ -119,22 +117,20 @@ def preference_trainer(
     config, trainer, data = (
         (DPOConfig, DPOTrainer, pairs)
         if method == "dpo"
-        else (KTOConfig, KTOTrainer, unpaired(pairs, seed))
+        else (KTOConfig, KTOTrainer, unpaired(pairs, spec.seed))
     )
     datasets.disable_progress_bars()
     # TRL calls these settings by transformers' older names.
     warnings.filterwarnings("ignore", ".*gradient_checkpointing.*deprecated", FutureWarning)
     # TRL's own default, recomputing activations, would cost a fifth of the time.
-    args = training_arguments(
-        recipe, folder, seed, 5, config, beta=beta, max_length=None, gradient_checkpointing=False
-    )
+    more = {"beta": beta, "max_length": None, "gradient_checkpointing": False}
     made = trainer(
         model=model,
         ref_model=copy.deepcopy(model),
-        args=args,
+        args=training_arguments(spec, folder, config, **more),
         train_dataset=datasets.Dataset.from_pandas(data, preserve_index=False),
         processing_class=tokenizer,
-        optimizers=optimizers(model, recipe),
+        optimizers=optimizers(model, spec.recipe),
     )
     made.data_collator = SampledTokens(made.data_collator)
     made.remove_callback(PrinterCallback)

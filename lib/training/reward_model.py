@@ -15,17 +15,17 @@ import torch
 from transformers import (
     AutoModelForSequenceClassification,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
     set_seed,
 )
 
 from lib.base.errors import UserError
-from lib.models.tokenizer import encode_prompts, save_tokenizer
-from lib.profiles.recipe import Recipe
+from lib.models.tokenizer import StepTokenizer, save_tokenizer
 from lib.training import checkpoints
 from lib.training.batches import PAD_MULTIPLE
-from lib.training.trainer import fast_attention, optimizers, training_arguments
+from lib.training.trainer import TrainingSpec, fast_attention, optimizers, training_arguments
 
 #: Raised whenever the same inputs give other results: what was made before is then made again.
 VERSION = 1
@@ -63,12 +63,11 @@ def load_reward_model(path: Path) -> PreTrainedModel:
 
 def train_reward_model(
     model: PreTrainedModel,
-    tokenizer: object,
+    tokenizer: PreTrainedTokenizerBase,
     sequences: Sequence[Sequence[int]],
     labels: Sequence[bool],
-    recipe: Recipe,
+    spec: TrainingSpec,
     folder: Path,
-    seed: int,
 ) -> None:
     """Train on whole paths (prompt, response, end of sequence); leaves a checkpoint in `folder`.
 
@@ -85,18 +84,18 @@ def train_reward_model(
         return padded | {"labels": torch.tensor([example["label"] for example in batch])}
 
     fast_attention(model)
-    set_seed(seed)
+    set_seed(spec.seed)
     model.config.use_cache = False
     model.config.pad_token_id = tokenizer.pad_token_id  # the head reads the last token before it
     trainer = Trainer(
         model=model,
-        args=training_arguments(recipe, folder, seed, log_steps=5),
+        args=training_arguments(spec, folder),
         train_dataset=examples,
         data_collator=collate,
-        optimizers=optimizers(model, recipe),
+        optimizers=optimizers(model, spec.recipe),
     )
     trainer.remove_callback(PrinterCallback)
-    checkpoints.train(trainer, folder / "checkpoints")
+    checkpoints.resume(trainer, folder / "checkpoints")
     model.config.use_cache = True
     model.save_pretrained(folder)
     save_tokenizer(tokenizer, folder)
@@ -117,9 +116,11 @@ def rewards(model: PreTrainedModel, sequences: Sequence[Sequence[int]], pad_id: 
     return scores
 
 
-def path_sequences(tokenizer: object, prompts: Sequence[str], paths: pd.DataFrame) -> list[list]:
-    """Prompt and response of each path as ids, exactly as they were sampled."""
-    encoded = encode_prompts(tokenizer, prompts)
+def path_sequences(
+    tokenizer: StepTokenizer, prompts: Sequence[str], paths: pd.DataFrame
+) -> list[list[int]]:
+    """Prompt and response of each path (columns problem, tokens) as ids, exactly as sampled."""
+    encoded = tokenizer.encode_prompts(prompts)
     return [
         [*encoded[problem], *tokens]
         for problem, tokens in zip(paths["problem"], paths["tokens"], strict=True)

@@ -12,6 +12,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,18 @@ CURVE = ["step", "examples", "loss"]
 if hardware.device() == "cpu":  # or two warnings a model would say that there is no GPU
     logging.getLogger("transformers.training_args").setLevel(logging.ERROR)
     os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """One training: how to train, the seed of its order, and after how many steps a loss is told.
+
+    A loss that is told is the mean since the last one.
+    """
+
+    recipe: Recipe
+    seed: int
+    log_steps: int = 5
 
 
 def weighted_loss(logits: Tensor, input_ids: Tensor, loss_weights: Tensor) -> Tensor:
@@ -137,14 +150,13 @@ def fast_attention(model: PreTrainedModel, flat: bool = False) -> None:
 
 
 def training_arguments(
-    recipe: Recipe,
+    spec: TrainingSpec,
     folder: Path,
-    seed: int,
-    log_steps: int,
     kind: type[TrainingArguments] = TrainingArguments,
     **more: Any,
 ) -> TrainingArguments:
-    """Trainer's settings for a recipe on this machine's hardware; `more` are of another kind."""
+    """Trainer's settings for a training on this machine's hardware; `more` are of another kind."""
+    recipe = spec.recipe
     on_gpu = hardware.device() == "cuda"
     bfloat16 = hardware.has_bfloat16(hardware.device())
     compiled = recipe.compile and hardware.can_compile()
@@ -168,10 +180,10 @@ def training_arguments(
         adam_beta2=0.95 if recipe.optimizer == "muon" else 0.999,
         bf16=bfloat16,
         torch_compile=compiled,
-        logging_steps=log_steps,
+        logging_steps=spec.log_steps,
         save_steps=recipe.save_steps,
-        seed=seed,
-        data_seed=seed,
+        seed=spec.seed,
+        data_seed=spec.seed,
         use_cpu=not on_gpu,
         dataloader_pin_memory=on_gpu,
         dataloader_num_workers=loaders,
@@ -190,11 +202,9 @@ def train(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     traces: TokenizedTraces,
-    recipe: Recipe,
+    spec: TrainingSpec,
     folder: Path,
-    seed: int,
     progress: Callable[[int, int, float], None] | None = None,
-    log_steps: int = 5,
     deepspeed: Mapping[str, Any] | None = None,
     keep: bool = True,
 ) -> pd.DataFrame:
@@ -210,13 +220,14 @@ def train(
         return read_curve(folder)
     if not len(traces):
         raise UserError("training: no traces; raise the profile's example counts")
+    recipe = spec.recipe
     fast_attention(model, flat=recipe.packing and not deepspeed)
-    set_seed(seed)
+    set_seed(spec.seed)
     model.config.use_cache = False
     more: dict[str, Any] = {"deepspeed": dict(deepspeed)} if deepspeed else {}
     if not keep:
         more["save_strategy"] = "no"
-    arguments = training_arguments(recipe, folder, seed, log_steps, **more)
+    arguments = training_arguments(spec, folder, **more)
     if arguments.torch_compile:
         torch.compiler.reset()  # it compiles a function for eight models, and then no more
     trainer = WeightedTrainer(
@@ -228,7 +239,7 @@ def train(
     )
     trainer.recipe = recipe
     trainer.remove_callback(PrinterCallback)  # it prints every log; `progress` is told instead
-    checkpoints.train(trainer, folder / "checkpoints")
+    checkpoints.resume(trainer, folder / "checkpoints")
     model.config.use_cache = True
     if model.config._attn_implementation == FLAT:  # of packed batches alone
         model.set_attn_implementation("sdpa")

@@ -24,8 +24,7 @@ from lib.evaluation.scoring import accuracy_row
 from lib.evaluation.statistics import paired_difference
 from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import TEST_SPLITS, Experiment
-from lib.models.llama import load_tokenizer
-from lib.models.tokenizer import PIECES, encode_prompts, encode_traces
+from lib.models.tokenizer import PIECES, StepTokenizer
 from lib.search import selection
 from lib.search.search import roll_backs
 from lib.search.selection import SELECTION_RULES, summed_mean_logprob
@@ -87,9 +86,9 @@ def paper_longest() -> int:
 
 def our_longest(experiment: Experiment) -> int:
     """Tokens of the longest validation problem with its solution."""
-    tokenizer = load_tokenizer(experiment.checkpoint(MODEL, "backtracking").path)
+    tokenizer = experiment.tokenizer(experiment.checkpoint(MODEL, "backtracking"))
     traces = experiment.task.optimal_traces(experiment.problems("validation"))
-    return int(encode_traces(tokenizer, traces, step_end=experiment.task.step_end).lengths().max())
+    return int(tokenizer.encode_traces(traces).lengths().max())
 
 
 def cuts(experiment: Experiment) -> tuple[int, int]:
@@ -235,28 +234,25 @@ def search_switches(experiment: Experiment) -> list[dict]:
     return rows
 
 
-def same_ids(
-    trees: Iterable[SearchTree], tokenizer: object, step_end: str = "\n"
-) -> tuple[int, int]:
+def same_ids(trees: Iterable[SearchTree], tokenizer: StepTokenizer) -> tuple[int, int]:
     """Of all states of the trees, how many have the same ids when their text is tokenized again."""
     texts, ids = [], []
     for tree in trees:
-        [prompt] = encode_prompts(tokenizer, [tree.prompt], step_end)
+        [prompt] = tokenizer.encode_prompts([tree.prompt])
         for node in tree.nodes:
             if node.kind == "step":
                 path = [token for part in tree.path(node.id) for token in part.tokens]
                 texts.append(tree.prompt + tree.response(node.id))
                 ids.append([*prompt, *path])
-    again = encode_prompts(tokenizer, texts, step_end)
+    again = tokenizer.encode_prompts(texts)
     return sum(a == b for a, b in zip(ids, again, strict=True)), len(ids)
 
 
 def text_roll_back(experiment: Experiment) -> list[dict]:
     """Rows of a roll-back through text, where it changes no state; none where it would."""
     found = [searched(experiment, MAIN, Switches(), split) for split in TEST_SPLITS]
-    tokenizer = load_tokenizer(experiment.checkpoint(MODEL, "backtracking").path)
-    step_end = experiment.task.step_end
-    counted = [same_ids(experiment.read_trees(each.made), tokenizer, step_end) for each in found]
+    tokenizer = experiment.tokenizer(experiment.checkpoint(MODEL, "backtracking"))
+    counted = [same_ids(experiment.read_trees(each.made), tokenizer) for each in found]
     same, states = (sum(part) for part in zip(*counted, strict=True))
     if same != states:
         return []

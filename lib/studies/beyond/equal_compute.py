@@ -36,8 +36,7 @@ from lib.evaluation.results import table
 from lib.evaluation.states import sample_order
 from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import TEST_SPLITS, Experiment
-from lib.search.selection import SELECTION_RULES, paths
-from lib.search.selection import Path as TreePath
+from lib.search.selection import SELECTION_RULES, TreePath, paths
 from lib.search.tree import SearchTree, tokens_after
 from lib.studies import measurements
 

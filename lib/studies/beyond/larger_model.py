@@ -35,7 +35,7 @@ from lib.evaluation.states import path_table, ranking
 from lib.evaluation.statistics import clustered_share
 from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import TEST_SPLITS, Experiment, loss_traces
-from lib.search.variants import Variant
+from lib.search.variants import SamplingVariant
 from lib.studies import measurements
 from lib.training.logprobs import mean_loss, response_logprobs
 
@@ -55,7 +55,7 @@ def search_for(
     model: str,
     split: str,
     temperature: float | None = None,
-    variant: Variant | None = None,
+    variant: SamplingVariant | None = None,
 ) -> tuple[Artifact, pd.DataFrame]:
     """The search of one variant of a model over a split's problems, and these problems."""
     settings, search = experiment.profile.hypotheses, experiment.profile.search
@@ -88,10 +88,10 @@ def choices(experiment: Experiment) -> dict[str, list[tuple[float | None, dict]]
     # The usual setting first: of equals it stays.
     temperatures = dict.fromkeys([usual, *settings.temperatures])
     shifts = dict.fromkeys([0.0, *settings.shifts])
-    varied = Variant(oversampling=settings.oversampling)
+    varied = SamplingVariant(oversampling=settings.oversampling)
     return {
         TEMPERATURE: [(t, {} if t == usual else {"temperature": t}) for t in temperatures],
-        SHIFT: [(s, {"variant": Variant(shift=s)} if s else {}) for s in shifts],
+        SHIFT: [(s, {"variant": SamplingVariant(shift=s)} if s else {}) for s in shifts],
         DISTINCT: [(None, {"variant": varied})],
     }
 

@@ -35,7 +35,6 @@ from lib.evaluation.statistics import clustered_share
 from lib.experiment.artifacts import Artifact, Run
 from lib.experiment.experiment import TEST_SPLITS, Experiment, loss_traces
 from lib.models.llama import parameter_count
-from lib.models.tokenizer import encode_traces
 from lib.profiles.settings import DataSettings, ModelSettings, TaskSettings, TrainingSettings
 from lib.search.selection import SELECTION_RULES
 from lib.tasks.task import COMPUTATION, FORMAT, RULE
@@ -130,7 +129,7 @@ def measured(experiment: Experiment, model: str, cell: tuple[int, int, float]) -
         loaded = small.load(checkpoint)
         parts = loss_traces(small, model, LOSS_EXAMPLES)
         losses = {f"{name}_loss": mean_loss(*loaded, part) for name, part in parts.items()}
-        tokens = encode_traces(loaded[1], parts["train"]).lengths().mean()
+        tokens = loaded[1].encode_traces(parts["train"]).lengths().mean()
         # Of the branch alone, as of fine-tuning: forward and backward, six a parameter and token.
         flops = 6 * parameter_count(loaded[0]) * tokens * cell[0] * cell[1]
         steps = _steps(state_table(trees, problems, small.task)) if small.task.solver else {}

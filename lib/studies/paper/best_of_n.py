@@ -48,7 +48,6 @@ from lib.evaluation.statistics import roc_auc
 from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import TEST_SPLITS, Experiment
 from lib.experiment.work import FORWARD, training
-from lib.models.llama import load_tokenizer
 from lib.profiles.load import Profile
 from lib.profiles.recipe import Recipe
 from lib.search.tree import SearchTree, tokens_after
@@ -57,6 +56,7 @@ from lib.studies.study import Figure, Study
 from lib.tasks.task import Task
 from lib.training import reward_model as reward_model_module
 from lib.training.reward_model import load_reward_model, path_sequences, rewards, train_reward_model
+from lib.training.trainer import TrainingSpec
 
 HELD_OUT = 10  # one problem in ten tells how well the reward model knows paths it never saw
 CHOICES = {
@@ -122,21 +122,20 @@ def reward_model(experiment: Experiment, model: str) -> Artifact:
         unseen = paths["problem"] % HELD_OUT == HELD_OUT - 1
         train = paths[~unseen].sample(frac=1, random_state=experiment.seed)
         train = train.iloc[: settings.reward_paths]
-        tokenizer = load_tokenizer(parent.path)
+        tokenizer = experiment.tokenizer(parent)
         prompts = experiment.task.prompts(problems)
         set_seed(experiment.seed)  # of the new head
         scorer = load_reward_model(parent.path)
         train_reward_model(
             scorer,
-            tokenizer,
+            tokenizer.base,
             path_sequences(tokenizer, prompts, train),
             train["correct"].tolist(),
-            settings.reward,
+            TrainingSpec(settings.reward, experiment.seed),
             folder,
-            experiment.seed,
         )
         held = paths[unseen]
-        scores = rewards(scorer, path_sequences(tokenizer, prompts, held), tokenizer.pad_token_id)
+        scores = rewards(scorer, path_sequences(tokenizer, prompts, held), tokenizer.pad_id)
         known = {
             "trained_paths": len(train),
             "trained_right": float(train["correct"].mean()),
@@ -221,10 +220,10 @@ def chosen_samples(experiment: Experiment, model: str, split: str) -> Artifact:
     def make(folder: Path) -> None:
         trees = experiment.read_trees(made)
         paths = finished_paths(trees, problems, experiment.task)
-        tokenizer = load_tokenizer(scorer.path)
+        tokenizer = experiment.tokenizer(scorer)
         sequences = path_sequences(tokenizer, experiment.task.prompts(problems), paths)
         loaded = load_reward_model(scorer.path).to(hardware.device())
-        paths["reward"] = rewards(loaded, sequences, tokenizer.pad_token_id)
+        paths["reward"] = rewards(loaded, sequences, tokenizer.pad_id)
         found = choices(trees, problems, experiment.task, paths, settings.breadths, experiment.seed)
         files.write_parquet(folder / "choices.parquet", found)
 

@@ -26,7 +26,7 @@ from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import Experiment
 from lib.experiment.work import FORWARD, training
 from lib.models.llama import load_tokenizer
-from lib.models.tokenizer import encode_prompts, save_tokenizer
+from lib.models.tokenizer import save_tokenizer
 from lib.studies.paper.best_of_n import BaselineSettings, training_samples
 from lib.studies.study import Study
 from lib.training import checkpoints, preference
@@ -36,6 +36,7 @@ from lib.training.preference import (
     preference_pairs,
     preference_trainer,
 )
+from lib.training.trainer import TrainingSpec
 
 #: Passes over each pair, in training examples: DPO's has a reference, KTO's two paths have
 #: strangers too; these without gradients.
@@ -53,12 +54,12 @@ def preferred(experiment: Experiment, model: str, method: str) -> Artifact:
         paths = finished_paths(experiment.read_trees(made), problems, experiment.task)
         policy, tokenizer = experiment.load(parent)
         prompts = experiment.task.prompts(problems)
-        encoded = encode_prompts(tokenizer, prompts)
+        encoded = tokenizer.encode_prompts(prompts)
         pairs = preference_pairs(paths, prompts, encoded, settings.pairs, experiment.seed)
         set_seed(experiment.seed)
-        how = (recipe, settings.beta, folder, experiment.seed)
-        trainer = preference_trainer(method, policy, tokenizer, pairs, *how)
-        checkpoints.train(trainer, folder / "checkpoints")
+        how = (TrainingSpec(recipe, experiment.seed), settings.beta, folder)
+        trainer = preference_trainer(method, policy, tokenizer.base, pairs, *how)
+        checkpoints.resume(trainer, folder / "checkpoints")
         # A copy: TRL has given the policy's class a forward pass of its own.
         policy.save_pretrained(folder)
         save_tokenizer(load_tokenizer(parent.path), folder)

@@ -152,7 +152,7 @@ def improve(
             "experience": files.digest(traces["text"].tolist()),
             "seed": experiment.seed,
         },
-        lambda: experiment.load(checkpoint),
+        lambda: experiment.start(model, checkpoint),
         lambda: traces,
         experiment.profile.improvement.recipe,
         len(traces),

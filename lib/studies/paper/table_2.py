@@ -30,7 +30,7 @@ from lib.profiles.load import Profile, offered
 from lib.profiles.recipe import Recipe
 from lib.profiles.settings import MAX_POSITIONS
 from lib.search import decoding, guided_dfs
-from lib.search.guided_dfs import guided_search, step_sampler
+from lib.search.guided_dfs import GuidedSpec, guided_search, step_sampler
 from lib.studies.measurements import Searched, search_rows, searches
 from lib.studies.study import Study
 
@@ -94,8 +94,9 @@ def guided(experiment: Experiment) -> Artifact:
 
     def make(folder: Path) -> None:
         network, tokenizer = experiment.load_fast(checkpoint)
-        limit = experiment.max_new_tokens(tokenizer)
-        sampler = step_sampler(network, tokenizer, task.step_end, limit)
+        sampler = step_sampler(network, tokenizer, experiment.max_new_tokens(tokenizer))
+        limit = max(settings.budgets)
+        spec = GuidedSpec(limit, settings.samples, settings.temperature, experiment.seed)
         asked = list(problems.itertuples(index=False))
         found = []
         with progress_bar("DFS guided by SFT", "problem", len(prompts)) as bar:
@@ -105,13 +106,9 @@ def guided(experiment: Experiment) -> Artifact:
                     tokenizer,
                     prompts[start : start + AT_ONCE],
                     asked[start : start + AT_ONCE],
-                    max(settings.budgets),
-                    settings.samples,
-                    settings.temperature,
-                    experiment.seed,
                     task.goal_test,
-                    task.step_end,
-                    on_progress=bar.update,
+                    spec,
+                    bar.update,
                 )
         rows = []
         for budget in settings.budgets:

@@ -10,8 +10,9 @@ from test_sampler import END, PREFIXES, random_llama, recomputed, sampler
 
 import lib.search.kv_trie
 from lib.models.llama import build_model
-from lib.models.tokenizer import build_tokenizer
-from lib.search.kv_trie import Memory
+from lib.models.tokenizer import StepTokenizer, build_tokenizer
+from lib.profiles.search_spec import SearchSpec
+from lib.search.kv_trie import KVTrie
 from lib.search.sampler import CacheSampler
 from lib.search.search import iter_search
 
@@ -90,27 +91,27 @@ def test_sessions_are_apart():
     base = sampler(random_llama())
     one, two = base.session(), base.session()
     one.sample([(5,)], [3], 1.0, 0)
-    assert base.memory is None and two.memory.count == 0 < one.memory.count
+    assert base.trie is None and two.trie.count == 0 < one.trie.count
 
 
 def test_a_trie_by_hand():
-    memory = Memory(keep=True)
-    roots = memory.add_roots([(5, 6), (7,)], None)
+    trie = KVTrie(keep=True)
+    roots = trie.add_roots([(5, 6), (7,)], None)
     flat = torch.full((2, 4), 0.25).log()
-    memory.know(roots, flat, np.array([0.1, 0.2]), None)
-    first = memory.add(roots, np.array([1, END]), np.array([-1.0, -2.0]))
+    trie.know(roots, flat, np.array([0.1, 0.2]), None)
+    first = trie.add(roots, np.array([1, END]), np.array([-1.0, -2.0]))
     states = [(torch.randn(2, 3, 8), torch.randn(2, 3, 8)) for _ in range(2)]
-    memory.know(first, flat, np.array([0.3, 0.4]), states)
-    second = memory.find_or_add(first[[0, 0]], np.array([2, 3]), np.array([-3.0, -4.0]))
-    assert memory.find((5, 6)) == 0 and memory.find((7, END)) == first[1]
-    assert memory.find((5, 6, 1, 2)) == -1  # there, but its last token was never read
-    assert memory.find((5,)) == memory.find((7, 9)) == -1
-    again = memory.find_or_add(first[[0, 0]], np.array([3, 1]), np.array([-4.0, -5.0]))
-    assert again[0] == second[1] and again[1] == memory.count - 1
-    assert memory.length(np.array([0, 1, *first, *second])).tolist() == [2, 1, 3, 2, 4, 4]
-    assert memory.known(second).tolist() == [False, False] and memory.known(first).all()
+    trie.know(first, flat, np.array([0.3, 0.4]), states)
+    second = trie.find_or_add(first[[0, 0]], np.array([2, 3]), np.array([-3.0, -4.0]))
+    assert trie.find((5, 6)) == 0 and trie.find((7, END)) == first[1]
+    assert trie.find((5, 6, 1, 2)) == -1  # there, but its last token was never read
+    assert trie.find((5,)) == trie.find((7, 9)) == -1
+    again = trie.find_or_add(first[[0, 0]], np.array([3, 1]), np.array([-4.0, -5.0]))
+    assert again[0] == second[1] and again[1] == trie.count - 1
+    assert trie.length(np.array([0, 1, *first, *second])).tolist() == [2, 1, 3, 2, 4, 4]
+    assert trie.known(second).tolist() == [False, False] and trie.known(first).all()
 
-    kept, length, padding = memory.continuations(np.array([first[1], roots[0], first[0]]), 2)
+    kept, length, padding = trie.continuations(np.array([first[1], roots[0], first[0]]), 2)
     assert length == 1 and padding.tolist() == [0, 1, 0]
     for (keys, values), (own_keys, own_values) in itertools.product(kept[:1], states[:1]):
         assert keys.shape == (3, 3, 3, 8)
@@ -122,19 +123,20 @@ def test_a_search_remembers_one_chunk_at_a_time():
     """Memory is bounded by the chunk, whatever the number of problems."""
     tokenizer = build_tokenizer([*"abcdeQ", "\n"])
     model = build_model(tokenizer, 16, 1, 1, 0)
-    ids = (tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<backtrack>"))
-    end = tokenizer.convert_tokens_to_ids("\n")
-    base = CacheSampler(model, *ids, [end], 6, tokenizer.pad_token_id)
-    memories = []
+    steps = StepTokenizer(tokenizer, "\n")
+    base = CacheSampler(model, *steps.stop_ids, 6, steps.pad_id)
+    tries = []
 
     class Watched(CacheSampler):
         def session(self):
             made = CacheSampler.session(self)
-            memories.append(weakref.ref(made.memory))
+            tries.append(weakref.ref(made.trie))
             return made
 
     base.__class__ = Watched
     alive = []
-    for _ in iter_search(base, tokenizer, ["Q\n", "aQ\n", "Q\nb\n"] * 4, 9, 2, 1.0, 0, 2):
-        alive.append(sum(memory() is not None for memory in memories))
-    assert len(alive) == len(memories) == 6 and max(alive) <= 1
+    for _ in iter_search(
+        base, steps, ["Q\n", "aQ\n", "Q\nb\n"] * 4, SearchSpec(9, 2, 1.0, 0, chunk=2)
+    ):
+        alive.append(sum(trie() is not None for trie in tries))
+    assert len(alive) == len(tries) == 6 and max(alive) <= 1

@@ -1,16 +1,19 @@
+"""What is asked of a tree, and what is added to one; its tokens against a search's own counts."""
+
 from hand_made_tree import make_tree
 from sampled_trees import TASK, TREE
 
 from lib.evaluation.states import sample_order
 from lib.models.llama import build_model
-from lib.models.tokenizer import build_tokenizer
+from lib.models.tokenizer import StepTokenizer, build_tokenizer
+from lib.profiles.search_spec import SearchSpec
 from lib.search.sampler import make_sampler
 from lib.search.search import search
 from lib.search.tree import (
     Node,
     SearchTree,
     add_step,
-    graft,
+    insert_branch,
     path_tokens,
     state_steps,
     tokens_after,
@@ -24,12 +27,12 @@ def branch_from_node_1() -> SearchTree:
         Node(2, 1, "backtrack", 0, "<backtrack>", (1,), (-1.0,), None, 1),
         Node(3, 0, "step", 1, "6-4=2", (60,), (-1.0,), 0.9, 1),
     )
-    return SearchTree(7, "", 4, 1, 0.7, 0, nodes, ((0, 0), (1, 1)), 10, 12)
+    return SearchTree(7, "", 4, 1, 0.7, 0, nodes, ((0, 0), (1, 1)), 10, 12, "\n")
 
 
-def test_graft_keeps_old_ids_and_merges_equal_steps():
+def test_inserting_a_branch_keeps_old_ids_and_merges_equal_steps():
     tree = make_tree()
-    grown = graft(tree, 1, branch_from_node_1())
+    grown = insert_branch(tree, 1, branch_from_node_1())
     assert [node.id for node in grown.nodes] == list(range(12))
     assert grown.nodes[2].visits == 5 and grown.nodes[1].visits == 2
     assert [(n.parent, n.kind, n.level) for n in grown.nodes[10:]] == [
@@ -59,11 +62,11 @@ def test_shared_tokens_count_once():
 
 
 def test_tokens_of_all_samples_are_what_the_search_generated():
-    tokenizer = build_tokenizer(TASK.pieces)
-    model = build_model(tokenizer, 16, 1, 2, seed=1).eval()
+    tokenizer = StepTokenizer(build_tokenizer(TASK.pieces), TASK.step_end)
+    model = build_model(tokenizer.base, 16, 1, 2, seed=1).eval()
     table = TASK.make_problems({"seen": 6}, 0)
-    sampler = make_sampler(model, tokenizer, TASK.step_end, 12)
-    for found in search(sampler, tokenizer, TASK.prompts(table), 16, 0, 0.7, 3):
+    sampler = make_sampler(model, tokenizer, 12)
+    for found in search(sampler, tokenizer, TASK.prompts(table), SearchSpec(16, 0, 0.7, 3)):
         order = sample_order(found, 0)
         assert tokens_after(found, order)[-1] == found.tokens_generated
         assert sum(len(path_tokens(found, leaf)) for leaf in order) == found.tokens_sampled
