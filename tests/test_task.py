@@ -61,7 +61,7 @@ def test_a_second_task_trains(experiment):
     assert (trunk.name, branch.name) == ("S-trunk", "S-backtracking")
     assert (branch.path / "model.safetensors").exists()
     _, tokenizer = experiment.load(branch)
-    assert tokenizer.tokenize("12+7;19.done") == [*"12+7;19.", "done"]
+    assert tokenizer.base.tokenize("12+7;19.done") == [*"12+7;19.", "done"]
     assert list(experiment.loss_curve(trunk).columns) == ["step", "examples", "loss"]
 
 

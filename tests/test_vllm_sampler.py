@@ -219,13 +219,15 @@ def profile(tmp_path, word: str = "", section: str = ""):
     return load_profile(str(path))
 
 
-def search_inputs(loaded, **how) -> dict:
-    """What the key of a search is made of."""
+def search_inputs(loaded, variant=None, **others) -> dict:
+    """What the key of a search is made of, beside its code."""
     run = SimpleNamespace(make=lambda name, inputs, make: inputs)
     experiment = Experiment(loaded, "mine", 0, run)
     problems = experiment.task.make_problems({"seen": 3}, 0)
     checkpoint = SimpleNamespace(key="k", name="models/S")
-    return experiment.search(checkpoint, problems, experiment.spec(4, 1, temperature=0.7), **how)
+    spec = experiment.spec(4, 1, temperature=0.7, **others)
+    inputs = experiment.search(checkpoint, problems, spec, variant)
+    return {name: value for name, value in inputs.items() if name != "versions"}
 
 
 def test_only_vllm_changes_what_a_search_is_made_of(tmp_path):
