@@ -17,9 +17,13 @@ from lib.studies.beyond import (
     ablations,
     audit,
     checkers,
+    equal_compute,
     expansions,
+    larger_model,
+    own_errors,
     selection_rules,
     step_coverage,
+    sweep,
     targets,
     verdicts,
 )
@@ -55,7 +59,11 @@ STUDIES: tuple[Study, ...] = (
     step_coverage.STUDY,
     verdicts.STUDY,
     selection_rules.STUDY,
+    equal_compute.STUDY,
     expansions.STUDY,
+    own_errors.STUDY,
+    larger_model.STUDY,
+    sweep.STUDY,
     figure_6.STUDY,
     ablations.STUDY,
 )
@@ -64,6 +72,11 @@ STUDIES: tuple[Study, ...] = (
 def wanted(experiment: Experiment) -> list[Study]:
     """The studies that the profile asks for."""
     return [study for study in STUDIES if study.wanted(experiment)]
+
+
+def sections() -> dict[str, type]:
+    """Every section that a profile may add for them, with the class that checks it."""
+    return {study.section: study.settings for study in STUDIES if study.section}
 
 
 def figures() -> Iterator[Figure]:

@@ -14,6 +14,9 @@ import torch
 from lib.models.tokenizer import TokenizedTraces, encode_traces
 from lib.training.batches import collate
 
+#: Raised whenever the same inputs give other results: what was made before is then made again.
+VERSION = 1
+
 BATCH = 256
 
 
@@ -34,9 +37,9 @@ def _token_logprobs(model, batch: dict) -> torch.Tensor:
     return torch.log_softmax(logits.float(), -1).gather(2, ids[:, 1:, None])[:, :, 0]
 
 
-def mean_loss(model, tokenizer, traces: pd.DataFrame) -> float:
+def mean_loss(model, tokenizer, traces: pd.DataFrame, step_end: str) -> float:
     """Mean loss of the tokens that carry loss, verdicts counted once."""
-    encoded, total, count = encode_traces(tokenizer, traces), 0.0, 0
+    encoded, total, count = encode_traces(tokenizer, traces, step_end=step_end), 0.0, 0
     model.eval()
     for _, batch in _batches(encoded, tokenizer.pad_token_id, model.device):
         carries = batch["loss_weights"][:, 1:] > 0
@@ -46,7 +49,7 @@ def mean_loss(model, tokenizer, traces: pd.DataFrame) -> float:
 
 
 def response_logprobs(
-    model, tokenizer, prompts: Sequence[str], responses: Sequence[str]
+    model, tokenizer, prompts: Sequence[str], responses: Sequence[str], step_end: str
 ) -> np.ndarray:
     """Mean log-probability of each response's tokens, its end of sequence included: float [n]."""
     rows = zip(prompts, responses, strict=True)
@@ -61,7 +64,7 @@ def response_logprobs(
     if traces.empty:
         return means
     model.eval()
-    encoded = encode_traces(tokenizer, traces)
+    encoded = encode_traces(tokenizer, traces, step_end=step_end)
     for here, batch in _batches(encoded, tokenizer.pad_token_id, model.device):
         carries = batch["loss_weights"][:, 1:] > 0
         sums = (_token_logprobs(model, batch) * carries).sum(1)
