@@ -15,7 +15,7 @@ from lib.experiment.work import Work
 from lib.profiles.settings import ModelSettings
 from lib.studies import catalogue
 from lib.studies.beyond import sweep
-from lib.studies.sections import load_profile
+from lib.studies.catalogue import load_profile
 from lib.studies.study import Study
 
 

@@ -6,24 +6,23 @@ from dataclasses import replace
 import pytest
 from test_measurements import small
 
+from lib.base.errors import UserError
 from lib.commands.estimate import spent
 from lib.experiment.artifacts import MADE, Run
 from lib.experiment.planner import Planner
 from lib.experiment.work import LONG_RESPONSE_COST, Work, decoded_tokens, search_tokens
 from lib.studies import catalogue
+from lib.studies.beyond import audit
+from lib.studies.beyond.audit import AuditSettings
 from lib.studies.beyond.equal_compute import ComputeSettings
 from lib.studies.beyond.expansions import ExpansionSettings
 from lib.studies.beyond.larger_model import HypothesisSettings
 from lib.studies.beyond.own_errors import MiningSettings
+from lib.studies.beyond.step_coverage import InstrumentSettings
 from lib.studies.beyond.sweep import SweepModel, SweepSettings
+from lib.studies.catalogue import load_profile, sections
 from lib.studies.paper import figure_3, figure_4, figure_13, table_1
 from lib.studies.paper.tables_3_and_4 import RatioSettings
-from lib.studies.sections import (
-    AuditSettings,
-    InstrumentSettings,
-    load_profile,
-    sections,
-)
 
 SMOKE = load_profile("smoke")
 
@@ -114,9 +113,11 @@ def test_each_study_by_hand(found, experiment):
     assert found["ratios"].examples == {"S": 2 * 40}
     assert found["ratios"].tokens == {"S": pytest.approx(2 * 2 * both[1])}
     # One branch more, of loss on padding: the other is the ratios', and so is its search. Two of
-    # the switches alter no search. A round on the validation problems.
+    # the switches alter no search. A round on the validation problems; greedy decoding of these and
+    # of test problems, after it and after an own round.
     assert found["audit"].examples == {"S": 40 + 4 * 3}
     searched = 2 * (5 * both[1] + 3 * both[0]) + search_tokens(4, 4, 1)
+    searched += 2 * decoded_tokens(4 + 2 * 5, 1)
     assert found["audit"].tokens == {"S": pytest.approx(searched)}
     assert found["instruments"].tokens == {"L": search_tokens(4, 4, 1)}  # S's is that round's
     learned = 20 + 2 * 5 * 4 / 3 + 6 * (2 + 2 / 3) + 6 * 4
@@ -155,10 +156,15 @@ def test_more_samples_cost_less_each_and_beams_share_less():
     assert search_tokens(1, 8, 1, "beam_sample") > 2 * search_tokens(1, 8, 1)
 
 
-def test_what_is_there_counts_nothing(experiment, tmp_path, monkeypatch):
-    from lib.studies.beyond import audit
+def our_longest(experiment):
+    """As the audit's, of a checkpoint that has no tokenizer."""
+    if not experiment.checkpoint("S", "backtracking").path.exists():
+        raise UserError("not there")
+    return 30
 
-    monkeypatch.setattr(audit, "our_longest", lambda *_: 30)
+
+def test_what_is_there_counts_nothing(experiment, tmp_path, monkeypatch):
+    monkeypatch.setattr(audit, "our_longest", our_longest)
     monkeypatch.setattr(audit, "paper_longest", lambda: 60)
     shutil.copytree(experiment.run.folder, tmp_path / "run")
     finished = replace(experiment, run=Run(tmp_path / "run"))
@@ -172,7 +178,8 @@ def test_what_is_there_counts_nothing(experiment, tmp_path, monkeypatch):
             if not (place / MADE).exists():
                 (place / MADE).write_text('{"duration_s": 1}')
     # The audit's cuts are not known before the first time.
-    assert counted == [set(sections()), {"audit"}, set()]
+    assert [each & set(sections()) for each in counted] == [set(sections()), {"audit"}, set()]
+    assert counted[2] == set()
     took = spent(finished)
     assert {f"[{name}]" for name in sections()} <= set(took)
     assert took["[ratios]"] == 2 + 4  # branches, searches: a second each

@@ -15,7 +15,7 @@ from lib.commands.bench_search import (
 from lib.models.llama import build_model
 from lib.models.tokenizer import build_tokenizer
 from lib.search.sampler import make_sampler
-from lib.studies.sections import load_profile
+from lib.studies.catalogue import load_profile
 
 TASK = load_profile("smoke").load_task()
 TOKENIZER = build_tokenizer(TASK.pieces)

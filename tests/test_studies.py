@@ -15,9 +15,9 @@ from lib.studies.beyond import (
 )
 from lib.studies.beyond.equal_compute import ComputeSettings
 from lib.studies.beyond.larger_model import HypothesisSettings
+from lib.studies.beyond.step_coverage import InstrumentSettings
 from lib.studies.beyond.sweep import SweepModel, SweepSettings
 from lib.studies.catalogue import wanted
-from lib.studies.sections import InstrumentSettings
 from lib.training.logprobs import mean_loss, response_logprobs
 
 

@@ -14,7 +14,7 @@ from lib.profiles.load import PROFILES
 from lib.report.gallery import draw_all
 from lib.report.page import render
 from lib.studies import catalogue
-from lib.studies.sections import load_profile
+from lib.studies.catalogue import load_profile
 
 
 @pytest.fixture(autouse=True)

@@ -23,7 +23,7 @@ from lib.search.sampler import make_sampler, step_end_ids
 from lib.search.search import search
 from lib.search.variants import Variant
 from lib.search.vllm import ENVIRONMENT, VllmSampler, shared_sampler
-from lib.studies.sections import load_profile
+from lib.studies.catalogue import load_profile
 
 EOS, BACKTRACK = 1, 3
 

@@ -30,7 +30,7 @@ from lib.experiment.experiment import RUNS_VARIABLE, Experiment
 from lib.profiles.load import MODEL_VARIABLE
 from lib.report.publish import NOTEBOOKS
 from lib.search import vllm
-from lib.studies.sections import open_experiment
+from lib.studies.catalogue import open_experiment
 
 
 def run_notebook(experiment: Experiment, name: str) -> float:

@@ -25,7 +25,7 @@ from lib.evaluation import results
 from lib.experiment.artifacts import MADE, Run
 from lib.experiment.experiment import Experiment
 from lib.profiles.load import Profile, make_profile, with_model
-from lib.studies.sections import sections
+from lib.studies.catalogue import sections
 
 #: In the order of a run; `make reproduce` executes them all.
 NOTEBOOKS = (
