@@ -28,7 +28,7 @@ from lib.base.errors import UserError, exit_status
 from lib.base.files import ROOT
 from lib.commands.estimate import format_duration
 from lib.experiment.artifacts import MADE
-from lib.studies.sections import load_profile
+from lib.studies.catalogue import load_profile
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 #: Longer, and a run that was asked to end counts as one that does not.

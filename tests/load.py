@@ -163,6 +163,7 @@ def results(count: int, folder: Path) -> str:
     from lib.evaluation.results import read_results, write_results
     from lib.report import gallery
     from lib.report.page import headline_table
+    from lib.studies.beyond import larger_model_answer as answer
 
     rows = results_rows(count)
     times = {}
@@ -176,8 +177,9 @@ def results(count: int, folder: Path) -> str:
     timed("written", lambda: write_results(folder / "results.json", {}, rows))
     manifest, read = timed("read", lambda: read_results(folder / "results.json"))
     timed("figures", lambda: gallery.draw_all(read, manifest, folder / "figures"))
-    names = ("diversity", "verdicts", "selection", "remedies", "judges", "memory")
-    timed("tables", lambda: [getattr(markdown, name)(read) for name in names])
+    made = (markdown.diversity, markdown.verdicts, markdown.selection)
+    made += (answer.evidence, answer.answer)
+    timed("tables", lambda: [draw(read) for draw in made])
     timed("headline", lambda: headline_table(read))
     return ", ".join(f"{name} {seconds:.1f} s" for name, seconds in times.items())
 

@@ -8,7 +8,7 @@ import pytest
 from lib.experiment.artifacts import Run
 from lib.experiment.experiment import Experiment
 from lib.search.tree import Node, SearchTree
-from lib.studies.sections import load_profile
+from lib.studies.catalogue import load_profile
 from lib.tasks.countdown import problems
 from lib.tasks.countdown.task import CountdownTask
 
@@ -45,7 +45,12 @@ def small_experiment(folder, **changes):
     sizes = {"hidden_size": 16, "layers": 1, "heads": 1, "test_problems": 6}
     model = replace(profile.models["S"], **sizes, trunk_examples=384, branch_examples=384)
     settings = replace(
-        profile.baselines, breadths=(2, 4), test_problems=6, problems=20, samples=4, **changes
+        profile.sections["baselines"],
+        breadths=(2, 4),
+        test_problems=6,
+        problems=20,
+        samples=4,
+        **changes,
     )
     profile = replace(
         profile,

@@ -21,7 +21,7 @@ from lib.studies.beyond.ablations import (
     table_place,
     variants,
 )
-from lib.studies.sections import load_profile
+from lib.studies.catalogue import load_profile
 
 PROFILE = load_profile("cpu")
 

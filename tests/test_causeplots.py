@@ -7,7 +7,7 @@ from lib.base.errors import UserError
 from lib.drawing import markdown
 from lib.evaluation.results import row, table
 from lib.evaluation.scoring import accuracy_row
-from lib.studies.beyond import equal_compute, larger_model, sweep, verdicts
+from lib.studies.beyond import equal_compute, larger_model_answer, sweep, verdicts
 from lib.studies.beyond.larger_model import BASE, DISTINCT, JUDGE, SHIFT, TEMPERATURE
 from lib.studies.beyond.larger_model_answer import HOLDS, OPEN, REFUTED, answer, judged
 
@@ -64,6 +64,20 @@ def test_the_answer_is_written_from_the_rows():
     assert set(answer(shuffled).split()) == set(text.split())
 
 
+def test_where_l_does_not_lose_no_cause_is_said_to_hold():
+    rows = rows_of_everything()
+    rows = rows[~((rows["artifact"] == "sweep") & (rows["accuracy"] == 0.6))]
+    ahead = rows["artifact"] == "gap"
+    for column in ("gap", "gap_low", "gap_high"):
+        rows.loc[ahead, column] -= 0.15
+    text = answer(rows)
+    assert "L does not lose. S against L:" in text and "no cause is judged" in text
+    said = text.split("The rule: ")[0]
+    assert "loses because" not in said and "**holds**" not in said
+    assert "takes off the gap seen +6.0 [+3.0, +9.0]" in said  # what is measured is still told
+    assert "L does not lose here, so that no remedy is predicted to close it" in said
+
+
 def test_the_answer_with_one_model_and_with_nothing():
     assert "no hypotheses" in answer(table([]))
     columns = {"artifact": "remedy", "model": "S", "split": "seen"}
@@ -74,7 +88,7 @@ def test_the_answer_with_one_model_and_with_nothing():
     ]
     text = answer(table(rows))
     assert "trained S alone" in text
-    assert "(b) S, shifted <backtrack> (validation chose 1): seen +1.0 [+0.0, +2.0]" in text
+    assert "(b) S, shifted `<backtrack>` (validation chose 1): seen +1.0 [+0.0, +2.0]" in text
 
 
 def test_no_regime_is_said_to_be_none():
@@ -83,7 +97,7 @@ def test_no_regime_is_said_to_be_none():
     assert "In none of them does L surely compute better and lose" in answer(rows)
 
 
-@pytest.mark.parametrize("draw", [larger_model.remedies, sweep.sweep_map])
+@pytest.mark.parametrize("draw", [larger_model_answer.draw_remedies, sweep.draw_sweep])
 def test_figures_of_causes(draw):
     figure = draw(rows_of_everything())
     assert figure.axes
@@ -135,6 +149,11 @@ def test_figures_of_compute(draw):
 def test_a_run_without_studies_shows_sentences_and_empty_tables():
     empty = table([])
     assert "no rows" in markdown.shown(verdicts.verdict_curves, empty)
-    for made in ("remedies", "judges", "memory"):
-        assert getattr(markdown, made)(empty).empty
-    assert len(markdown.remedies(rows_of_everything())) == 2 + 3 * 2 * 2
+    assert larger_model_answer.evidence(empty) == ""
+    told = larger_model_answer.evidence(rows_of_everything()).splitlines()
+    assert len(told) == 2 + 2 + 1 + 3 * 2  # a sentence, the head, and a line a remedy
+    assert told[4].startswith("|  | as measured | L | +10.0 [+10.0, +10.0], +0.0 [+0.0, +0.0] | +1")
+    line = (
+        "| b | shifted `<backtrack>` | L | +4.0 [+1.0, +7.0], +6.0 [+3.0, +9.0] | +4.0 [+1.0, +7.0]"
+    )
+    assert any(each.startswith(line) for each in told)

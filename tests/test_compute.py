@@ -7,10 +7,11 @@ from scripted_engine import LINES, ScriptedSampler
 
 from lib.evaluation.results import table
 from lib.evaluation.scoring import accuracy_row, search_outcomes
+from lib.evaluation.states import first_samples
 from lib.profiles.search_spec import SearchSpec
 from lib.search.search import search
 from lib.search.selection import SELECTION_RULES
-from lib.studies.beyond.equal_compute import equal_tokens, first_samples
+from lib.studies.beyond.equal_compute import equal_tokens
 from lib.tasks.countdown.problems import make_problems, make_settings
 from lib.tasks.countdown.task import CountdownTask
 

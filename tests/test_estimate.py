@@ -5,14 +5,18 @@ from dataclasses import replace
 
 import pytest
 
+from lib.base.errors import UserError
 from lib.commands import estimate as estimate_module
 from lib.commands.estimate import estimate, format_duration, seconds
 from lib.experiment.artifacts import Run
 from lib.experiment.experiment import Experiment
-from lib.experiment.planner import Work
+from lib.experiment.planner import Planner
+from lib.experiment.work import Work
 from lib.profiles.settings import ModelSettings
-from lib.studies import work as work_module
-from lib.studies.sections import load_profile
+from lib.studies import catalogue
+from lib.studies.beyond import sweep
+from lib.studies.catalogue import load_profile
+from lib.studies.study import Study
 
 
 @pytest.mark.parametrize(
@@ -47,45 +51,65 @@ def test_seconds_are_examples_and_tokens_over_their_rates():
     assert seconds(Work(), RATES) == 0
 
 
+def study(name, section, requests=lambda _: ()):
+    return Study(name, rows=None, requests=requests, section=section)
+
+
+def cannot_say(_):
+    raise UserError("not known yet")
+
+
+STUDIES = (
+    study("table", ""),
+    study("ratios", "ratios"),
+    study("one", "sweep"),
+    study("two", "sweep"),
+    study("compute", "compute", cannot_say),
+    study("new", "new"),
+)
+
+
 def test_the_plan_names_every_part_and_their_sum(experiment, monkeypatch):
     monkeypatch.setattr(estimate_module, "rates", lambda *_: RATES | {"sweep S": RATES["S"]})
-    parts = {"trunk": "S", "search": "S"}
-    monkeypatch.setattr(work_module, "main_parts", lambda *_: parts)
-    monkeypatch.setattr(work_module, "STUDIES", {"ratios": None, "sweep": None, "new": None})
-    monkeypatch.setattr(work_module, "work_of", lambda *_: Work(Counter({"sweep S": 6_000})))
+    monkeypatch.setattr(catalogue, "STUDIES", STUDIES)
+    monkeypatch.setattr(Planner, "work_of", lambda *_: Work(Counter({"sweep S": 6_000})))
     text = estimate(experiment)
     assert "S: 1.2M parameters, 100 training examples/s" in text
     lines = [line.split() for line in text.splitlines()]
-    for name in ("trunk", "search", "[ratios]", "[sweep]"):
+    for name in ("trunk", "table", "[ratios]"):
         assert [name, "60", "s"] in lines
-    assert "NOT COUNTED" in text and "[compute]" in text.split("NOT COUNTED")[1]
-    assert "[ratios]" not in text.split("NOT COUNTED")[1] and "[new]" not in text
-    assert text.endswith("together about 4 min")
+    assert ["[sweep]", "2", "min"] in lines  # two studies have that section
+    assert text.split("NOT COUNTED")[1].splitlines()[0].endswith(": [compute]")
+    assert "[new]" not in text
+    assert text.endswith("together about 7 min")
 
 
 def test_a_finished_run_is_not_measured(experiment, monkeypatch):
     monkeypatch.setattr(estimate_module, "speeds", None)
-    monkeypatch.setattr(work_module, "work_of", lambda *_: Work())
+    monkeypatch.setattr(Planner, "work_of", lambda *_: Work())
     text = estimate(experiment)
     assert "  S: all made\n" in text and text.endswith("together about 0 s")
 
 
 def test_only_what_has_work_is_measured_on_its_own_task_and_recipe(experiment, monkeypatch):
     monkeypatch.setattr(estimate_module, "speeds", lambda made, sizes: (made, sizes))
-    (name, (small, sizes)), *more = estimate_module.rates(experiment, {"sweep L"}).items()
+    planner = Planner.of(experiment)
+    settings = experiment.profile.settings(sweep.SweepSettings)
+    assert planner.work_of(sweep.requests(planner)).models() >= {"sweep S", "sweep L"}
+    (name, (small, sizes)), *more = estimate_module.rates(planner, {"sweep L"}).items()
     assert (name, more) == ("sweep L", [])
-    assert small.profile.task.settings == experiment.profile.sweep.task
-    assert small.profile.training.branch.batch_size == experiment.profile.sweep.batch_size
-    assert sizes.hidden_size == experiment.profile.sweep.models["L"].hidden_size
-    assert estimate_module.rates(experiment, {"S"}) == {
-        "S": (experiment, experiment.profile.models["S"])
-    }
+    assert small.profile.task.settings == settings.task
+    assert small.profile.training.branch.batch_size == settings.batch_size
+    assert sizes.hidden_size == settings.models["L"].hidden_size
+    assert estimate_module.rates(planner, {"S"}) == {"S": (planner, experiment.profile.models["S"])}
 
 
 def test_pretrained_models_are_not_guessed_at(experiment):
     pretrained = ModelSettings(0, 8, 10, path="models/some")
     experiment.profile = replace(experiment.profile, models={"S": pretrained})
-    assert "models/some, pretrained" in estimate(experiment)
+    text = estimate(experiment)
+    assert "models/some, pretrained" in text
+    assert "[compute]" in text.split("NOT COUNTED")[1] and not list(experiment.run.folder.iterdir())
 
 
 def test_speeds_are_measured(experiment):

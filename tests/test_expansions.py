@@ -7,10 +7,10 @@ from test_measurements import small
 
 from lib.base.errors import UserError
 from lib.drawing.markdown import shown
+from lib.evaluation.results import table
 from lib.search.tree import SearchTree, at_depth
 from lib.studies.beyond import expansions
-from lib.studies.beyond.expansions import expansion_rows
-from lib.studies.sections import ExpansionSettings
+from lib.studies.beyond.expansions import ExpansionSettings
 
 SETTINGS = ExpansionSettings(
     ("S",), ("sample", "stochastic_beam", "beam_sample"), 5, (4, 5), (0, 1)
@@ -26,7 +26,8 @@ def experiment(tmp_path_factory):
 
 @pytest.mark.slow
 def test_rows_and_figure(experiment):
-    rows = expansion_rows(experiment, "S")
+    rows = expansions.rows(experiment)
+    assert set(rows["model"]) == {"S"}  # L was not asked for
     assert set(rows["artifact"]) == {"expansions"} and set(rows["problems"]) == {5}
     strict = rows[rows["checker"] == "strict"]
     cells = strict.groupby(["expansion", "N", "b", "split", "method"], as_index=False).size()
@@ -71,9 +72,8 @@ def test_a_tree_cut_at_a_depth_is_the_tree_of_that_depth(experiment, expansion):
 def test_a_profile_without_the_section_has_no_rows(experiment):
     profile = experiment.profile.with_sections(expansions=None)
     bare = dataclasses.replace(experiment, profile=profile)
-    rows = expansion_rows(bare, "S")
-    assert rows.empty and expansion_rows(experiment, "L").empty
-    assert "no rows" in shown(expansions.accuracy_against_generated, rows)
+    assert expansions.STUDY.wanted(experiment) and not expansions.STUDY.wanted(bare)
+    assert "no rows" in shown(expansions.accuracy_against_generated, table([]))
     assert expansions.ARTIFACT == "expansions"
 
 

@@ -12,9 +12,9 @@ from lib.evaluation.results import row, table
 from lib.evaluation.statistics import paired_difference
 from lib.profiles.search_spec import SearchSpec
 from lib.studies import measurements
+from lib.studies.catalogue import load_profile
 from lib.studies.measurements import Searched
 from lib.studies.paper import figure_4
-from lib.studies.sections import load_profile
 
 PROFILE = load_profile("smoke")
 SOLVED = {0: [1, 1, 0, 0, 0, 0], 1: [1, 0, 1, 1, 1, 0]}

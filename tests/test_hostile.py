@@ -28,7 +28,7 @@ from lib.base.files import read_parquet
 from lib.models.llama import build_model, load_model, load_tokenizer
 from lib.models.tokenizer import StepTokenizer, build_tokenizer
 from lib.search import vllm
-from lib.studies.sections import load_profile
+from lib.studies.catalogue import load_profile
 from lib.tasks.countdown import problems
 from lib.tasks.countdown.public_rows import read_public
 from lib.tasks.countdown.task import CountdownTask

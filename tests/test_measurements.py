@@ -10,9 +10,8 @@ from lib.evaluation.results import dumps
 from lib.experiment.artifacts import Run
 from lib.experiment.experiment import Experiment
 from lib.profiles.settings import ModelSettings
-from lib.studies.catalogue import everything
+from lib.studies.catalogue import everything, load_profile
 from lib.studies.measurements import unused_problems
-from lib.studies.sections import load_profile
 
 
 def small(folder):

@@ -17,7 +17,7 @@ from lib.models.llama import build_model
 from lib.models.tokenizer import StepTokenizer, build_tokenizer
 from lib.profiles.recipe import Recipe
 from lib.profiles.settings import TraceSettings
-from lib.studies.sections import load_profile
+from lib.studies.catalogue import load_profile
 from lib.tasks.countdown import problems
 from lib.tasks.countdown.task import CountdownTask
 from lib.training import trainer

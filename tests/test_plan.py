@@ -15,7 +15,7 @@ from lib.models.pretrained import availability
 from lib.models.size import KNOWN, MACHINES, architecture, find_machine, from_scratch
 from lib.models.tokenizer import build_tokenizer
 from lib.profiles.load import profile_names, with_model
-from lib.studies.sections import load_profile
+from lib.studies.catalogue import load_profile
 
 LLAMA = "meta-llama/Llama-3.2-1B"
 

@@ -13,7 +13,7 @@ from lib.base.files import ROOT
 from lib.profiles.load import PROFILES, profile_names
 from lib.profiles.settings import SELECTION_NAMES
 from lib.search.selection import SELECTION_RULES
-from lib.studies.sections import load_profile
+from lib.studies.catalogue import load_profile
 
 SMOKE = tomllib.loads((PROFILES / "smoke.toml").read_text())
 

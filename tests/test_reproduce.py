@@ -14,7 +14,7 @@ from lib.base.files import ROOT
 from lib.commands import reproduce
 from lib.experiment.artifacts import Run
 from lib.experiment.experiment import RUNS_VARIABLE, Experiment
-from lib.studies.sections import load_profile, open_experiment
+from lib.studies.catalogue import load_profile, open_experiment
 
 
 @pytest.fixture

@@ -22,8 +22,7 @@ from lib.models.size import from_scratch
 from lib.models.tokenizer import StepTokenizer, add_backtrack
 from lib.profiles import load
 from lib.profiles.settings import DeepSpeedSettings, TraceSettings
-from lib.studies.everything import everything
-from lib.studies.sections import load_profile
+from lib.studies.catalogue import everything, load_profile
 from lib.tasks.countdown import public_rows
 from lib.tasks.countdown.public_splits import read_splits
 from lib.tasks.task import BACKTRACK

@@ -8,19 +8,16 @@ import torch
 from test_measurements import small
 
 from lib.evaluation.results import dumps, table
-from lib.studies import everything
 from lib.studies.beyond import (
     equal_compute,
     larger_model,
     sweep,
 )
-from lib.studies.sections import (
-    ComputeSettings,
-    HypothesisSettings,
-    InstrumentSettings,
-    SweepModel,
-    SweepSettings,
-)
+from lib.studies.beyond.equal_compute import ComputeSettings
+from lib.studies.beyond.larger_model import HypothesisSettings
+from lib.studies.beyond.step_coverage import InstrumentSettings
+from lib.studies.beyond.sweep import SweepModel, SweepSettings
+from lib.studies.catalogue import wanted
 from lib.training.logprobs import mean_loss, response_logprobs
 
 
@@ -51,7 +48,8 @@ def experiment(tmp_path_factory):
 
 @pytest.mark.slow
 def test_compute_measures_everything_on_the_same_problems(experiment):
-    rows = equal_compute.compute_rows(experiment, "S")
+    rows = equal_compute.rows(experiment)
+    assert set(rows["model"]) == {"S"}  # L was not asked for
     assert set(rows["artifact"]) == {"compute"} and set(rows["problems"]) == {4}
     methods = {"sft_sampled", "self_consistency", "self_backtracking", "sft_beam"}
     assert set(rows["method"]) == methods
@@ -60,13 +58,12 @@ def test_compute_measures_everything_on_the_same_problems(experiment):
     assert cost == sorted(cost) and len(cost) == 2
     wide = rows[(rows["N"] == 8) & (rows["b"] == 0).fillna(False)]
     assert set(wide["method"]) == {"self_backtracking"}
-    assert equal_compute.compute_rows(experiment, "L").empty
     assert len(equal_compute.equal_tokens(rows)) == 2  # b = 1 at the usual temperature, two splits
 
 
 @pytest.mark.slow
 def test_hypotheses(experiment):
-    rows = larger_model.hypothesis_rows(experiment)
+    rows = larger_model.rows(experiment)
     remedies = rows[rows["artifact"] == "remedy"]
     assert set(remedies["model"]) == {"S", "L"} and set(remedies["problems"]) == {4}
     base = remedies[remedies["remedy"] == larger_model.BASE]
@@ -109,7 +106,7 @@ def test_losses_by_hand(experiment):
 
 @pytest.mark.slow
 def test_sweep_and_its_comparisons(experiment):
-    rows = sweep.sweep_rows(experiment)
+    rows = sweep.rows(experiment)
     assert len(rows) == 2 + 4 and set(rows["problems"]) == {16}
     assert (rows["flops"] > 0).all()
     found = sweep.comparisons(rows)
@@ -118,10 +115,16 @@ def test_sweep_and_its_comparisons(experiment):
     assert not (found["regime"] & ~found["regime_pointwise"]).any()
 
 
+def section_rows(experiment):
+    """Every row of the studies that a profile asks for by a section."""
+    parts = [study.rows(experiment) for study in wanted(experiment) if study.section]
+    return table([record for part in parts for record in part.to_dict("records")])
+
+
 @pytest.mark.slow
 def test_nothing_asked_nothing_done(experiment, tmp_path):
     bare = small(tmp_path)
-    assert everything.study_rows(bare).empty and not bare.run.made
-    rows = everything.study_rows(experiment)
-    assert dumps({}, rows) == dumps({}, everything.study_rows(experiment))
+    assert section_rows(bare).empty and not bare.run.made
+    rows = section_rows(experiment)
+    assert dumps({}, rows) == dumps({}, section_rows(experiment))
     assert not table(rows).empty

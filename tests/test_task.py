@@ -17,9 +17,9 @@ from lib.evaluation.scoring import evaluate_responses, evaluate_search
 from lib.experiment import experiment as experiment_module
 from lib.profiles.load import PROFILES, load_profile
 from lib.search.selection import SELECTION_RULES
-from lib.studies import sections
+from lib.studies import catalogue
+from lib.studies.catalogue import open_experiment
 from lib.studies.paper import figure_3
-from lib.studies.sections import open_experiment
 from lib.tasks.countdown.rules import ERRORS
 from lib.tasks.countdown.task import make_task
 from lib.tasks.task import load_task
@@ -49,7 +49,7 @@ def experiment(tmp_path_factory):
     folder = tmp_path_factory.mktemp("adding")
     write_profile(folder / "sums.toml", SMALL)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sections, "ROOT", folder)
+        patch.setattr(catalogue, "ROOT", folder)
         made = open_experiment(str(folder / "sums.toml"), 3)
     assert made.run.folder == folder / "runs" / "sums-3"
     return made

@@ -23,7 +23,7 @@ from lib.commands.bench_training import (
 from lib.models.llama import build_model, parameter_count
 from lib.models.tokenizer import build_tokenizer
 from lib.profiles.recipe import Recipe
-from lib.studies.sections import load_profile
+from lib.studies.catalogue import load_profile
 
 PROFILE = load_profile("smoke")
 TOKENIZER = build_tokenizer(PROFILE.load_task().pieces)

@@ -12,7 +12,7 @@ import sys
 from lib.base.errors import UserError, exit_status
 from lib.base.files import ROOT
 from lib.studies.beyond.ablations import COMMITTED, SEEDS, ablate, quick, shortened, summary
-from lib.studies.sections import load_profile
+from lib.studies.catalogue import load_profile
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -22,7 +22,7 @@ from lib.commands.bench_busy import bench_busy
 from lib.commands.bench_search import bench_search, bench_vllm
 from lib.commands.bench_training import bench_training
 from lib.profiles.load import Profile
-from lib.studies.sections import load_profile
+from lib.studies.catalogue import load_profile
 from lib.tasks.task import Task
 
 

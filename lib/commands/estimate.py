@@ -11,15 +11,18 @@ from collections.abc import Collection, Mapping
 import torch
 
 from lib.base import hardware
+from lib.base.errors import UserError
 from lib.commands.bench_training import COMPILE_SKIP, training_speed
 from lib.experiment.experiment import Experiment
-from lib.experiment.planner import Ahead, Work
+from lib.experiment.planner import Planner
+from lib.experiment.work import Work
 from lib.models.llama import build_model, parameter_count, with_fast_products
 from lib.models.tokenizer import StepTokenizer, build_tokenizer
 from lib.profiles.settings import ModelSettings
 from lib.search.parallel import process_count
 from lib.search.sampler import make_sampler, rows_of_chunk
-from lib.studies.beyond import sweep
+from lib.studies import catalogue
+from lib.studies.study import Study
 
 WARM_UP_STEPS = 6
 WARM_UP_PROBLEMS = 32
@@ -70,15 +73,10 @@ def speeds(experiment: Experiment, sizes: ModelSettings) -> tuple[int, float, fl
     return parameters, examples_per_s, at_once * tokens / spent
 
 
-def rates(experiment: Experiment, wanted: Collection[str]) -> dict[str, tuple[int, float, float]]:
-    """`speeds` of the from-scratch models named, those of the sweep called `sweep S`, `sweep L`."""
-    models = experiment.profile.models
-    known = {name: (experiment, sizes) for name, sizes in models.items() if not sizes.path}
-    settings = experiment.profile.sweep
-    if settings is not None:
-        small = sweep.small_experiment(experiment, settings.examples[0])
-        known |= {f"sweep {name}": (small, sizes) for name, sizes in small.profile.models.items()}
-    return {name: speeds(*model) for name, model in known.items() if name in wanted}
+def rates(planner: Planner, wanted: Collection[str]) -> dict[str, tuple[int, float, float]]:
+    """`speeds` of the from-scratch models of these names, each on its own task and recipe."""
+    models = planner.models().items()
+    return {name: speeds(*model) for name, model in models if name in wanted and not model[1].path}
 
 
 def seconds(work: Work, measured: Mapping[str, tuple[int, float, float]]) -> float:
@@ -87,37 +85,67 @@ def seconds(work: Work, measured: Mapping[str, tuple[int, float, float]]) -> flo
     return training + sum(count / measured[name][2] for name, count in work.tokens.items())
 
 
+def label(study: Study) -> str:
+    """A study in the plan: its section's name, which others may share, or its own."""
+    return f"[{study.section}]" if study.section else study.name
+
+
+def checkpoint_works(planner: Planner, model: str) -> dict[str, Work]:
+    """What the training of each of a model's checkpoints takes."""
+    names = {"trunk": "trunk", "sft": "sft branch", "backtracking": "backtracking branch"}
+    return {
+        names[stage]: planner.work_of([planner.checkpoint(model, stage)])
+        for stage in planner.stages(model)
+    }
+
+
+def study_works(planner: Planner) -> tuple[dict[str, Work], list[str]]:
+    """What each wanted study takes more than those before it, and those that cannot say."""
+    works: dict[str, Work] = {}
+    failed = []
+    for study in catalogue.wanted(planner):
+        try:
+            work = planner.work_of(study.requests(planner))
+        except UserError:
+            failed.append(label(study))
+        else:
+            works.setdefault(label(study), Work()).add(work)
+    return works, failed
+
+
+def spent(experiment: Experiment) -> dict[str, float]:
+    """Seconds that each part took, this time or before: what it asked for and none before it did.
+
+    Where two share a search, the first has made it. What no part names is left out, and so is a
+    part that is not done.
+    """
+    planner = Planner.of(experiment)
+    works = {"problems": planner.work_of([planner.data])}
+    for model in experiment.profile.models:
+        found = checkpoint_works(planner, model).items()
+        works |= {f"{model}, {name}": work for name, work in found}
+    works |= study_works(planner)[0]
+    return {name: work.spent for name, work in works.items() if work.spent}
+
+
 def estimate(experiment: Experiment) -> str:
     """The plan: what will be made, and roughly how long each part takes here.
 
-    What the run's folder has already takes no time.
+    What the run's folder has already takes no time. Pretrained models are not measured, so that
+    nothing that needs one is counted.
     """
-    from lib.studies import (
-        work as work_module,  # it builds on the studies, and one of them on lib/plan.py
-    )
-
-    profile, ahead = experiment.profile, Ahead.of(experiment)
+    profile, planner = experiment.profile, Planner.of(experiment)
     scratch = [name for name, sizes in profile.models.items() if not sizes.path]
-    if scratch:
-        _ = experiment.data  # looking ahead makes nothing, and reads its problems
     # What is asked for again counts as nothing: the order is that of the run.
-    parts = {
-        name: {
-            part: work_module.work_of(ahead, ask)
-            for part, ask in work_module.main_parts(ahead, name).items()
-        }
-        for name in scratch
-    }
-    not_counted, studies = profile.studies(), {}
-    if len(scratch) == len(profile.models):
-        studies = {
-            name: work_module.work_of(ahead, lambda name=name: work_module.STUDIES[name](ahead))
-            for name in work_module.STUDIES
-            if name in not_counted
-        }
-        not_counted = [name for name in not_counted if name not in studies]
-    works = [*(work for found in parts.values() for work in found.values()), *studies.values()]
-    measured = rates(experiment, {n for work in works for n in (*work.examples, *work.tokens)})
+    parts = {name: checkpoint_works(planner, name) for name in scratch}
+    works = [work for found in parts.values() for work in found.values()]
+    studies, not_counted = {}, [label(study) for study in catalogue.wanted(experiment)]
+    if scratch:
+        studies, not_counted = study_works(planner)
+    every = [*works, *studies.values()]
+    measured = rates(planner, {name for work in every for name in work.models()})
+    not_counted += [n for n, work in studies.items() if work.models() - set(measured)]
+    studies = {name: work for name, work in studies.items() if name not in not_counted}
 
     def line(name: str, work: Work) -> str:
         return f"     {name:22} {format_duration(seconds(work, measured)):>12}"
@@ -139,10 +167,10 @@ def estimate(experiment: Experiment) -> str:
         )
         lines += [line(part, work) for part, work in parts[name].items()]
     lines += ["  studies:"] if studies else []
-    lines += [line(f"[{name}]", work) for name, work in studies.items()]
+    lines += [line(name, work) for name, work in studies.items()]
     if not_counted:
-        more = ", ".join(f"[{name}]" for name in not_counted)
+        more = ", ".join(dict.fromkeys(not_counted))
         lines.append(f"  NOT COUNTED, though some of them train models too: {more}")
-    total = sum(seconds(work, measured) for work in works)
+    total = sum(seconds(work, measured) for work in (*works, *studies.values()))
     lines.append(f"  together about {format_duration(total)}")
     return "\n".join(lines)

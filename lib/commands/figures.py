@@ -22,7 +22,7 @@ from lib.report.gallery import draw_all
 from lib.report.page import render
 from lib.report.publish import finished_experiment, publish, ship
 from lib.report.readme import linked, short_results, updated
-from lib.studies.sections import load_profile
+from lib.studies.catalogue import load_profile
 
 README_PROFILE = "cpu"
 PROFILE_NAME = re.compile(r"[A-Za-z0-9_-]+")

@@ -39,7 +39,7 @@ from lib.models.size import (
 from lib.models.tokenizer import PIECES, StepTokenizer, add_backtrack, build_tokenizer
 from lib.profiles.load import MODEL_VARIABLE, Profile, with_model
 from lib.search.sampler import rows_of_chunk
-from lib.studies.sections import load_profile
+from lib.studies.catalogue import load_profile
 
 SAMPLED_PROBLEMS = 1_000
 DEFAULT_MACHINE = "a100"

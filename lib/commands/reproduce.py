@@ -25,13 +25,12 @@ from traitlets.config import Config
 from lib.base import files
 from lib.base.errors import UserError, exit_status
 from lib.base.files import ROOT
-from lib.commands.estimate import estimate, format_duration
+from lib.commands.estimate import estimate, format_duration, spent
 from lib.experiment.experiment import RUNS_VARIABLE, Experiment
 from lib.profiles.load import MODEL_VARIABLE
 from lib.report.publish import NOTEBOOKS
 from lib.search import vllm
-from lib.studies.sections import open_experiment
-from lib.studies.work import spent
+from lib.studies.catalogue import open_experiment
 
 
 def run_notebook(experiment: Experiment, name: str) -> float:

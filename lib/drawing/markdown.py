@@ -11,7 +11,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.base.errors import UserError
-from lib.evaluation.results import table
 
 
 def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -47,42 +46,9 @@ def in_words(rows: pd.DataFrame, value: str = "accuracy") -> str:
     return ", ".join(f"{model} {' and '.join(shares)}" for model, shares in told.items())
 
 
-DECIMALS = 3
-
-
 def shown(draw: Callable[[pd.DataFrame], Figure], rows: pd.DataFrame) -> Figure | str:
     """The figure; where the run has no rows for it, a sentence that says so."""
     try:
         return draw(rows)
     except UserError as error:
         return str(error)
-
-
-def _of(rows: pd.DataFrame, artifact: str, columns: list[str]) -> pd.DataFrame:
-    known = table(rows)
-    known = known[known["artifact"] == artifact]
-    return known.reindex(columns=columns).reset_index(drop=True)
-
-
-def remedies(rows: pd.DataFrame) -> pd.DataFrame:
-    """Each model with and without each remedy, and the gap where there are two models."""
-    columns = ["letter", "remedy", "setting", "model", "split", "accuracy", "gain", "gain_low"]
-    columns += ["gain_high", "ceiling", "tokens_per_problem"]
-    found = _of(rows, "remedy", columns)
-    columns = ["letter", "remedy", "applied", "split", "gap", "gap_low", "gap_high"]
-    columns += ["moved", "moved_low", "moved_high"]
-    gaps = _of(rows, "gap", columns)
-    found = pd.concat([found, gaps], ignore_index=True) if len(gaps) else found
-    return found.round(DECIMALS)
-
-
-def judges(rows: pd.DataFrame) -> pd.DataFrame:
-    """Whose paths, ranked by whose log-probability: AUC and accuracy."""
-    columns = ["model", "judge", "split", "paths", "auc", "auc_low", "auc_high", "auc_within"]
-    return _of(rows, "judge", [*columns, "accuracy"]).round(DECIMALS)
-
-
-def memory(rows: pd.DataFrame) -> pd.DataFrame:
-    """Loss on traces that a model learned from, on unseen ones, and the difference."""
-    columns = ["model", "train_loss", "test_loss", "loss_gap"]
-    return _of(rows, "memorisation", columns).round(4)

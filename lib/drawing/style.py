@@ -31,6 +31,7 @@ MODEL_COLOURS = {"S": PALETTE[0], "L": PALETTE[1]}
 DEPTH_COLOURS = ["#c497d8", "#8e44ad", "#5b1a7a", "#2d0440"]
 METHOD_COLOURS = {
     "sft": "#7f7f7f",
+    "beam": "#222222",
     "backtracking": PALETTE[5],
     "reward": PALETTE[3],
     "vote": "#b8860b",
@@ -179,6 +180,16 @@ def percent(axes: Axes, from_zero: bool = False) -> None:
 def powers(axes: Axes, values: Iterable[int]) -> None:
     axes.set_xscale("log", base=2)
     axes.set_xticks(sorted({int(value) for value in values}))
+    axes.xaxis.set_major_formatter(ScalarFormatter())
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def token_counts(axes: Axes, values: pd.Series) -> None:
+    """A logarithmic axis of tokens generated for a problem."""
+    axes.set_xscale("log")
+    ticks = [digit * 10**power for power in range(1, 6) for digit in (1, 2, 5)]
+    low, high = 0.7 * values.min(), 1.4 * values.max()
+    axes.set_xticks([tick for tick in ticks if low <= tick <= high])
     axes.xaxis.set_major_formatter(ScalarFormatter())
     axes.xaxis.set_minor_locator(NullLocator())
 

@@ -1,9 +1,9 @@
-"""What became of each state and path of a search: right or wrong, target still in reach.
+"""What became of each state, sample and path of a search: right or wrong, target still in reach.
 
 Takes search trees, their problems and a task; gives one row a state (of a task that has an exact
-solver) or a path. A state is *alive* while every step so far was legal and right and the exact
-solver can still reach the target; it is *lost* otherwise, for the reason that its first bad step
-gave. Knows nothing of models.
+solver) or a path, and what the first n of a search's samples give. A state is *alive* while every
+step so far was legal and right and the exact solver can still reach the target; it is *lost*
+otherwise, for the reason that its first bad step gave. Knows nothing of models.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from lib.evaluation.results import row
 from lib.evaluation.scoring import score_paths, verdict_columns
 from lib.evaluation.statistics import clustered_auc, clustered_share, within_auc
 from lib.search.selection import SELECTION_RULES, paths
-from lib.search.tree import SearchTree, path_tokens
+from lib.search.selection import Path as TreePath
+from lib.search.tree import SearchTree, path_tokens, tokens_after
 from lib.tasks.task import EARLIER, Task
 
 #: Raised whenever the same inputs give other results: what was made before is then made again.
@@ -137,6 +138,58 @@ def sample_order(tree: SearchTree, seed: int) -> list[int]:
         )
     generator = np.random.default_rng([seed, tree.problem_id])
     return [int(leaf) for leaf in generator.permutation(samples)]
+
+
+def first_samples(
+    trees: Iterable[SearchTree],
+    problems: pd.DataFrame,
+    task: Task,
+    breadths: Sequence[int],
+    rules: Sequence[str],
+    seed: int,
+) -> pd.DataFrame:
+    """What the first n of a tree's N independent samples give, for each n and rule.
+
+    One row a problem, n and rule: correct, covered (some finished path is right) and tokens.
+    """
+    rows = list(problems.itertuples(index=False))
+    records = []
+    for tree in trees:
+        problem = rows[tree.problem_id]
+        order = sample_order(tree, seed)
+        tokens = tokens_after(tree, order)
+        found = {path.leaf: path for path in paths(tree) if path.kind == "goal"}
+        right = {leaf: task.check(problem, path.text).correct for leaf, path in found.items()}
+        for breadth in breadths:
+            leaves, counts = np.unique(order[:breadth], return_counts=True)
+            drawn = [
+                (found[leaf], count)
+                for leaf, count in zip(leaves.tolist(), counts.tolist(), strict=True)
+                if leaf in found
+            ]
+            covered = any(right[path.leaf] for path, _ in drawn)
+            for rule in rules:
+                answer = _choose(drawn, rule)
+                records.append(
+                    {
+                        "problem": tree.problem_id,
+                        "N": breadth,
+                        "selection": rule,
+                        "correct": answer is not None and right[answer],
+                        "covered": covered,
+                        "tokens": tokens[breadth - 1],
+                    }
+                )
+    return pd.DataFrame(records)
+
+
+def _choose(drawn: Sequence[tuple[TreePath, int]], rule: str) -> int | None:
+    if not drawn:
+        return None
+    order = SELECTION_RULES[rule].order
+    # A rule that counts samples must count those drawn, not the whole tree's.
+    own = [TreePath(**(vars(path) | {"visits": count})) for path, count in drawn]
+    return min(own, key=lambda path: (*(-part for part in order(path)), path.leaf)).leaf
 
 
 def diversity_rows(trees: Iterable[SearchTree], **columns: object) -> list[dict]:

@@ -11,10 +11,12 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from inspect import isfunction
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +29,11 @@ MADE = "made.json"
 def versions(producers: Iterable[Any]) -> dict[str, int]:
     """What an artifact's key says of the code that makes it: each producer's VERSION by its name.
 
-    A producer is a module, or a task. Whoever changes what it produces raises its VERSION, and what
-    was made before is made again.
+    A producer is a module, a task, or a function, which stands for its module. Whoever changes what
+    it produces raises its VERSION, and what was made before is made again.
     """
-    return {getattr(p, "__name__", type(p).__name__): p.VERSION for p in producers}
+    modules = [sys.modules[p.__module__] if isfunction(p) else p for p in producers]
+    return {getattr(p, "__name__", type(p).__name__): p.VERSION for p in modules}
 
 
 @dataclass(frozen=True)

@@ -61,33 +61,6 @@ from lib.training import trainer
 from lib.training.deepspeed import train_in_processes
 from lib.training.trainer import TrainingSpec
 
-
-def loss_traces(experiment: Experiment, model: str, count: int) -> dict[str, pd.DataFrame]:
-    """As many traces that the backtracking stage learned from (train) as unseen ones (test).
-
-    Half D_op, half D_back, made in the same way; the unseen ones are of the validation split, whose
-    targets are those of training.
-    """
-    task, settings = experiment.task, experiment.profile.traces
-    learned = experiment.traces(model, "backtracking")
-    optimal = round(experiment.profile.models[model].branch_examples / (1 + settings.mix))
-    right, wrong = learned.iloc[:optimal], learned.iloc[optimal:]
-    problems = experiment.problems("validation")
-    half = max(1, min(count // 2, len(problems) // 2, len(right), len(wrong)))
-    unseen = (
-        task.optimal_traces(problems.iloc[:half]),
-        task.backtracking_traces(
-            problems.iloc[half : 2 * half].reset_index(drop=True),
-            experiment.seed,
-            settings,
-        ),
-    )
-    return {
-        "train": pd.concat([right.iloc[:half], wrong.iloc[:half]], ignore_index=True),
-        "test": pd.concat(unseen, ignore_index=True),
-    }
-
-
 Known = TypeVar("Known")
 
 TEST_SPLITS = ("seen", "new")
@@ -130,13 +103,14 @@ class Experiment:
         name: str,
         inputs: Mapping[str, Any],
         fill: Callable[[Path], None],
-        made_by: Sequence[ModuleType | Task] = (),
+        made_by: Sequence[ModuleType | Task | Callable] = (),
         work: Work = NO_WORK,
     ) -> Artifact:
         """The artifact `name`, made by `fill(folder)` where it is not there (artifacts.py).
 
-        `made_by` are the modules (or the task) whose code decides what is in it: their VERSION is a
-        part of the key. `work` is what making it will take, for a planner alone.
+        `made_by` are the modules (or functions of theirs, or the task) whose code decides what is
+        in it: their VERSION is a part of the key. `work` is what making it will take, for a planner
+        alone.
         """
         return self.run.make(name, {**inputs, "versions": versions(made_by)}, fill)
 

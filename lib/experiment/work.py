@@ -37,6 +37,10 @@ class Work:
             mine.update({label + model: count for model, count in theirs.items() if count})
         self.spent += other.spent
 
+    def models(self) -> set[str]:
+        """The names of the models that it is of."""
+        return {*self.examples, *self.tokens}
+
 
 NO_WORK = Work()
 

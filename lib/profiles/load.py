@@ -58,13 +58,6 @@ class Profile:
     #: The studies' settings by their section's name; None where the profile leaves a section out.
     sections: dict[str, Any] = field(default_factory=dict)
 
-    def __getattr__(self, name: str) -> Any:
-        # Goes once each study asks for its section with `settings(cls)`.
-        sections = self.__dict__.get("sections", {})
-        if name not in sections:
-            raise AttributeError(f"a profile has no {name!r}")
-        return sections[name]
-
     def settings(self, cls: type[Settings]) -> Settings | None:
         """The study's section that is of this class; None where the profile has none."""
         return next((found for found in self.sections.values() if isinstance(found, cls)), None)

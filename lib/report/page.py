@@ -13,7 +13,8 @@ from lib.drawing.markdown import accuracy, markdown_table
 from lib.drawing.style import METHODS
 from lib.evaluation.claims import NOT_TESTED, RULE, claims_table, headline
 from lib.evaluation.decomposition import beside_paper
-from lib.studies.catalogue import STUDIES
+from lib.studies import catalogue
+from lib.studies.beyond.larger_model_answer import answer
 
 
 def render(manifest: Mapping, rows: pd.DataFrame) -> str:
@@ -29,7 +30,9 @@ def render(manifest: Mapping, rows: pd.DataFrame) -> str:
             claims_markdown(rows),
             f"The rule: {RULE}",
         ]
-    for study in STUDIES:
+    if rows["artifact"].isin(["remedy", "sweep"]).any():
+        parts += ["## Why does the larger model lose?", answer(rows)]
+    for study in catalogue.STUDIES:
         shown = [figure for figure in study.figures if figure.has_rows(rows)]
         words = [say(rows) for say in (study.remark, study.text) if say]
         if not (shown or any(words)):

@@ -25,7 +25,7 @@ from lib.evaluation import results
 from lib.experiment.artifacts import MADE, Run
 from lib.experiment.experiment import Experiment
 from lib.profiles.load import Profile, make_profile, with_model
-from lib.studies.sections import SECTIONS
+from lib.studies.catalogue import sections
 
 #: In the order of a run; `make reproduce` executes them all.
 NOTEBOOKS = (
@@ -98,7 +98,7 @@ def _made_with(settings: Any, profile: Profile) -> bool:
     if settings == now:
         return True
     try:
-        return _as_written(make_profile(_without_none(settings), SECTIONS)) == now
+        return _as_written(make_profile(_without_none(settings), sections())) == now
     except UserError:
         return False
 

@@ -1,25 +1,34 @@
 """The catalogue: every study of this repository, in the order of a run and of its page.
 
-Takes nothing; gives STUDIES, and what a run asks of all of them. A new study is a file beside the
-others and a line here.
+Takes nothing; gives STUDIES, what a run asks of all of them, and profiles and experiments with the
+sections that they add. A new study is a file beside the others and a line here.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pandas as pd
 
+from lib.base.files import ROOT
 from lib.evaluation.claims import claims_rows
 from lib.evaluation.results import table
-from lib.experiment.experiment import Experiment
+from lib.experiment.artifacts import Run
+from lib.experiment.experiment import RUNS_VARIABLE, Experiment
+from lib.profiles import load
+from lib.profiles.load import MODEL_VARIABLE, Profile, with_model
 from lib.studies.beyond import (
     ablations,
     audit,
     checkers,
+    equal_compute,
     expansions,
+    larger_model,
+    own_errors,
     selection_rules,
     step_coverage,
+    sweep,
     targets,
     verdicts,
 )
@@ -55,10 +64,35 @@ STUDIES: tuple[Study, ...] = (
     step_coverage.STUDY,
     verdicts.STUDY,
     selection_rules.STUDY,
+    equal_compute.STUDY,
     expansions.STUDY,
+    own_errors.STUDY,
+    larger_model.STUDY,
+    sweep.STUDY,
     figure_6.STUDY,
     ablations.STUDY,
 )
+
+
+def sections() -> dict[str, type]:
+    """Every section that a profile may add for a study, with the class that checks it."""
+    return {study.section: study.settings for study in STUDIES if study.section}
+
+
+def load_profile(name: str) -> Profile:
+    """The profile called `name`, or in the TOML file at this path, with its studies' sections."""
+    return load.load_profile(name, sections())
+
+
+def open_experiment(profile: str, seed: int) -> Experiment:
+    """The experiment of a profile (name or TOML path), in `runs/<profile>-<seed>/`.
+
+    The environment variables that `make reproduce MODEL=... RUNS=...` sets name its pretrained
+    model, and a folder in place of `runs`.
+    """
+    loaded = with_model(load_profile(profile), os.environ.get(MODEL_VARIABLE, ""))
+    runs = ROOT / (os.environ.get(RUNS_VARIABLE) or "runs")
+    return Experiment(loaded, profile, seed, Run(runs / f"{loaded.name}-{seed}"))
 
 
 def wanted(experiment: Experiment) -> list[Study]:

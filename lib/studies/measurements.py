@@ -38,6 +38,13 @@ def middle_breadth(experiment: Experiment) -> int:
     return breadths[(len(breadths) - 1) // 2]
 
 
+def in_tables(experiment: Experiment, spec: SearchSpec) -> bool:
+    """Whether Table 1 and figure 4 have this search, of all of a model's test problems."""
+    search = experiment.profile.search
+    usual = (spec.temperature, spec.expansion) == (search.temperature, "sample")
+    return usual and spec.breadth in search.breadths and spec.depth in search.depths
+
+
 def searches(
     experiment: Experiment,
     model: str,
@@ -151,3 +158,26 @@ def unused_problems(experiment: Experiment, model: str, count: int) -> pd.DataFr
     sizes, improvement = experiment.profile.models[model], experiment.profile.improvement
     start = sizes.examples + experiment.profile.rounds(model) * improvement.problems
     return experiment.problems("train", start, count)
+
+
+def loss_traces(experiment: Experiment, model: str, count: int) -> dict[str, pd.DataFrame]:
+    """As many traces that the backtracking stage learned from (train) as unseen ones (test).
+
+    Half D_op, half D_back, made in the same way; the unseen ones are of the validation split, whose
+    targets are those of training.
+    """
+    task, settings = experiment.task, experiment.profile.traces
+    learned = experiment.traces(model, "backtracking")
+    optimal = round(experiment.profile.models[model].branch_examples / (1 + settings.mix))
+    right, wrong = learned.iloc[:optimal], learned.iloc[optimal:]
+    problems = experiment.problems("validation")
+    half = max(1, min(count // 2, len(problems) // 2, len(right), len(wrong)))
+    others = problems.iloc[half : 2 * half].reset_index(drop=True)
+    unseen = (
+        task.optimal_traces(problems.iloc[:half]),
+        task.backtracking_traces(others, experiment.seed, settings),
+    )
+    return {
+        "train": pd.concat([right.iloc[:half], wrong.iloc[:half]], ignore_index=True),
+        "test": pd.concat(unseen, ignore_index=True),
+    }

@@ -16,6 +16,9 @@ from transformers import PreTrainedModel
 from lib.models.tokenizer import StepTokenizer, TokenizedTraces
 from lib.training.batches import collate
 
+#: Raised whenever the same inputs give other results: what was made before is then made again.
+VERSION = 1
+
 BATCH = 256
 
 

@@ -1,27 +1,32 @@
 """Is search worth its compute? Accuracy against tokens, N, temperature and b.
 
-Takes an experiment and a model; gives tidy rows (artifact `compute`) on the same problems
-throughout: Self-Backtracking at every b, independent samples of the SFT model with the same
-selection (sft_sampled) or by vote (self_consistency), and beam search. One search of N samples
-serves every smaller N: its first n samples are n independent ones. A comparison that the paper does
-not make. Knows nothing of figures.
+Takes an experiment; gives rows (artifact `compute`) of several methods on the same problems:
+Self-Backtracking at every b, independent samples of the SFT model of which the most probable
+(`sft_sampled`) or the most frequent one (`self_consistency`) answers, and beam search. One search
+of N samples serves every smaller N: its first n samples are n independent ones. A comparison that
+the paper does not make.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator, ScalarFormatter
+from matplotlib.figure import Figure as Drawn
+from pydantic import StrictInt
 
 from lib.base import files
+from lib.base.checked import Count, Counts, Positives, checked, rule
 from lib.drawing.style import (
+    DEPTH_COLOURS,
     MARKERS,
-    PALETTE,
+    METHOD_COLOURS,
+    METHODS,
+    SPLITS,
     curve,
     found_rows,
     grid,
@@ -30,195 +35,178 @@ from lib.drawing.style import (
     percent,
     powers,
     styled,
+    token_counts,
 )
-from lib.evaluation import scoring
+from lib.evaluation import scoring, states
 from lib.evaluation.results import table
-from lib.evaluation.states import sample_order
-from lib.experiment.artifacts import Artifact
-from lib.experiment.experiment import TEST_SPLITS, Experiment
-from lib.search.selection import SELECTION_RULES, TreePath, paths
-from lib.search.tree import SearchTree, tokens_after
+from lib.evaluation.states import first_samples
+from lib.experiment.experiment import Experiment
+from lib.profiles.search_spec import SearchSpec
+from lib.search import selection
 from lib.studies import measurements
+from lib.studies.measurements import Searched, in_tables, middle_breadth, searches
+from lib.studies.paper import figure_13
+from lib.studies.study import Figure, Study
 
+ARTIFACT = "compute"
 #: method -> which stage is sampled, and the rule that chooses (None: the profile's).
 SAMPLED = {
     "sft_sampled": ("sft", None),
     "self_consistency": ("sft", "vote"),
     "self_backtracking": ("backtracking", None),
 }
-
-#: What a search with b > 0 is compared with at equal tokens.
-EQUAL = ("self_backtracking", "sft_sampled", "self_consistency")
-
-
-def first_samples(
-    trees: Iterable[SearchTree],
-    problems: pd.DataFrame,
-    task: object,
-    breadths: Sequence[int],
-    rules: Sequence[str],
-    seed: int,
-) -> pd.DataFrame:
-    """What the first n of a tree's N independent samples give, for each n and rule.
-
-    One row a problem, n and rule: correct, covered (some finished path is right) and tokens.
-    """
-    rows = list(problems.itertuples(index=False))
-    records = []
-    for tree in trees:
-        problem = rows[tree.problem_id]
-        order = sample_order(tree, seed)
-        tokens = tokens_after(tree, order)
-        found = {path.leaf: path for path in paths(tree) if path.kind == "goal"}
-        right = {leaf: task.check(problem, path.text).correct for leaf, path in found.items()}
-        for breadth in breadths:
-            leaves, counts = np.unique(order[:breadth], return_counts=True)
-            drawn = [
-                (found[leaf], count)
-                for leaf, count in zip(leaves.tolist(), counts.tolist(), strict=True)
-                if leaf in found
-            ]
-            covered = any(right[path.leaf] for path, _ in drawn)
-            for rule in rules:
-                chosen = _choose(drawn, rule)
-                records.append(
-                    {
-                        "problem": tree.problem_id,
-                        "N": breadth,
-                        "selection": rule,
-                        "correct": chosen is not None and right[chosen],
-                        "covered": covered,
-                        "tokens": tokens[breadth - 1],
-                    }
-                )
-    return pd.DataFrame(records)
+#: What a search with b > 0 is compared with at equal tokens, and the column of each.
+EQUAL = {
+    "self_backtracking": "b0_at_equal_tokens",
+    "sft_sampled": "sft_at_equal_tokens",
+    "self_consistency": "vote_at_equal_tokens",
+}
 
 
-def _choose(drawn: Sequence[tuple[TreePath, int]], rule: str) -> int | None:
-    if not drawn:
-        return None
-    order = SELECTION_RULES[rule].order
-    # A rule that counts samples must count those drawn, not the whole tree's.
-    own = [TreePath(**(vars(path) | {"visits": count})) for path, count in drawn]
-    return min(own, key=lambda path: (*(-part for part in order(path)), path.leaf)).leaf
+Pair = Annotated[
+    tuple[StrictInt, ...],
+    rule(
+        lambda pair: len(pair) == 2 and pair[0] >= 1 and pair[1] >= 0,
+        "must be pairs of N >= 1 and b >= 0",
+    ),
+]
 
 
-def trees_of(
-    experiment: Experiment,
-    model: str,
-    stage: str,
-    split: str,
-    setting: tuple[int, int, float],
-) -> tuple[Artifact, pd.DataFrame]:
-    """A search (N, b, temperature) of the compute problems, or of more where a table has it."""
-    breadth, depth, temperature = setting
-    search, count = experiment.profile.search, experiment.profile.compute.problems
-    middle = search.breadths[(len(search.breadths) - 1) // 2]
-    in_table = stage == "backtracking" and breadth in search.breadths and depth in search.depths
-    in_table &= temperature == search.temperature or (
-        model == "S" and breadth == middle and temperature in search.temperatures
+@checked
+class ComputeSettings:
+    """Accuracy against what it costs. Searches that a table has already are taken from there."""
+
+    models: tuple[str, ...]
+    problems: Count  # of each test split
+    breadths: Counts  # of independent samples: N of the SFT model, and of b = 0
+    searches: tuple[Pair, ...]  # further (N, b) of Self-Backtracking
+    temperatures: Positives
+    temperature_breadth: Count
+    beams: Counts
+
+
+# What is asked for ---------------------------------------------------------------------------
+
+
+def models(experiment: Experiment) -> list[str]:
+    """The models that are compared, of those that the profile has."""
+    settings = experiment.profile.settings(ComputeSettings)
+    return [model for model in settings.models if model in experiment.profile.models]
+
+
+def specs(experiment: Experiment) -> tuple[list[SearchSpec], list[SearchSpec]]:
+    """Searches at b = 0, of samples, and further ones of Self-Backtracking."""
+    settings, spec = experiment.profile.settings(ComputeSettings), experiment.spec
+    usual, breadth = experiment.profile.search.temperature, settings.temperature_breadth
+    others = [value for value in settings.temperatures if value != usual]
+    samples = [spec(max(settings.breadths), 0)]
+    samples += [spec(breadth, 0, temperature=value) for value in others]
+    deeper = [spec(*pair) for pair in settings.searches]
+    return samples, deeper + [spec(breadth, 1, temperature=value) for value in others]
+
+
+def searches_of(
+    experiment: Experiment, model: str, stage: str, spec: SearchSpec
+) -> Iterator[Searched]:
+    """A search of both test splits: of this study's problems, or the one that a table has."""
+    search = experiment.profile.search
+    tabled = in_tables(experiment, spec) or (
+        model == figure_13.MODEL
+        and (spec.breadth, spec.depth in search.depths) == (middle_breadth(experiment), True)
+        and spec.temperature in search.temperatures
     )
-    problems = experiment.test_problems(model, split)
-    problems = problems if in_table else problems.iloc[:count]
-    made = experiment.search(
-        experiment.checkpoint(model, stage),
-        problems,
-        experiment.spec(breadth, depth, temperature=temperature),
-    )
-    return made, problems
+    count = experiment.profile.settings(ComputeSettings).problems
+    tabled = tabled and stage == "backtracking"
+    return searches(experiment, model, spec, stage, None if tabled else count)
 
 
-def sampled(experiment: Experiment, model: str, stage: str, setting: tuple) -> pd.DataFrame:
-    """`first_samples` of one search at b = 0 on both test splits, made once."""
-    compute = experiment.profile.compute
-    breadth = setting[0]
-    breadths = [n for n in compute.breadths if n <= breadth]
-    rules = [*dict.fromkeys([experiment.profile.search.selection, "vote"])]
-    parts = []
-    for split in TEST_SPLITS:
-        made, problems = trees_of(experiment, model, stage, split, setting)
-        inputs = {"search": made.key, "breadths": breadths, "rules": rules}
-        inputs["problems"] = compute.problems
-
-        def make(folder: Path, made=made, problems=problems) -> None:
-            trees = experiment.read_trees(made)[: compute.problems]
-            found = first_samples(
-                trees, problems, experiment.task, breadths, rules, experiment.seed
-            )
-            files.write_parquet(folder / "samples.parquet", found)
-
-        artifact = experiment.run.make(f"samples/{made.name}", inputs, make)
-        parts.append(files.read_parquet(artifact.path / "samples.parquet").assign(split=split))
-    return pd.concat(parts, ignore_index=True)
+def decodings(experiment: Experiment, model: str) -> Iterator[tuple[int, pd.DataFrame]]:
+    """Numbers of beams of the SFT model, and the problems of each: all where Table 1 has them."""
+    settings = experiment.profile.settings(ComputeSettings)
+    for beams in settings.beams:
+        problems = experiment.test_problems(model)
+        if beams not in (1, experiment.profile.search.beams):
+            problems = problems.groupby("split", sort=False).head(settings.problems)
+        yield beams, problems.reset_index(drop=True)
 
 
-def _rows(found: pd.DataFrame, **columns: object) -> list[dict]:
-    """An accuracy row for each split and N of per-problem outcomes, and its pass@N."""
-    rows = []
-    for (split, breadth), cell in found.groupby(["split", "N"]):
-        known = columns | {"artifact": "compute", "split": split, "N": int(breadth)}
+def every_search(
+    experiment: Experiment, model: str
+) -> Iterator[tuple[str, SearchSpec, list[Searched], Callable]]:
+    """Method, spec, its searches of both test splits, and what gives a search's outcomes."""
+    samples, deeper = specs(experiment)
+    for method, (stage, _) in SAMPLED.items():
+        for spec in samples:
+            yield method, spec, list(searches_of(experiment, model, stage, spec)), sample_outcomes
+    for spec in deeper:
+        made = list(searches_of(experiment, model, "backtracking", spec))
+        yield "self_backtracking", spec, made, measurements.outcomes
+
+
+def requests(experiment: Experiment) -> Iterator[object]:
+    """Every search and decoding."""
+    for model in models(experiment):
+        for _, _, made, _ in every_search(experiment, model):
+            yield from made
+        for beams, problems in decodings(experiment, model):
+            yield experiment.decoding(experiment.checkpoint(model, "sft"), problems, beams)
+
+
+def sample_outcomes(experiment: Experiment, searched: Searched) -> pd.DataFrame:
+    """`first_samples` of a search at b = 0, made once: of every N at the usual temperature."""
+    settings, search = experiment.profile.settings(ComputeSettings), experiment.profile.search
+    usual = searched.spec.temperature == search.temperature
+    breadths = list(settings.breadths) if usual else [searched.spec.breadth]
+    rules = list(dict.fromkeys([search.selection, "vote"]))
+    inputs = {"search": searched.made.key, "breadths": breadths, "rules": rules}
+
+    inputs |= {"problems": settings.problems}
+
+    def make(folder: Path) -> None:
+        trees = experiment.read_trees(searched.made)[: settings.problems]
+        how = (experiment.task, breadths, rules, experiment.seed)
+        found = first_samples(trees, searched.problems, *how)
+        files.write_parquet(folder / "samples.parquet", found)
+
+    made_by = [states, selection, experiment.task]
+    artifact = experiment.make(f"samples/{searched.made.name}", inputs, make, made_by)
+    return files.read_parquet(artifact.path / "samples.parquet").assign(split=searched.split)
+
+
+def method_rows(outcomes: pd.DataFrame, **columns: object) -> list[dict]:
+    """A row for each split and N of per-problem outcomes: accuracy, `ceiling` (pass@N), tokens."""
+    found = []
+    for (split, breadth), cell in outcomes.groupby(["split", "N"]):
+        known = columns | {"artifact": ARTIFACT, "split": split, "N": int(breadth)}
         known |= {"checker": "strict", "tokens_per_problem": float(cell["tokens"].mean())}
-        extra = {"ceiling": float(cell["covered"].mean())}
-        rows.append(scoring.accuracy_row(cell["correct"], **known) | extra)
-    return rows
+        ceiling = {"ceiling": float(cell["covered"].mean())}
+        found.append(scoring.accuracy_row(cell["correct"], **known) | ceiling)
+    return found
 
 
-def _sampled_rows(experiment: Experiment, model: str, setting: tuple, only=None) -> list[dict]:
-    rows, search = [], experiment.profile.search
-    known = {"model": model, "b": 0, "temperature": setting[2], "seed": experiment.seed}
-    for method, (stage, rule) in SAMPLED.items():
-        rule = rule or search.selection
-        found = sampled(experiment, model, stage, setting)
-        found = found[found["selection"] == rule]
-        if only is not None:
-            found = found[found["N"] == only]
-        rows += _rows(found, method=method, selection=rule, **known)
-    return rows
-
-
-def _searched_rows(experiment: Experiment, model: str, setting: tuple) -> list[dict]:
-    rule, parts = experiment.profile.search.selection, []
-    for split in TEST_SPLITS:
-        made, problems = trees_of(experiment, model, "backtracking", split, setting)
-        found = measurements.search_outcomes(experiment, made, problems)
-        found = found[found["problem"] < experiment.profile.compute.problems]
-        parts.append(found[found["selection"] == rule].assign(split=split))
-    known = {"model": model, "b": setting[1], "temperature": setting[2], "seed": experiment.seed}
-    return _rows(pd.concat(parts), method="self_backtracking", selection=rule, **known)
-
-
-def _beam_rows(experiment: Experiment, model: str, beams: int) -> list[dict]:
-    count, search = experiment.profile.compute.problems, experiment.profile.search
-    problems = experiment.test_problems(model)
-    if beams not in (1, search.beams):  # those are in Table 1, on all the problems
-        problems = problems.groupby("split", sort=False).head(count).reset_index(drop=True)
-    checkpoint = experiment.checkpoint(model, "sft")
-    decoded = experiment.decode(checkpoint, problems, beams)
-    found = scoring.response_outcomes(decoded["text"], problems, experiment.task)
-    found = found.assign(tokens=decoded["tokens"].to_numpy() * beams, N=beams)
-    found = found.assign(covered=found["correct"]).groupby("split", sort=False).head(count)
-    method = "sft_greedy" if beams == 1 else "sft_beam"
-    return _rows(found, method=method, model=model, seed=experiment.seed)
-
-
-def compute_rows(experiment: Experiment, model: str) -> pd.DataFrame:
-    """Every row of artifact `compute` for one model; empty where the profile does not ask."""
-    compute, search = experiment.profile.compute, experiment.profile.search
-    if compute is None or model not in compute.models:
-        return table([])
-    most, usual = max(compute.breadths), search.temperature
-    rows = _sampled_rows(experiment, model, (most, 0, usual))
-    for breadth, depth in compute.searches:
-        rows += _searched_rows(experiment, model, (breadth, depth, usual))
-    for temperature in compute.temperatures:
-        at = compute.temperature_breadth
-        if temperature == usual:
-            continue  # it is among the rows above
-        rows += _sampled_rows(experiment, model, (at, 0, temperature), only=at)
-        rows += _searched_rows(experiment, model, (at, 1, temperature))
-    for beams in compute.beams:
-        rows += _beam_rows(experiment, model, beams)
-    return table(rows)
+def rows(experiment: Experiment) -> pd.DataFrame:
+    """A row for each model, method, setting and split, all on the same problems."""
+    settings, search = experiment.profile.settings(ComputeSettings), experiment.profile.search
+    found = []
+    for model in models(experiment):
+        named = {"model": model, "seed": experiment.seed}
+        for method, spec, made, outcomes_of in every_search(experiment, model):
+            rule = SAMPLED[method][1] or search.selection
+            outcomes = pd.concat([outcomes_of(experiment, each) for each in made])
+            shown = (outcomes["selection"] == rule) & (outcomes["problem"] < settings.problems)
+            columns = {"method": method, "selection": rule, "b": spec.depth}
+            columns |= {"temperature": spec.temperature} | named
+            found += method_rows(outcomes[shown], **columns)
+        for beams, problems in decodings(experiment, model):
+            decoded = experiment.decode(experiment.checkpoint(model, "sft"), problems, beams)
+            outcomes = scoring.response_outcomes(decoded["text"], problems, experiment.task)
+            outcomes = outcomes.assign(
+                tokens=decoded["tokens"].to_numpy() * beams, N=beams, covered=outcomes["correct"]
+            )
+            outcomes = outcomes.groupby("split", sort=False).head(settings.problems)
+            method = "sft_greedy" if beams == 1 else "sft_beam"
+            found += method_rows(outcomes, method=method, **named)
+    return table(found)
 
 
 def equal_tokens(rows: pd.DataFrame) -> pd.DataFrame:
@@ -227,10 +215,10 @@ def equal_tokens(rows: pd.DataFrame) -> pd.DataFrame:
 
     NaN where no two N do. One row a model, split, N and b at the usual temperature.
     """
-    known = table(rows)
-    known = known[known["artifact"] == "compute"]
     columns = ["model", "split", "N", "b", "tokens", "accuracy", "low", "high"]
-    columns += ["b0_at_equal_tokens", "sft_at_equal_tokens", "vote_at_equal_tokens"]
+    columns += EQUAL.values()
+    known = table(rows)
+    known = known[known["artifact"] == ARTIFACT]
     if known.empty:
         return pd.DataFrame(columns=columns)
     usual = known.loc[known["method"] == "sft_sampled", "temperature"].mode()
@@ -240,115 +228,185 @@ def equal_tokens(rows: pd.DataFrame) -> pd.DataFrame:
     for cell in deep.to_dict("records"):
         here = known[(known["model"] == cell["model"]) & (known["split"] == cell["split"])]
         here = here[here["b"] == 0]
-        record = {name: cell[name] for name in ("model", "split", "N", "b")}
-        record |= {name: cell[name] for name in ("accuracy", "low", "high")}
-        record["tokens"] = cell["tokens_per_problem"]
-        for name, method in zip(columns[-3:], EQUAL, strict=True):
+        record = {"tokens": cell["tokens_per_problem"]}
+        for method, name in EQUAL.items():
             line = here[here["method"] == method].sort_values("tokens_per_problem")
             at = np.log(cell["tokens_per_problem"])
             cost = np.log(line["tokens_per_problem"].to_numpy())
             known_there = len(line) and cost[0] <= at <= cost[-1]
             record[name] = np.interp(at, cost, line["accuracy"]) if known_there else np.nan
-        records.append(record)
+        records.append({name: cell[name] for name in columns if name in cell} | record)
     return pd.DataFrame(records, columns=columns).sort_values(
         ["model", "split", "b", "N"], ignore_index=True
     )
 
 
-NAMES = {
-    "sft_greedy": "SFT, greedy",
-    "sft_beam": "SFT, beam search",
-    "sft_sampled": "SFT, most probable of N samples",
-    "self_consistency": "SFT, most frequent of N samples",
+def remark(rows: pd.DataFrame) -> str:
+    """The widest search with roll-backs against what as many tokens reach without; or empty."""
+    found = equal_tokens(rows).dropna(subset="b0_at_equal_tokens").sort_values(["N", "b"])
+    said = [
+        f"{each['model']}, {SPLITS[each['split']]}: N={each['N']} b={each['b']} solves "
+        f"{100 * each['accuracy']:.1f}% for {each['tokens']:.0f} tokens a problem; as many tokens "
+        f"without roll-backs reach {100 * each['b0_at_equal_tokens']:.1f}%."
+        for each in found.groupby(["model", "split"]).tail(1).to_dict("records")
+    ]
+    return " ".join(said)
+
+
+# Figures -------------------------------------------------------------------------------------
+
+SFT_SERIES = {
+    "sft_beam": (f"{METHODS['sft_beam']} (1: greedy)", METHOD_COLOURS["beam"], "v"),
+    "sft_sampled": (METHODS["sft_sampled_mean_logprob"], METHOD_COLOURS["sft"], "P"),
+    "self_consistency": (METHODS["sft_sampled_vote"], METHOD_COLOURS["vote"], "X"),
 }
-TICKS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 
 
-def _series(found: pd.DataFrame) -> pd.DataFrame:
+def by_series(rows: pd.DataFrame, usual: bool = True) -> pd.DataFrame:
+    """The rows, with the curve that each is a point of: a method, or b.
+
+    usual: those of the temperature that has the most N, and what has none.
+    """
+    found = found_rows(rows, ARTIFACT)
+    if usual:
+        known = found.groupby("temperature")["N"].nunique().idxmax()
+        found = found[found["temperature"].isna() | (found["temperature"] == known)]
     names = [
-        f"Self-Backtracking, b={b}" if method == "self_backtracking" else NAMES[method]
+        f"b={b:.0f}" if method == "self_backtracking" else method.replace("greedy", "beam")
         for method, b in found[["method", "b"]].itertuples(index=False)
     ]
     return found.assign(series=names)
 
 
-def _usual(found: pd.DataFrame) -> pd.DataFrame:
-    """Without the rows of other temperatures: those that have the most N."""
-    usual = found.groupby("temperature")["N"].nunique().idxmax()
-    return found[found["temperature"].isna() | (found["temperature"] == usual)]
+def with_several(found: pd.DataFrame, by: str, column: str) -> pd.DataFrame:
+    """The curves (by `by`) that have more than one value of `column`; all where none has."""
+    several = found.groupby(by)[column].transform("nunique") > 1
+    return found[several] if several.any() else found
 
 
-def _draw(found: pd.DataFrame, x: str, finish: Callable[[Axes], None]) -> Figure:
-    order = sorted(found["series"].unique(), key=lambda name: (name[:3] == "SFT", len(name), name))
+def looks(found: pd.DataFrame) -> dict[str, tuple[str, dict]]:
+    """Each curve's name in the legend, and its colour and marker."""
+    depths = sorted(int(name[2:]) for name in set(found["series"]) - set(SFT_SERIES))
+    named = {
+        f"b={b}": (f"Self-Backtracking, b={b}", DEPTH_COLOURS[b % len(DEPTH_COLOURS)], MARKERS[b])
+        for b in depths
+    }
+    named |= {name: each for name, each in SFT_SERIES.items() if (found["series"] == name).any()}
+    return {
+        name: (label, {"colour": colour, "marker": marker})
+        for name, (label, colour, marker) in named.items()
+    }
+
+
+def places(found: pd.DataFrame) -> pd.Series:
+    """Each row's curve by its place among all, 0 in the middle: to draw curves a little apart."""
+    order = list(looks(found))
+    return found["series"].map(order.index) - (len(order) - 1) / 2
+
+
+def curves(found: pd.DataFrame, label: str, ceilings: bool = True) -> tuple[Drawn, list[Axes]]:
+    """A panel for each model and split: each curve over the column `x`; dashed, what any path of
+    the same samples would give."""
+    order, dashed = looks(found), ("b=0", "sft_sampled") if ceilings else ()
     figure, grid_panels = grid(found)
     for panel, model, split in grid_panels:
         here = found[(found["model"] == model) & (found["split"] == split)]
-        for number, name in enumerate(order):
-            line = here[here["series"] == name]
-            style = {"colour": PALETTE[number], "marker": MARKERS[number]}
-            curve(panel, line, x, **style)
-        finish(panel)
+        for name, (_, look) in order.items():
+            line = here[here["series"] == name].sort_values("x")
+            curve(panel, line, "x", **look, markersize=4.5, elinewidth=1.1, capsize=2)
+            if name in dashed:
+                panel.plot(line["x"], line["ceiling"], "--", color=look["colour"], linewidth=1.4)
+        panel.set_xlabel(f"{label} ({found['problems'].max():.0f} problems)")
     for panel, *_ in grid_panels:
         percent(panel)
-    handles = [handle(name, PALETTE[n], marker=MARKERS[n]) for n, name in enumerate(order)]
+    handles = [handle(label, **look) for label, look in order.values()]
+    if dashed:
+        handles.append(handle(METHODS["pass_at_n"], "#555555", linestyle="--", marker=""))
     legend(figure, handles, columns=3)
+    return figure, [panel for panel, *_ in grid_panels]
+
+
+@styled
+def against_tokens(rows: pd.DataFrame) -> Drawn:
+    """Every method at the usual temperature: accuracy against the tokens of a problem."""
+    found = by_series(rows)
+    # The same samples cost the same, whoever chooses among them: a little apart.
+    place = found["series"].map({"sft_sampled": -1, "self_consistency": 1}).fillna(0)
+    found = found.assign(x=found["tokens_per_problem"] * 1.02**place)
+    figure, drawn = curves(found, "tokens generated for a problem")
+    for panel in drawn:
+        token_counts(panel, found["tokens_per_problem"])
     return figure
 
 
 @styled
-def against_tokens(rows: pd.DataFrame) -> Figure:
-    """Every method at the usual temperature: accuracy against the tokens of a problem."""
-    found = _series(_usual(found_rows(rows, "compute")))
-    low, high = found["tokens_per_problem"].min(), found["tokens_per_problem"].max()
-
-    def finish(panel: Axes) -> None:
-        panel.set_xscale("log")
-        panel.set_xticks([tick for tick in TICKS if 0.7 * low <= tick <= 1.4 * high])
-        panel.xaxis.set_major_formatter(ScalarFormatter())
-        panel.xaxis.set_minor_locator(NullLocator())
-        panel.set_xlabel("tokens generated for a problem")
-
-    return _draw(found, "tokens_per_problem", finish)
-
-
-@styled
-def against_breadth(rows: pd.DataFrame) -> Figure:
-    """Accuracy against N: samples, or beams."""
-    found = _series(_usual(found_rows(rows, "compute")))
-
-    def finish(panel: Axes) -> None:
+def against_breadth(rows: pd.DataFrame) -> Drawn:
+    """Accuracy against N (samples, or beams) of what was measured at several N."""
+    found = with_several(by_series(rows), "series", "N")
+    found = found.assign(x=found["N"].astype(float) * 1.07 ** places(found))
+    figure, drawn = curves(found, "N: samples, or beams")
+    for panel in drawn:
         powers(panel, found["N"])
-        panel.set_xlabel("N (samples, or beams)")
-
-    return _draw(found, "N", finish)
+    return figure
 
 
 @styled
-def against_temperature(rows: pd.DataFrame) -> Figure:
+def against_temperature(rows: pd.DataFrame) -> Drawn:
     """Accuracy against the temperature, at the N that all temperatures have."""
-    found = _series(found_rows(rows, "compute").dropna(subset=["temperature"]))
-    temperatures = found.groupby("N")["temperature"].nunique()
-    found = found[found["N"] == temperatures.idxmax()]
-    varied = found.groupby("series")["temperature"].transform("nunique") > 1
-    found = found[varied] if varied.any() else found
-
-    def finish(panel: Axes) -> None:
-        panel.set_xlabel(f"temperature (N={temperatures.idxmax()})")
-
-    return _draw(found, "temperature", finish)
+    found = by_series(rows, usual=False).dropna(subset=["temperature"])
+    breadth = found.groupby("N")["temperature"].nunique().idxmax()
+    found = with_several(found[found["N"] == breadth], "series", "temperature")
+    found = found.assign(x=found["temperature"] + 0.012 * places(found))
+    return curves(found, f"temperature at N={breadth}", ceilings=False)[0]
 
 
 @styled
-def against_depth(rows: pd.DataFrame) -> Figure:
+def against_depth(rows: pd.DataFrame) -> Drawn:
     """Self-Backtracking's accuracy against b, a line for each N that has more than one."""
-    found = _usual(found_rows(rows, "compute"))
-    found = found[found["method"] == "self_backtracking"]
-    several = found.groupby("N")["b"].transform("nunique") > 1
-    found = found[several] if several.any() else found
-    found = found.assign(series=[f"N={n}" for n in found["N"]])
-
-    def finish(panel: Axes) -> None:
+    found = by_series(rows)
+    found = with_several(found[found["method"] == "self_backtracking"], "N", "b")
+    figure, grid_panels = grid(found)
+    for panel, model, split in grid_panels:
+        here = found[(found["model"] == model) & (found["split"] == split)]
+        for number, (breadth, line) in enumerate(here.groupby("N")):
+            curve(panel, line, "b", "#555555", marker=MARKERS[number])
+            last = line.sort_values("b").iloc[-1]
+            panel.annotate(f"N={breadth}", (float(last["b"]), last["accuracy"]), (7, 0),
+                           textcoords="offset points", va="center", fontsize=9.5)  # fmt: skip
         panel.set_xticks(sorted(found["b"].unique().astype(int)))
-        panel.set_xlabel("b (roll-backs)")
+        panel.margins(x=0.12)
+        panel.set_xlabel(f"b: roll-backs ({found['problems'].max():.0f} problems)")
+    for panel, *_ in grid_panels:
+        percent(panel)
+    return figure
 
-    return _draw(found, "b", finish)
+
+def figure(name: str, draw: Callable, caption: str, methods: tuple[str, ...] = ()) -> Figure:
+    """One of this study's figures."""
+    return Figure(f"compute_{name}", draw, caption, (ARTIFACT,), methods, ("temperature",))
+
+
+STUDY = Study(
+    name="equal_compute",
+    section="compute",
+    settings=ComputeSettings,
+    rows=rows,
+    requests=requests,
+    title="Is search worth its compute?",
+    remark=remark,
+    figures=(
+        figure(
+            "tokens",
+            against_tokens,
+            "Accuracy against the tokens that a problem costs, all methods on the same problems.",
+        ),
+        figure("breadth", against_breadth, "Accuracy against N, on the same problems."),
+        figure("temperature", against_temperature, "Accuracy against the sampling temperature."),
+        figure(
+            "depth",
+            against_depth,
+            "Self-Backtracking's accuracy against the number of roll-backs b, at several N.",
+            ("self_backtracking",),
+        ),
+    ),
+)

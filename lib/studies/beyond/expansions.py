@@ -9,32 +9,51 @@ comparison that the paper does not make.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated
 
 import pandas as pd
 from matplotlib.figure import Figure as Drawn
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
+from lib.base.checked import Count, Counts, Naturals, checked, one_of
 from lib.drawing.style import PALETTE, curve, grid, handle, legend, percent, pick, styled
 from lib.evaluation import scoring
 from lib.evaluation.results import table
 from lib.experiment.experiment import Experiment
-from lib.studies.measurements import Searched, outcomes, outcomes_at_depths, searches
-from lib.studies.sections import ExpansionSettings
+from lib.profiles.search_spec import EXPANSIONS
+from lib.studies.measurements import (
+    Searched,
+    in_tables,
+    outcomes,
+    outcomes_at_depths,
+    searches,
+)
 from lib.studies.study import Figure, Study
 
 ARTIFACT = "expansions"
 
 
+@checked
+class ExpansionSettings:
+    """Independent samples against beams, at the tokens that they generate."""
+
+    models: tuple[str, ...]
+    #: Of lib/search/expansion.py.
+    kinds: tuple[Annotated[str, one_of(EXPANSIONS, f"choose from {', '.join(EXPANSIONS)}")], ...]
+    problems: Count  # of each test split: the first so many
+    breadths: Counts
+    depths: Naturals
+
+
 def model_searches(experiment: Experiment, model: str) -> Iterator[tuple[Searched, list[int]]]:
     """Every search, and the depths that it gives. Where a table has it, it is the table's."""
-    settings, search = experiment.profile.settings(ExpansionSettings), experiment.profile.search
+    settings = experiment.profile.settings(ExpansionSettings)
     for expansion in settings.kinds:
         for breadth in settings.breadths:
             sampled = expansion == "sample"
             for depth in settings.depths if sampled else [max(settings.depths)]:
                 spec = experiment.spec(breadth, depth, expansion=expansion)
-                tabled = sampled and breadth in search.breadths and depth in search.depths
-                count = None if tabled else settings.problems
+                count = None if in_tables(experiment, spec) else settings.problems
                 for found in searches(experiment, model, spec, count=count):
                     yield found, [depth] if sampled else list(settings.depths)
 

@@ -1,43 +1,43 @@
-"""Why the larger model loses: experiments that could refute each cause.
+"""Why does the larger model lose? Experiments that could refute each cause.
 
-Takes an experiment with one model or two; gives tidy rows. Hypotheses: (a) the samples repeat
+Takes an experiment with one model or two; gives rows of each model with and without each remedy
+(artifact `remedy`), of whose log-probability chooses whose paths (`judge`), of losses on learned
+and unseen traces (`memorisation`), and of S less L (`gap`). Hypotheses: (a) the samples repeat
 themselves: a higher temperature, or samples without replacement, would help; (b) P(<backtrack>) is
 miscalibrated: a constant added to its logit would help; (c) the model remembers its training data;
 (d) it ranks its paths worse: the other model would choose better among them. What has a setting
 chooses it on the validation split. (c) goes on in lib/studies/beyond/sweep.py, with (e), unequal
-training. Artifacts: `remedy` (one model), `judge`, `memorisation`, `gap` (S less L). Knows nothing
-of figures.
+training.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
+from pydantic import StrictFloat
 
 from lib.base import files
-from lib.drawing.style import (
-    PALETTE,
-    SPLITS,
-    errors,
-    found_rows,
-    handle,
-    legend,
-    panels,
-    present,
-    styled,
-)
+from lib.base.checked import NOT_EMPTY, Count, Natural, Positives, at_least, checked
 from lib.evaluation import scoring, statistics
 from lib.evaluation.results import row, table
 from lib.evaluation.states import path_table, ranking
 from lib.evaluation.statistics import clustered_share
 from lib.experiment.artifacts import Artifact
-from lib.experiment.experiment import TEST_SPLITS, Experiment, loss_traces
+from lib.experiment.experiment import TEST_SPLITS, Experiment
+from lib.experiment.work import FORWARD, training
+from lib.profiles.search_spec import SearchSpec
+from lib.search import selection
 from lib.search.variants import SamplingVariant
 from lib.studies import measurements
-from lib.training.logprobs import mean_loss, response_logprobs
+from lib.studies.beyond.larger_model_answer import draw_remedies, evidence, measured
+from lib.studies.measurements import Searched, in_tables, loss_traces
+from lib.studies.study import Figure, Study
+from lib.training import logprobs
 
 BASE, TEMPERATURE, DISTINCT, SHIFT, JUDGE = (
     "as measured",
@@ -46,165 +46,223 @@ BASE, TEMPERATURE, DISTINCT, SHIFT, JUDGE = (
     "shifted <backtrack>",
     "the other model chooses",
 )
-#: The hypothesis (the issue's letter) that each remedy could refute.
+#: The hypothesis that each remedy could refute.
 LETTERS = {TEMPERATURE: "a", DISTINCT: "a", SHIFT: "b", JUDGE: "d"}
 
 
-def search_for(
-    experiment: Experiment,
-    model: str,
-    split: str,
-    temperature: float | None = None,
-    variant: SamplingVariant | None = None,
-) -> tuple[Artifact, pd.DataFrame]:
-    """The search of one variant of a model over a split's problems, and these problems."""
-    settings, search = experiment.profile.hypotheses, experiment.profile.search
-    temperature = search.temperature if temperature is None else temperature
-    spec = experiment.spec(settings.breadth, settings.depth, temperature=temperature)
-    if split == "validation":
-        problems = experiment.problems(split, 0, settings.validation_problems)
-    else:
-        problems = experiment.test_problems(model, split)
-        in_table = settings.breadth in search.breadths and settings.depth in search.depths
-        if variant or temperature != search.temperature or not in_table:
-            problems = problems.iloc[: settings.problems]
-    checkpoint = experiment.checkpoint(model, "backtracking")
-    return experiment.search(checkpoint, problems, spec, variant), problems
+@checked
+class HypothesisSettings:
+    """Experiments that could close the gap between S and L at one N and b."""
+
+    problems: Count  # of each test split
+    validation_problems: Count  # on which settings are chosen
+    breadth: Count
+    depth: Natural
+    temperatures: Positives  # tried beside the profile's own (hypothesis a)
+    oversampling: Count  # samples drawn for each distinct one (hypothesis a)
+    #: Of the <backtrack> logit, tried beside 0 (hypothesis b).
+    shifts: Annotated[tuple[Annotated[StrictFloat, at_least(-50, " each")], ...], NOT_EMPTY]
+    loss_examples: Count  # traces on which train and test loss are measured (hypothesis c)
 
 
-def outcomes_of(experiment: Experiment, model: str, split: str, **variant) -> pd.DataFrame:
-    """One row a problem (correct, covered, tokens), by the profile's selection rule."""
-    settings, search = experiment.profile.hypotheses, experiment.profile.search
-    made, problems = search_for(experiment, model, split, **variant)
-    found = measurements.search_outcomes(experiment, made, problems)
-    found = found[found["selection"] == search.selection].reset_index(drop=True)
-    return found if split == "validation" else found[found["problem"] < settings.problems]
+@dataclass(frozen=True)
+class Choice:
+    """One setting of a remedy: its value (None where there is one alone), and the search."""
+
+    setting: float | None
+    spec: SearchSpec
+    variant: SamplingVariant | None = None
 
 
-def choices(experiment: Experiment) -> dict[str, list[tuple[float | None, dict]]]:
-    """Every remedy's settings: (setting, arguments of `search_for`), the usual one among them."""
-    settings = experiment.profile.hypotheses
-    usual = experiment.profile.search.temperature
-    # The usual setting first: of equals it stays.
-    temperatures = dict.fromkeys([usual, *settings.temperatures])
+def usual(experiment: Experiment, **changes: float) -> SearchSpec:
+    """The search that is measured, or one that differs from it."""
+    settings = experiment.profile.settings(HypothesisSettings)
+    return experiment.spec(settings.breadth, settings.depth, **changes)
+
+
+def choices(experiment: Experiment) -> dict[str, list[Choice]]:
+    """Every remedy's settings. The usual one comes first, so that of equals it stays."""
+    settings, spec = experiment.profile.settings(HypothesisSettings), usual(experiment)
+    temperatures = dict.fromkeys([spec.temperature, *settings.temperatures])
     shifts = dict.fromkeys([0.0, *settings.shifts])
-    varied = SamplingVariant(oversampling=settings.oversampling)
+    distinct = SamplingVariant(oversampling=settings.oversampling)
     return {
-        TEMPERATURE: [(t, {} if t == usual else {"temperature": t}) for t in temperatures],
-        SHIFT: [(s, {"variant": SamplingVariant(shift=s)} if s else {}) for s in shifts],
-        DISTINCT: [(None, {"variant": varied})],
+        TEMPERATURE: [Choice(t, usual(experiment, temperature=t)) for t in temperatures],
+        SHIFT: [Choice(s, spec, SamplingVariant(shift=s) if s else None) for s in shifts],
+        DISTINCT: [Choice(None, spec, distinct)],
     }
 
 
-def chosen(experiment: Experiment, model: str, remedy: str) -> tuple[float | None, dict]:
-    """The setting of a remedy that is most often right on validation; of equals the first."""
-    offered = choices(experiment)[remedy]
+def search_by(experiment: Experiment, model: str, split: str, choice: Choice) -> Searched:
+    """A model's search of a split in this way: of this study's problems, or a table's search."""
+    settings = experiment.profile.settings(HypothesisSettings)
+    if split == "validation":
+        problems = experiment.problems(split, 0, settings.validation_problems)
+    else:
+        tabled = choice.variant is None and in_tables(experiment, choice.spec)
+        problems = experiment.test_problems(model, split)
+        problems = problems if tabled else problems.iloc[: settings.problems]
+    checkpoint = experiment.checkpoint(model, "backtracking")
+    made = experiment.search(checkpoint, problems, choice.spec, choice.variant)
+    return Searched(made, problems, split, choice.spec)
+
+
+def validated(experiment: Experiment, model: str, offered: list[Choice]) -> Choice:
+    """The choice that is most often right on validation; of equals the first."""
     if len(offered) == 1:
         return offered[0]
-    return max(
-        offered,
-        key=lambda each: outcomes_of(experiment, model, "validation", **each[1])["correct"].mean(),
-    )
+    tried = [search_by(experiment, model, "validation", choice) for choice in offered]
+
+    def best() -> Choice:
+        right = [measurements.chosen(experiment, each)["correct"].mean() for each in tried]
+        return offered[int(np.argmax(right))]
+
+    return experiment.known(best, expected=offered[-1])  # one that no table has
+
+
+def remedy_searches(
+    experiment: Experiment, model: str
+) -> Iterator[tuple[str, float | None, Searched]]:
+    """The searches of both test splits, as measured and with each remedy's validated setting."""
+    ways = [(BASE, Choice(None, usual(experiment)))]
+    for remedy, offered in choices(experiment).items():
+        ways.append((remedy, validated(experiment, model, offered)))
+    for remedy, choice in ways:
+        for split in TEST_SPLITS:
+            yield remedy, choice.setting, search_by(experiment, model, split, choice)
+
+
+def loss_artifact(experiment: Experiment, model: str) -> Artifact:
+    """Mean losses of the backtracking model on traces that it learned from, and on unseen ones."""
+    checkpoint = experiment.checkpoint(model, "backtracking")
+    count = experiment.profile.settings(HypothesisSettings).loss_examples
+
+    def make(folder: Path) -> None:
+        loaded = experiment.load(checkpoint)
+        parts = loss_traces(experiment, model, count).items()
+        found = {name: logprobs.mean_loss(*loaded, part) for name, part in parts}
+        files.write_parquet(folder / "losses.parquet", pd.DataFrame([found]))
+
+    inputs = {"checkpoint": checkpoint.key, "examples": count}
+    made_by, work = [logprobs, experiment.task], training(model, 2 * count * FORWARD)
+    return experiment.make(f"losses/{model}", inputs, make, made_by, work)
+
+
+def judge_artifact(experiment: Experiment, model: str, judge: str, split: str) -> Artifact:
+    """The finished paths of a model's search, with the judge's mean log-probability of each."""
+    settings = experiment.profile.settings(HypothesisSettings)
+    searched = search_by(experiment, model, split, Choice(None, usual(experiment)))
+    checkpoint = experiment.checkpoint(judge, "backtracking")
+    inputs = {"search": searched.made.key, "judge": checkpoint.key, "problems": settings.problems}
+    inputs |= experiment.precision_inputs  # judging itself, a model ranks as its search does
+
+    def make(folder: Path) -> None:
+        trees = experiment.read_trees(searched.made)[: settings.problems]
+        found = path_table(trees, searched.problems, experiment.task)
+        prompts = experiment.task.prompts(searched.problems.iloc[found["problem"]])
+        responses = found["text"].tolist()
+        found["judged"] = logprobs.response_logprobs(
+            *experiment.load_fast(checkpoint), prompts, responses
+        )
+        files.write_parquet(folder / "paths.parquet", found)
+
+    name = f"judged/{searched.made.name}-by-{judge}"
+    made_by = [logprobs, selection, experiment.task]
+    work = training(judge, settings.problems * settings.breadth * FORWARD)
+    return experiment.make(name, inputs, make, made_by, work)
+
+
+def judgements(experiment: Experiment) -> Iterator[tuple[str, str, str, Artifact]]:
+    """Whose paths, ranked by whom, of which split."""
+    for model in experiment.profile.models:
+        for judge in experiment.profile.models:
+            for split in TEST_SPLITS:
+                yield model, judge, split, judge_artifact(experiment, model, judge, split)
+
+
+def requests(experiment: Experiment) -> Iterator[object]:
+    """Each remedy's settings on validation, the chosen one on test, losses and judges."""
+    for model in experiment.profile.models:
+        yield from remedy_searches(experiment, model)
+        yield loss_artifact(experiment, model)
+    yield from judgements(experiment)
+
+
+def outcomes_of(experiment: Experiment, searched: Searched) -> pd.DataFrame:
+    """One row a problem of this study (correct, covered, tokens), by the profile's rule."""
+    found = measurements.chosen(experiment, searched).reset_index(drop=True)
+    return found[found["problem"] < experiment.profile.settings(HypothesisSettings).problems]
 
 
 def remedied(experiment: Experiment, model: str) -> dict[tuple[str, str], pd.DataFrame]:
-    """(remedy, split) -> outcomes with the validated setting; BASE is the model as it is."""
-    found = {(BASE, split): outcomes_of(experiment, model, split) for split in TEST_SPLITS}
-    for remedy in choices(experiment):
-        setting, arguments = chosen(experiment, model, remedy)
-        for split in TEST_SPLITS:
-            outcomes = outcomes_of(experiment, model, split, **arguments)
-            found[remedy, split] = outcomes.assign(setting=setting)
-    return found
+    """(remedy, split) -> outcomes, with the setting; BASE is the model as it is."""
+    return {
+        (remedy, each.split): outcomes_of(experiment, each).assign(setting=setting)
+        for remedy, setting, each in remedy_searches(experiment, model)
+    }
+
+
+def shared_columns(experiment: Experiment, artifact: str, **columns: object) -> dict:
+    """What all rows of this study say."""
+    settings = experiment.profile.settings(HypothesisSettings)
+    known = {"artifact": artifact, "method": "self_backtracking", "seed": experiment.seed}
+    return known | {"N": settings.breadth, "b": settings.depth} | columns
 
 
 def remedy_rows(experiment: Experiment, model: str) -> list[dict]:
     """One model with and without each remedy: accuracy, pass@N, and the paired gain."""
-    settings, search = experiment.profile.hypotheses, experiment.profile.search
-    found, rows = remedied(experiment, model), []
+    found, made = remedied(experiment, model), []
     for (remedy, split), outcomes in found.items():
         base = found[BASE, split]
         gain, low, high = statistics.paired_difference(outcomes["correct"], base["correct"])
-        made = {"remedy": remedy, "letter": LETTERS.get(remedy)}
-        made |= {"gain": gain, "gain_low": low, "gain_high": high}
-        made |= {"ceiling": float(outcomes["covered"].mean())}
-        if "setting" in outcomes:
-            made["setting"] = outcomes["setting"].iloc[0]
-        columns = {"artifact": "remedy", "method": "self_backtracking", "model": model}
-        columns |= {"split": split, "N": settings.breadth, "b": settings.depth}
-        columns |= {"selection": search.selection, "checker": "strict", "seed": experiment.seed}
-        columns["tokens_per_problem"] = float(outcomes["tokens"].mean())
-        rows.append(scoring.accuracy_row(outcomes["correct"], **columns) | made)
-    return rows
+        columns = {"selection": experiment.profile.search.selection, "checker": "strict"}
+        columns |= {"tokens_per_problem": float(outcomes["tokens"].mean())}
+        named = shared_columns(experiment, "remedy", model=model, split=split, **columns)
+        made.append(
+            scoring.accuracy_row(outcomes["correct"], **named)
+            | {"remedy": remedy, "letter": LETTERS.get(remedy)}
+            | {"gain": gain, "gain_low": low, "gain_high": high}
+            | {"ceiling": float(outcomes["covered"].mean()), "setting": outcomes["setting"].iloc[0]}
+        )
+    return made
 
 
 def judged_paths(experiment: Experiment, model: str, judge: str, split: str) -> pd.DataFrame:
-    """The finished paths of a model's base search, with the judge's mean log-probability."""
-    made, problems = search_for(experiment, model, split)
-    settings = experiment.profile.hypotheses
-    checkpoint = experiment.checkpoint(judge, "backtracking")
-    inputs = {"search": made.key, "judge": checkpoint.key, "problems": settings.problems}
-    inputs |= experiment.precision_inputs  # judging itself, a model ranks as its search does
-
-    def make(folder: Path) -> None:
-        trees = experiment.read_trees(made)[: settings.problems]
-        found = path_table(trees, problems, experiment.task)
-        prompts = experiment.task.prompts(problems.iloc[found["problem"]])
-        loaded = experiment.load_fast(checkpoint)
-        found["judged"] = response_logprobs(*loaded, prompts, found["text"].tolist())
-        files.write_parquet(folder / "paths.parquet", found)
-
-    artifact = experiment.run.make(f"judged/{made.name}-by-{judge}", inputs, make)
-    return files.read_parquet(artifact.path / "paths.parquet")
+    """The rows of `judge_artifact`: one a finished path, the column `judged` the judge's score."""
+    made = judge_artifact(experiment, model, judge, split)
+    return files.read_parquet(made.path / "paths.parquet")
 
 
 def judged_outcomes(experiment: Experiment, model: str, judge: str, split: str) -> np.ndarray:
     """correct [problems] when the judge's mean log-probability chooses among a model's paths."""
-    settings = experiment.profile.hypotheses
+    settings = experiment.profile.settings(HypothesisSettings)
     found = judged_paths(experiment, model, judge, split)
     best = found.sort_values(["judged", "leaf"], ascending=[False, True]).groupby("problem").first()
-    correct = np.zeros(len(outcomes_of(experiment, model, split)), dtype=bool)
+    correct = np.zeros(len(experiment.test_problems(model, split)[: settings.problems]), bool)
     correct[best.index.to_numpy()] = best["correct"]
-    return correct[: settings.problems]
+    return correct
 
 
 def judge_rows(experiment: Experiment) -> list[dict]:
     """Whose paths, ranked by whom: AUC over all paths and within problems, and accuracy."""
-    models, rows = list(experiment.profile.models), []
-    for model in models:
-        for judge in models:
-            for split in TEST_SPLITS:
-                found = judged_paths(experiment, model, judge, split)
-                correct = judged_outcomes(experiment, model, judge, split)
-                columns = {"artifact": "judge", "method": "self_backtracking", "model": model}
-                columns |= {"split": split, "seed": experiment.seed, "checker": "strict"}
-                columns |= {"N": experiment.profile.hypotheses.breadth}
-                columns |= {"b": experiment.profile.hypotheses.depth}
-                made = {"judge": judge, "paths": len(found)} | ranking(found, "judged")
-                rows.append(scoring.accuracy_row(correct, **columns) | made)
-    return rows
+    made = []
+    for model, judge, split, artifact in judgements(experiment):
+        found = files.read_parquet(artifact.path / "paths.parquet")
+        correct = judged_outcomes(experiment, model, judge, split)
+        named = shared_columns(experiment, "judge", model=model, split=split, checker="strict")
+        extra = {"judge": judge, "paths": len(found)} | ranking(found, "judged")
+        made.append(scoring.accuracy_row(correct, **named) | extra)
+    return made
 
 
-def memorisation_rows(experiment: Experiment, model: str) -> list[dict]:
+def memorisation_row(experiment: Experiment, model: str) -> dict:
     """Mean loss of the backtracking model on traces that it learned from, and on unseen ones."""
-    checkpoint = experiment.checkpoint(model, "backtracking")
-    inputs = {"checkpoint": checkpoint.key}
-    inputs["examples"] = experiment.profile.hypotheses.loss_examples
-
-    def make(folder: Path) -> None:
-        loaded = experiment.load(checkpoint)
-        parts = loss_traces(experiment, model, inputs["examples"])
-        files.write_parquet(
-            folder / "losses.parquet",
-            pd.DataFrame({name: [mean_loss(*loaded, traces)] for name, traces in parts.items()}),
-        )
-
-    artifact = experiment.run.make(f"losses/{model}", inputs, make)
-    losses = files.read_parquet(artifact.path / "losses.parquet").iloc[0]
+    made = loss_artifact(experiment, model)
+    losses = files.read_parquet(made.path / "losses.parquet").iloc[0]
     columns = {"method": "self_backtracking", "model": model, "seed": experiment.seed}
-    made = {"train_loss": float(losses["train"]), "test_loss": float(losses["test"])}
-    made["loss_gap"] = made["test_loss"] - made["train_loss"]
-    return [row("memorisation", **columns) | made]
+    found = {f"{name}_loss": float(losses[name]) for name in ("train", "test")}
+    found["loss_gap"] = found["test_loss"] - found["train_loss"]
+    return row("memorisation", **columns) | found
 
 
 def gap_rows(experiment: Experiment) -> list[dict]:
@@ -216,7 +274,7 @@ def gap_rows(experiment: Experiment) -> list[dict]:
     if set(experiment.profile.models) != {"S", "L"}:
         return []
     small, large = (remedied(experiment, model) for model in ("S", "L"))
-    rows = []
+    made = []
     for split in TEST_SPLITS:
         known = {
             remedy: tuple(each[remedy, split]["correct"].to_numpy(float) for each in (small, large))
@@ -234,81 +292,49 @@ def gap_rows(experiment: Experiment) -> list[dict]:
         for remedy, (changed_small, changed_large) in known.items():
             for applied in ("L",) if remedy == BASE else ("L", "both"):
                 left = changed_small if applied == "both" else base_small
-                gap, moved = left - changed_large, base_small - base_large - left + changed_large
-                rows.append(_gap_row(experiment, split, remedy, applied, gap, moved))
-                rows[-1] |= {"accuracy_S": left.mean(), "accuracy_L": changed_large.mean()}
-    return rows
+                gap = left - changed_large
+                found = {"remedy": remedy, "letter": LETTERS.get(remedy), "applied": applied}
+                found |= {"accuracy_S": left.mean(), "accuracy_L": changed_large.mean()}
+                for name, values in (("gap", gap), ("moved", base_small - base_large - gap)):
+                    value, low, high = mean_with_interval(values)
+                    found |= {name: value, f"{name}_low": low, f"{name}_high": high}
+                made.append(
+                    row(**shared_columns(experiment, "gap", split=split, problems=count)) | found
+                )
+    return made
 
 
-def _gap_row(experiment, split, remedy, applied, gap, moved) -> dict:
-    settings = experiment.profile.hypotheses
-    made = {"remedy": remedy, "letter": LETTERS.get(remedy), "applied": applied}
-    for name, values in (("gap", gap), ("moved", moved)):
-        value, low, high = _mean(values)
-        made |= {name: value, f"{name}_low": low, f"{name}_high": high}
-    known = {"split": split, "N": settings.breadth, "b": settings.depth, "problems": len(gap)}
-    return row("gap", method="self_backtracking", seed=experiment.seed, **known) | made
-
-
-def _mean(values: np.ndarray) -> tuple[float, float, float]:
+def mean_with_interval(values: np.ndarray) -> tuple[float, float, float]:
+    """A mean with its 95% interval, which is a point where all values are the same."""
     if not np.ptp(values):  # remedy and base agree on every problem, as they do when it is the base
         return float(values[0]), float(values[0]), float(values[0])
     return clustered_share(values, np.ones(len(values)), np.arange(len(values)))
 
 
-def hypothesis_rows(experiment: Experiment) -> pd.DataFrame:
-    """Artifacts remedy, judge, memorisation and gap; empty where the profile does not ask."""
-    if experiment.profile.hypotheses is None:
-        return table([])
-    rows = []
+def rows(experiment: Experiment) -> pd.DataFrame:
+    """Artifacts remedy, judge, memorisation and gap."""
+    found = []
     for model in experiment.profile.models:
-        rows += remedy_rows(experiment, model) + memorisation_rows(experiment, model)
-    return table(rows + judge_rows(experiment) + gap_rows(experiment))
+        found += [*remedy_rows(experiment, model), memorisation_row(experiment, model)]
+    return table(found + judge_rows(experiment) + gap_rows(experiment))
 
 
-@styled
-def remedies(rows: pd.DataFrame) -> Figure:
-    """What each hypothesis' remedy does to the gap S less L; with one model, to its accuracy."""
-    known = table(rows)
-    if (known["artifact"] == "gap").any():
-        found = found_rows(rows, "gap")
-        value, label = "gap", "accuracy, S less L (points)"
-        found = found.assign(series=["remedy for L" if each == "L" else "for both models"
-                                     for each in found["applied"]])  # fmt: skip
-    else:
-        found = found_rows(rows, "remedy")
-        value, label = "gain", "gain in accuracy (points)"
-        found = found.assign(series=found["model"])
-    found = found.assign(letter=found["letter"].fillna(""))
-    names = list(dict.fromkeys(found.sort_values("letter")["remedy"]))
-    names.sort(key=lambda name: name != BASE)
-    labels = found.drop_duplicates("remedy").set_index("remedy")["letter"]
-    splits, series = present(found["split"], SPLITS), list(dict.fromkeys(found["series"]))
-    figure, axes = panels(1, len(splits), height=0.5 * len(names) + 0.8)
-    for panel, split in zip(axes[0], splits, strict=True):
-        for number, name in enumerate(series):
-            line = found[(found["split"] == split) & (found["series"] == name)]
-            shift = 0.18 * (number - (len(series) - 1) / 2)
-            low, high = errors(line, value, f"{value}_low", f"{value}_high")
-            panel.errorbar(
-                100 * line[value].astype(float),
-                line["remedy"].map(names.index) + shift,
-                xerr=[100 * low, 100 * high],
-                color=PALETTE[number],
-                marker="oD"[number % 2],
-                linestyle="none",
-                capsize=3,
-            )
-        base = found[(found["split"] == split) & (found["remedy"] == BASE)]
-        panel.axvline(
-            100 * float(base[value].iloc[0]), color="#777777", linestyle="--", linewidth=1
-        )
-        panel.axvline(0, color="#222222", linewidth=1)
-        panel.set_title(SPLITS[split])
-        panel.set_xlabel(label)
-    ticks = [f"({labels[name]}) {name}" if labels[name] else name for name in names]
-    axes[0][0].set_yticks(range(len(names)), ticks)
-    axes[0][0].invert_yaxis()
-    legend(figure, [handle(name, PALETTE[number], marker="oD"[number % 2], linestyle="none")
-                    for number, name in enumerate(series)])  # fmt: skip
-    return figure
+STUDY = Study(
+    name="larger_model",
+    section="hypotheses",
+    settings=HypothesisSettings,
+    rows=rows,
+    requests=requests,
+    figures=(
+        Figure(
+            "hypotheses",
+            draw_remedies,
+            "What each hypothesis' remedy does, with the setting that validation chose.",
+            ("gap", "remedy"),
+            columns=("remedy",),
+        ),
+    ),
+    title="The evidence on the larger model",
+    remark=measured,
+    text=evidence,
+)

@@ -1,27 +1,44 @@
-"""The answer to the paper's open question, written from the tables: why does the larger model lose?
+"""The answer to the paper's open question, written from the rows: why does the larger model lose?
 
-Takes the tidy rows of a run; gives half a page of Markdown. Every number is interpolated from rows
-and every verdict follows RULE, so that another run writes another answer. Knows nothing of how a
-row was measured.
+Takes the rows of a run; gives half a page of Markdown, a figure and tables. Every number is
+interpolated from rows and every verdict follows CAUSE_RULE, so that another run writes another
+answer. Where L does not lose there is nothing to explain: what each remedy does is still told, and
+no cause is said to hold. Knows nothing of how a row was measured.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure as Drawn
 
+from lib.drawing.markdown import markdown_table, points
+from lib.drawing.style import (
+    MODEL_COLOURS,
+    SPLITS,
+    errors,
+    found_rows,
+    handle,
+    legend,
+    panels,
+    present,
+    styled,
+)
 from lib.evaluation.paper import paper_accuracy
 from lib.evaluation.results import table
-from lib.studies.beyond.larger_model import BASE, LETTERS
 from lib.studies.beyond.sweep import PAIRINGS, comparisons
+from lib.studies.beyond.sweep import remark as sweep_remark
 
 HOLDS, REFUTED, OPEN = "holds", "does not hold", "undecided"
 MARGIN = 0.02  # a remedy that surely moves the gap by less than this is no cause of it
-RULE = (
+CAUSE_RULE = (
     "A cause *holds* when its remedy, given to L alone, takes something off the gap (S less L) on "
     "both splits: the paired 95% intervals lie above 0. It *does not hold* when both intervals lie "
     f"below {100 * MARGIN:.0f} points, and is *undecided* otherwise. In the sweep, whose "
-    "cells are too many to judge each, it holds when their mean moves by more than that."
+    "cells are too many to judge each, it holds when their mean moves by more than that. Where no "
+    "interval shows L losing, there is nothing to explain, and no cause is judged."
 )
 CAUSES = {
     "a": "its samples repeat themselves",
@@ -38,7 +55,7 @@ def judged(rows: pd.DataFrame) -> pd.DataFrame:
     gaps = _of(rows, "gap")
     if gaps.empty:
         return pd.DataFrame(columns=["remedy", "letter", "verdict", "evidence", "moved"])
-    gaps = gaps[(gaps["applied"] == "L") & (gaps["remedy"] != BASE)]
+    gaps = gaps[(gaps["applied"] == "L") & gaps["letter"].notna()]
     records = []
     for remedy, cell in gaps.groupby("remedy", sort=False):
         if (cell["moved_low"] > 0).all():
@@ -53,7 +70,7 @@ def judged(rows: pd.DataFrame) -> pd.DataFrame:
             for each in cell.to_dict("records")
         )
         records.append(
-            {"remedy": remedy, "letter": LETTERS[remedy], "verdict": verdict}
+            {"remedy": remedy, "letter": cell["letter"].iloc[0], "verdict": verdict}
             | {"evidence": evidence, "moved": float(cell["moved"].mean())}
         )
     return pd.DataFrame(records).sort_values("letter", ignore_index=True)
@@ -62,10 +79,12 @@ def judged(rows: pd.DataFrame) -> pd.DataFrame:
 def answer(rows: pd.DataFrame, command: str = COMMAND) -> str:
     """Markdown: what was measured, each cause, the sweep, what it predicts, the command."""
     known = table(rows)
-    parts = [_measured(known), *_causes(known), _sweep(known), _prediction(known)]
+    none = "This run measured no hypotheses: its profile has no section `[hypotheses]`."
+    parts = [measured(known) or none, *_causes(known), _sweep(known), _prediction(known)]
     parts.append(f"The one command that tests it on the real models: `{command}`.")
-    parts.append(f"The rule: {RULE}")
-    return "\n\n".join(part for part in parts if part).replace("P(<backtrack>)", "P(`<backtrack>`)")
+    parts.append(f"The rule: {CAUSE_RULE}")
+    # A bare <backtrack> would be taken for an HTML tag and vanish.
+    return "\n\n".join(part for part in parts if part).replace("<backtrack>", "`<backtrack>`")
 
 
 def _of(rows: pd.DataFrame, artifact: str) -> pd.DataFrame:
@@ -77,36 +96,43 @@ def _points(share: float) -> str:
     return f"{100 * share:+.1f}"
 
 
-def _measured(rows: pd.DataFrame) -> str:
+def _loses(rows: pd.DataFrame) -> list[bool]:
+    """Whether the gap's interval shows L losing: of each split, with no remedy."""
     gaps = _of(rows, "gap")
+    return list(gaps[gaps["letter"].isna()]["gap_low"] > 0) if len(gaps) else []
+
+
+def measured(rows: pd.DataFrame) -> str:
+    """Who is ahead, and by how much; empty where the run has no hypotheses."""
+    gaps, alone = _of(rows, "gap"), _of(rows, "remedy")["model"]
+    if gaps.empty and alone.empty:
+        return ""
     if gaps.empty:
-        remedies = _of(rows, "remedy")
-        if remedies.empty:
-            return "This run measured no hypotheses: its profile has no section `[hypotheses]`."
         return (
-            "This run trained S alone, so there is no gap between two models of its own; below is "
-            "what each remedy does to S, and the sweep's two small sizes."
+            f"This run trained {alone.iloc[0]} alone, so there is no gap between two models of its "
+            "own; below is what each remedy does to it."
         )
-    base = gaps[gaps["remedy"] == BASE].to_dict("records")
+    base, loses = gaps[gaps["letter"].isna()].to_dict("records"), _loses(rows)
     said = "; ".join(
         f"{each['split']} targets {100 * each['accuracy_S']:.1f} against "
         f"{100 * each['accuracy_L']:.1f}, a gap of {_points(each['gap'])} "
         f"[{_points(each['gap_low'])}, {_points(each['gap_high'])}] points"
         for each in base
     )
-    loses = [each["gap_low"] > 0 for each in base]
     word = "loses" if all(loses) else "loses on one split" if any(loses) else "does not lose"
     where = f"N={base[0]['N']} b={base[0]['b']}, {base[0]['problems']} problems a split"
     return f"**Measured** ({where}): L {word}. S against L: {said}."
 
 
 def _causes(rows: pd.DataFrame) -> list[str]:
-    lines = [
-        f"- ({each['letter']}) L loses because {CAUSES[each['letter']]}: **{each['verdict']}**. "
-        f"*{each['remedy'][0].upper()}{each['remedy'][1:]}* takes off the gap {each['evidence']} "
-        "points."
-        for each in judged(rows).to_dict("records")
-    ]
+    lines, explains = [], any(_loses(rows))
+    for each in judged(rows).to_dict("records"):
+        letter, remedy = each["letter"], each["remedy"][0].upper() + each["remedy"][1:]
+        cause = f"L loses because {CAUSES[letter]}: **{each['verdict']}**. " if explains else ""
+        lines.append(f"- ({letter}) {cause}*{remedy}* takes off the gap {each['evidence']} points.")
+    if lines and not explains:
+        lines.insert(0, "With no loss to explain, no cause is judged; what each remedy does to L:")
+        lines.insert(1, "")
     if not lines:
         lines = _remedies_alone(rows)
     memory = _of(rows, "memorisation").to_dict("records")
@@ -133,7 +159,7 @@ def _remedies_alone(rows: pd.DataFrame) -> list[str]:
     found = _of(rows, "remedy")
     if found.empty:
         return []
-    found = found[found["remedy"] != BASE]
+    found = found[found["letter"].notna()]
     lines = []
     for (model, remedy), cell in found.groupby(["model", "remedy"], sort=False):
         said = "; ".join(
@@ -143,7 +169,7 @@ def _remedies_alone(rows: pd.DataFrame) -> list[str]:
         )
         setting = cell["setting"].iloc[0] if "setting" in cell else np.nan
         chosen = "" if pd.isna(setting) else f" (validation chose {setting:g})"
-        lines.append(f"- ({LETTERS[remedy]}) {model}, {remedy}{chosen}: {said} points.")
+        lines.append(f"- ({cell['letter'].iloc[0]}) {model}, {remedy}{chosen}: {said} points.")
     return lines
 
 
@@ -151,32 +177,15 @@ def _sweep(rows: pd.DataFrame) -> str:
     pairs = comparisons(rows)
     if pairs.empty:
         return ""
-    said = [f"**The sweep** compares {len(pairs)} pairs of small models."]
-    sure, near = int(pairs["regime"].sum()), int(pairs["regime_pointwise"].sum())
-    helped = int(pairs["helped_less"].sum())
-    if sure:
-        first = pairs[pairs["regime"]].sort_values("loses").iloc[-1]
-        said.append(
-            f"In {sure} of them L surely computes better and loses, most with "
-            f"{first['examples']:.0f} examples, {first['epochs']:.0f} epochs and L at "
-            f"{first['rate_L']:g} times the learning rate: steps computed right "
-            f"{100 * first['computed_L']:.1f}% against {100 * first['computed_S']:.1f}%, accuracy "
-            f"{100 * first['accuracy_L']:.1f} against {100 * first['accuracy_S']:.1f}."
-        )
-    else:
-        said.append(
-            "In none of them does L surely compute better and lose (intervals corrected for the "
-            f"number of pairs); by the two numbers alone it does in {near}, uncorrected in "
-            f"{int(pairs['regime_uncorrected'].sum())}."
-        )
-    said.append(f"In {helped} of them L computes better and search adds surely less to it.")
-    return "\n\n".join([" ".join(said), "\n".join(f"- {line}" for line in _unequal(pairs))])
+    lines = "\n".join(f"- {line}" for line in _unequal(pairs))
+    return f"**The sweep** {sweep_remark(rows).removeprefix('The sweep ')}\n\n{lines}"
 
 
 def _unequal(pairs: pd.DataFrame) -> list[str]:
     """Hypotheses c and e in the sweep: what epochs, data and learning rate do to the gap."""
     lines = []
     same = pairs[pairs["pairing"] == PAIRINGS[0]]
+    explains = bool(same["loses_sure"].any())
     epochs = same.groupby("epochs")[["loses", "loss_gap_S", "loss_gap_L"]].mean()
     if len(epochs) > 1:
         first, last = epochs.iloc[0], epochs.iloc[-1]
@@ -185,9 +194,10 @@ def _unequal(pairs: pd.DataFrame) -> list[str]:
             f"{model} {first[f'loss_gap_{model}']:+.3f}, then {last[f'loss_gap_{model}']:+.3f}"
             for model in ("L", "S")
         )
+        verdict = HOLDS if change > MARGIN else REFUTED
+        cause = f"L loses because {CAUSES['c']}: **{verdict}** in the sweep. " if explains else ""
         lines.append(
-            f"(c) L loses because {CAUSES['c']}: **{HOLDS if change > MARGIN else REFUTED}** in "
-            f"the sweep. From {epochs.index[0]:.0f} to {epochs.index[-1]:.0f} epochs over the same "
+            f"(c) {cause}From {epochs.index[0]:.0f} to {epochs.index[-1]:.0f} epochs over the same "
             f"data the gap, S less L, moves by {_points(change)} points (loss on unseen traces "
             f"less that on learned ones: {memory})."
         )
@@ -199,14 +209,16 @@ def _unequal(pairs: pd.DataFrame) -> list[str]:
         ]
     by_pairing = pairs.groupby("pairing")["loses"].mean()
     means = ", ".join(f"{_points(by_pairing[name])} at {name}" for name in PAIRINGS)
-    line = f"(e) L loses because {CAUSES['e']}: the mean gap is {means}."
+    cause = f"L loses because {CAUSES['e']}: the" if explains else "The"
+    line = f"(e) {cause} mean gap is {means}."
     if same["rate_L"].nunique() > 1:
         moved, most = _own_rate(same)
         line += (
             " With the learning rate that gives L the lowest loss on unseen traces, "
-            f"{_points(moved)} points come off the gap on average, at most {_points(most)}: for "
-            f"the learning rate the cause **{HOLDS if moved > MARGIN else REFUTED}**."
+            f"{_points(moved)} points come off the gap on average, at most {_points(most)}"
         )
+        verdict = HOLDS if moved > MARGIN else REFUTED
+        line += f": for the learning rate the cause **{verdict}**." if explains else "."
     return [*lines, line]
 
 
@@ -233,9 +245,11 @@ def _prediction(rows: pd.DataFrame) -> str:
         f"**For 1B and 3B.** The paper's gap is {_points(gap)} points (N=32 b=1); from 8 to 32 "
         f"samples its 1B gains {_points(growth['S'])}, its 3B {_points(growth['L'])}."
     )
-    causes = judged(rows)
+    causes, explains = judged(rows), any(_loses(rows))
     held = causes[causes["verdict"] == HOLDS]
-    if len(held):
+    if len(causes) and not explains:
+        said += " L does not lose here, so that no remedy is predicted to close it."
+    elif len(held):
         said += " Carried over point for point, " + "; ".join(
             f"*{each['remedy']}* for the 3B would leave a gap of {_points(gap - each['moved'])}"
             for each in held.to_dict("records")
@@ -256,3 +270,92 @@ def _prediction(rows: pd.DataFrame) -> str:
             said += f", a learning rate of the 3B's own by {_points(-_own_rate(same)[0])}"
         said += "."
     return said
+
+
+@styled
+def draw_remedies(rows: pd.DataFrame) -> Drawn:
+    """What each hypothesis' remedy does to the gap S less L; with one model, to its accuracy."""
+    if (table(rows)["artifact"] == "gap").any():
+        found, value, label = found_rows(rows, "gap"), "gap", "accuracy, S less L, in points"
+        found = found.assign(series=found["applied"])
+        series = {"L": ("remedy for L alone", MODEL_COLOURS["L"]), "both": ("for both", "#555555")}
+    else:
+        found, value, label = found_rows(rows, "remedy"), "gain", "gain in accuracy, in points"
+        found = found.assign(series=found["model"])
+        series = {model: (model, colour) for model, colour in MODEL_COLOURS.items()}
+    series = {name: look for name, look in series.items() if (found["series"] == name).any()}
+    names = found.assign(letter=found["letter"].fillna("")).sort_values("letter", kind="stable")
+    names = names.drop_duplicates("remedy")  # as measured first
+    ticks = [f"({letter}) {remedy}" if letter else remedy
+             for letter, remedy in zip(names["letter"], names["remedy"], strict=True)]  # fmt: skip
+    order, splits = names["remedy"].tolist(), present(found["split"], SPLITS)
+    figure, axes = panels(1, len(splits), height=0.5 * len(order) + 0.8)
+    for panel, split in zip(axes[0], splits, strict=True):
+        here = found[found["split"] == split]
+        for number, (name, (_, colour)) in enumerate(series.items()):
+            line = here[here["series"] == name]
+            shift = 0.18 * (number - (len(series) - 1) / 2)
+            panel.errorbar(
+                100 * line[value].astype(float),
+                line["remedy"].map(order.index) + shift,
+                xerr=[100 * side for side in errors(line, value, f"{value}_low", f"{value}_high")],
+                color=colour,
+                marker="oD"[number % 2],
+                linestyle="none",
+                capsize=3,
+            )
+        panel.axvline(0, color="#222222", linewidth=1)
+        if value == "gap":
+            measured = 100 * float(here.loc[here["letter"].isna(), "gap"].iloc[0])
+            panel.axvline(measured, color="#777777", linestyle="--", linewidth=1)
+        panel.set_title(SPLITS[split])
+        known = here.iloc[0]
+        panel.set_xlabel(f"{label} (N={known['N']} b={known['b']}, n={known['problems']})")
+    axes[0][0].set_yticks(range(len(order)), ticks)
+    axes[0][0].invert_yaxis()
+    looks = enumerate(series.values())
+    handles = [handle(label, colour, marker="oD"[number % 2], linestyle="none")
+               for number, (label, colour) in looks]  # fmt: skip
+    if value == "gap":
+        handles.append(handle("the gap as measured", "#777777", linestyle="--", marker=""))
+    legend(figure, handles)
+    return figure
+
+
+def evidence(rows: pd.DataFrame) -> str:
+    """The rows as tables in Markdown; empty where there are none."""
+    parts, gaps = [], _of(rows, "gap")
+    if len(gaps):
+        parts.append("Accuracy of S less that of L in points, and how much a remedy takes off it:")
+        keys = {"letter": "", "remedy": "remedy", "applied": "given to"}
+        parts.append(_by_split(gaps, keys, lambda row: _differences(row, "gap", "moved")))
+    elif len(remedies := _of(rows, "remedy")):
+        parts.append("Accuracy in %, and its gain in points over the model as it is:")
+        keys = {"letter": "", "remedy": "remedy", "model": "model"}
+        shown = lambda row: f"{100 * row['accuracy']:.1f}, {_differences(row, 'gain')}"  # noqa: E731
+        parts.append(_by_split(remedies, keys, shown))
+    if len(judges := _of(rows, "judge")):
+        parts.append(
+            "Whose paths, ranked by whose mean log-probability: accuracy in %, and the area under "
+            "the ROC curve for right against wrong paths of one problem:"
+        )
+        keys = {"model": "paths of", "judge": "ranked by"}
+        shown = lambda row: f"{100 * row['accuracy']:.1f}, {row['auc_within']:.2f}"  # noqa: E731
+        parts.append(_by_split(judges, keys, shown))
+    return "\n\n".join(parts).replace("<backtrack>", "`<backtrack>`")
+
+
+def _differences(row: Mapping, *names: str) -> str:
+    return ", ".join(points(row[n], row[f"{n}_low"], row[f"{n}_high"]) for n in names)
+
+
+def _by_split(found: pd.DataFrame, keys: Mapping[str, str], cell: Callable[[Mapping], str]) -> str:
+    """A line for each value of the keys (column -> its head), a cell for each split."""
+    splits, lines = present(found["split"], SPLITS), []
+    if "letter" in found:
+        found = found.sort_values("letter", kind="stable", na_position="first")
+    for values, cells in found.groupby(list(keys), sort=False, dropna=False):
+        shown = {each["split"]: cell(each) for each in cells.to_dict("records")}
+        names = ["" if pd.isna(value) else str(value) for value in values]
+        lines.append([*names, *(shown.get(split, "") for split in splits)])
+    return markdown_table([*keys.values(), *(SPLITS[split] for split in splits)], lines)

@@ -1,68 +1,108 @@
 """Two sizes trained over data size, epochs and learning rate: where does the larger one lose?
 
-Takes an experiment whose profile has a section `sweep`; gives tidy rows (artifact `sweep`, one a
-model and cell) and the table of comparisons. Hypotheses c (memorisation: epochs over fixed data)
-and e (unequal training: L's learning rate at equal examples, equal FLOPs, equal loss). As in the
-run itself, each size has a trunk (D_op) that stands for a pretrained model, and each cell a branch
-fine-tuned from it on D_op and D_back. The task is one of their own, easy enough for small models.
-Knows nothing of figures.
+Takes an experiment; gives rows (artifact `sweep`, one a model and cell) and the table of
+comparisons. Hypotheses c (memorisation: epochs over fixed data) and e (unequal training: L's
+learning rate at equal examples, equal FLOPs, equal loss). As in the run itself, each size has a
+trunk (D_op) that stands for a pretrained model, and each cell a branch fine-tuned from it on D_op
+and D_back. The task is one of their own, easy enough for small models.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure as Drawn
+from matplotlib.patches import Patch
 
 from lib.base import files
+from lib.base.checked import Count, Counts, Natural, Positives, checked, rule
 from lib.base.errors import UserError
-from lib.drawing.style import (
-    found_rows,
-    panels,
-    styled,
-)
-from lib.evaluation import scoring, statistics
+from lib.drawing.style import MODEL_COLOURS, found_rows, legend, panels, styled
+from lib.evaluation import scoring, states, statistics
 from lib.evaluation.results import table
 from lib.evaluation.states import state_table
 from lib.evaluation.statistics import clustered_share
-from lib.experiment.artifacts import Artifact, Run
-from lib.experiment.experiment import TEST_SPLITS, Experiment, loss_traces
+from lib.experiment.artifacts import Artifact
+from lib.experiment.experiment import Experiment
 from lib.models.llama import parameter_count
 from lib.profiles.settings import DataSettings, ModelSettings, TaskSettings, TrainingSettings
 from lib.search.selection import SELECTION_RULES
+from lib.studies.measurements import loss_traces
+from lib.studies.study import Figure, Study
 from lib.tasks.task import COMPUTATION, FORMAT, RULE
-from lib.training.logprobs import mean_loss
+from lib.training import logprobs
 
 LOSS_EXAMPLES = 1_000
 VALIDATION = 500
+ARTIFACT = PART = (
+    "sweep"  # its folder in the run, and what stands before its models' names in the plan
+)
 CELL = ["examples", "epochs", "rate"]
 PAIRINGS = ("equal examples", "equal FLOPs", "equal loss")
 
 
-def cells(experiment: Experiment, model: str) -> list[tuple[int, int, float]]:
-    """(examples, epochs, rate) of a model's runs; S keeps the recipe's own learning rate."""
-    sweep = experiment.profile.sweep
-    rates = sweep.rates if model == "L" else (1.0,)
-    return [
-        (examples, epochs, rate)
-        for examples in sweep.examples
-        for epochs in sweep.epochs
-        for rate in rates
+@checked
+class SweepModel:
+    """One of the sweep's two sizes."""
+
+    hidden_size: Count
+    layers: Count
+    heads: Count
+
+
+@checked
+class SweepSettings:
+    """Small models of two sizes over data size, epochs and learning rate (hypotheses c and e)."""
+
+    task: dict[str, Any]  # the task's settings, easier than the profile's
+    models: Annotated[
+        dict[str, SweepModel], rule(lambda found: set(found) == {"S", "L"}, "must be S and L")
     ]
+    trunk_examples: Count  # D_op, once, from random weights: the sizes' stand-in for pretraining
+    examples: Counts  # distinct examples of each branch
+    epochs: Counts
+    rates: Positives  # times the branch recipe's learning rates
+    batch_size: Count
+    test_problems: Count
+    breadth: Count
+    depth: Natural
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a model: so many examples and epochs, at this multiple of the learning rate."""
+
+    small: Experiment
+    model: str
+    examples: int
+    epochs: int
+    rate: float
+
+
+def cells(experiment: Experiment) -> Iterator[Cell]:
+    """Every run of both models; S keeps the recipe's own learning rate."""
+    sweep = experiment.profile.settings(SweepSettings)
+    for examples in sweep.examples:
+        small = small_experiment(experiment, examples)
+        for model in sweep.models:
+            for epochs in sweep.epochs:
+                for rate in sweep.rates if model == "L" else (1.0,):
+                    yield Cell(small, model, examples, epochs, rate)
 
 
 def small_experiment(experiment: Experiment, examples: int) -> Experiment:
     """The sweep's own experiment: its task, sizes and data, in a folder of the run."""
-    profile, sweep = experiment.profile, experiment.profile.sweep
+    profile, sweep = experiment.profile, experiment.profile.settings(SweepSettings)
     trunk = sweep.trunk_examples
-    data = DataSettings(trunk + max(sweep.examples), VALIDATION, sweep.test_problems)
     models = {
         name: ModelSettings(trunk, examples, sweep.test_problems, **asdict(size))
         for name, size in sweep.models.items()
@@ -74,84 +114,79 @@ def small_experiment(experiment: Experiment, examples: int) -> Experiment:
     small = replace(
         profile,
         task=TaskSettings(profile.task.module, sweep.task),
-        data=data,
+        data=DataSettings(trunk + max(sweep.examples), VALIDATION, sweep.test_problems),
         models=models,
         training=TrainingSettings(*recipes),
     )
-    run = Run(experiment.run.folder / "sweep")
-    return Experiment(small, experiment.source, experiment.seed, run)
+    return experiment.part(small, PART, f"{PART} ")
 
 
-def trained(small: Experiment, model: str, cell: tuple[int, int, float]) -> Artifact:
+def trained(cell: Cell) -> Artifact:
     """The checkpoint of a cell: from the size's trunk, on D_op and D_back."""
-    examples, epochs, rate = cell
-    trunk = small.checkpoint(model, "trunk")
-    recipe = small.profile.training.branch
+    small, model = cell.small, cell.model
+    trunk, recipe = small.checkpoint(model, "trunk"), small.profile.training.branch
     recipe = replace(
         recipe,
-        epochs=float(epochs),
-        learning_rate=recipe.learning_rate * rate,
-        adamw_learning_rate=recipe.adamw_learning_rate * rate,
+        epochs=float(cell.epochs),
+        learning_rate=recipe.learning_rate * cell.rate,
+        adamw_learning_rate=recipe.adamw_learning_rate * cell.rate,
     )
     inputs = {
         "data": small.data.key,
         "parent": trunk.key,
         "traces": asdict(small.profile.traces),
-        "examples": examples,
+        "examples": cell.examples,
         "seed": small.seed,
     }
     return small.train(
-        f"models/{model}-{examples}x{epochs}-rate{rate}",
+        f"models/{model}-{cell.examples}x{cell.epochs}-rate{cell.rate}",
         inputs,
         lambda: small.start(model, trunk),
         lambda: small.traces(model, "backtracking"),
         recipe,
+        cell.examples,
     )
 
 
-def measured(experiment: Experiment, model: str, cell: tuple[int, int, float]) -> dict:
-    """One row: losses, FLOPs, greedy and search accuracy, and how its steps fare; made once."""
-    sweep, search = experiment.profile.sweep, experiment.profile.search
-    small = small_experiment(experiment, cell[0])
-    checkpoint = trained(small, model, cell)
-    problems = pd.concat([small.problems(split) for split in TEST_SPLITS], ignore_index=True)
-    inputs = {"checkpoint": checkpoint.key, "breadth": sweep.breadth, "depth": sweep.depth}
-    inputs |= {"temperature": search.temperature, "selection": search.selection}
-    inputs |= small.precision_inputs | small.chunk_inputs
+def measured(experiment: Experiment, cell: Cell) -> Artifact:
+    """Losses, FLOPs, greedy and search answers of a cell, and how its steps fare."""
+    sweep, small, task = experiment.profile.settings(SweepSettings), cell.small, cell.small.task
+    checkpoint, rule = trained(cell), small.profile.search.selection
+    problems = small.test_problems(cell.model)
+    decoded = small.decoding(checkpoint, problems)
+    searched = small.search(checkpoint, problems, small.spec(sweep.breadth, sweep.depth))
 
     def make(folder: Path) -> None:
-        decoded = small.decode(checkpoint, problems)
-        greedy = scoring.response_outcomes(decoded["text"], problems, small.task)
-        spec = small.spec(sweep.breadth, sweep.depth)
-        trees = small.read_trees(small.search(checkpoint, problems, spec))
-        rules = {search.selection: SELECTION_RULES[search.selection]}
-        found = scoring.search_outcomes(trees, problems, small.task, rules)
-        loaded = small.load(checkpoint)
-        parts = loss_traces(small, model, LOSS_EXAMPLES)
-        losses = {f"{name}_loss": mean_loss(*loaded, part) for name, part in parts.items()}
+        greedy = scoring.response_outcomes(
+            small.decode(checkpoint, problems)["text"], problems, task
+        )
+        trees, rules = small.read_trees(searched), {rule: SELECTION_RULES[rule]}
+        found = scoring.search_outcomes(trees, problems, task, rules)
+        loaded, parts = small.load(checkpoint), loss_traces(small, cell.model, LOSS_EXAMPLES)
         tokens = loaded[1].encode_traces(parts["train"]).lengths().mean()
-        # Of the branch alone, as of fine-tuning: forward and backward, six a parameter and token.
-        flops = 6 * parameter_count(loaded[0]) * tokens * cell[0] * cell[1]
-        steps = _steps(state_table(trees, problems, small.task)) if small.task.solver else {}
+        parameters = parameter_count(loaded[0])
         record = {
             "outcomes": found["correct"].tolist(),
             "greedy": greedy["correct"].tolist(),
             "covered": float(found["covered"].mean()),
             "tokens": float(found["tokens"].mean()),
-            "parameters": parameter_count(loaded[0]),
-            "flops": float(flops),
-            **losses,
-            **steps,
+            "parameters": parameters,
+            # Of the branch alone, as of fine-tuning: forward and backward, six a parameter, token.
+            "flops": float(6 * parameters * tokens * cell.examples * cell.epochs),
         }
+        for name, part in parts.items():
+            record[f"{name}_loss"] = logprobs.mean_loss(*loaded, part)
+        record |= step_shares(state_table(trees, problems, task)) if task.solver else {}
         files.write_atomic(folder / "row.json", json.dumps(record))
 
-    artifact = small.run.make(f"cells/{checkpoint.name}", inputs, make)
-    return files.read_json(artifact.path / "row.json")
+    inputs = {"search": searched.key, "decoded": decoded.key, "selection": rule}
+    made_by = [scoring, states, logprobs, task]
+    return small.make(f"cells/{checkpoint.name}", inputs, make, made_by)
 
 
-def _steps(states: pd.DataFrame) -> dict:
+def step_shares(found: pd.DataFrame) -> dict:
     """Of samples whose steps before were sound: computed right (of the legal), and reachable."""
-    found = states[(states["step"] > 0) & states["alive_before"]]
+    found = found[(found["step"] > 0) & found["alive_before"]]
     legal = ~found["error"].isin([FORMAT, RULE])
     right = legal & (found["error"] != COMPUTATION)
     record = {}
@@ -161,26 +196,27 @@ def _steps(states: pd.DataFrame) -> dict:
     return record
 
 
-def sweep_rows(experiment: Experiment) -> pd.DataFrame:
-    """Artifact `sweep`: a row a model and cell, both test splits together; empty if not asked."""
-    if experiment.profile.sweep is None:
-        return table([])
-    sweep, rows = experiment.profile.sweep, []
-    for model in sweep.models:
-        for cell in cells(experiment, model):
-            record = measured(experiment, model, cell)
-            greedy = sum(record["greedy"]) / len(record["greedy"])
-            low, high = statistics.wilson_interval(sum(record["greedy"]), len(record["greedy"]))
-            made = dict(zip(CELL, cell, strict=True))
-            made |= {"greedy": greedy, "greedy_low": low, "greedy_high": high}
-            made |= {"ceiling": record["covered"]}
-            skipped = ("outcomes", "greedy", "covered", "tokens")
-            made |= {name: value for name, value in record.items() if name not in skipped}
-            columns = {"artifact": "sweep", "method": "self_backtracking", "model": model}
-            columns |= {"N": sweep.breadth, "b": sweep.depth, "checker": "strict"}
-            columns |= {"seed": experiment.seed, "tokens_per_problem": record["tokens"]}
-            rows.append(scoring.accuracy_row(record["outcomes"], **columns) | made)
-    return table(rows)
+def requests(experiment: Experiment) -> Iterator[object]:
+    """The trunks, and a branch, a decoding and a search for each cell."""
+    for cell in cells(experiment):
+        yield measured(experiment, cell)
+
+
+def rows(experiment: Experiment) -> pd.DataFrame:
+    """A row a model and cell, both test splits together."""
+    sweep, found = experiment.profile.settings(SweepSettings), []
+    for cell in cells(experiment):
+        record = files.read_json(measured(experiment, cell).path / "row.json")
+        outcomes, greedy = record.pop("outcomes"), record.pop("greedy")
+        low, high = statistics.wilson_interval(sum(greedy), len(greedy))
+        columns = {"artifact": ARTIFACT, "method": "self_backtracking", "model": cell.model}
+        columns |= {"N": sweep.breadth, "b": sweep.depth, "checker": "strict"}
+        columns |= {"seed": experiment.seed, "tokens_per_problem": record.pop("tokens")}
+        made = {name: getattr(cell, name) for name in CELL}
+        made |= {"greedy": sum(greedy) / len(greedy), "greedy_low": low, "greedy_high": high}
+        made |= {"ceiling": record.pop("covered")} | record
+        found.append(scoring.accuracy_row(outcomes, **columns) | made)
+    return table(found)
 
 
 def comparisons(rows: pd.DataFrame) -> pd.DataFrame:
@@ -189,14 +225,15 @@ def comparisons(rows: pd.DataFrame) -> pd.DataFrame:
     equal examples: the same data and epochs, L at every learning rate. equal FLOPs, equal loss: for
     each S the L, of those trained on the same data, whose FLOPs (or loss on unseen traces) are the
     nearest. computes: L less S in the share of steps that are computed right; loses: S less L in
-    Self-Backtracking's accuracy; gain: what search adds to greedy. `regime` is the paper's: L
-    computes better and loses. `helped_less`: L computes better and search adds less to it.
+    Self-Backtracking's accuracy (`loses_sure`: surely above 0); gain: what search adds to greedy.
+    `regime` is the paper's: L computes better and loses. `helped_less`: L computes better and
+    search adds less to it.
     """
     known = table(rows)
-    known = known[known["artifact"] == "sweep"]
+    known = known[known["artifact"] == ARTIFACT]
     columns = ["pairing", *CELL, "rate_L", "epochs_L", "accuracy_S", "accuracy_L", "loses"]
     if known.empty or "computed" not in known:
-        return pd.DataFrame(columns=[*columns, "regime", "helped_less"])
+        return pd.DataFrame(columns=[*columns, "loses_sure", "regime", "helped_less"])
     known = known.sort_values(CELL)  # of equally near ones the first, whatever the rows' order
     small, large = (known[known["model"] == name].to_dict("records") for name in ("S", "L"))
     records = []
@@ -213,13 +250,13 @@ def comparisons(rows: pd.DataFrame) -> pd.DataFrame:
                 "equal loss": lambda each, s=s: abs(each["test_loss"] - s["test_loss"]),
             }
             pairs += [(name, min(same, key=far)) for name, far in distance.items()]
-        records += [_pair(name, s, each) for name, each in pairs]
+        records += [pair_row(name, s, each) for name, each in pairs]
     found = pd.DataFrame(records)
     # As many chances as there are pairs: intervals are Bonferroni's, 95% for all of them together.
-    return _judged(found, max(1, len(found)))
+    return with_verdicts(found, max(1, len(found)))
 
 
-def _pair(pairing: str, s: dict, large: dict) -> dict:
+def pair_row(pairing: str, s: dict, large: dict) -> dict:
     record = {"pairing": pairing} | {name: s[name] for name in CELL}
     record |= {"rate_L": large["rate"], "epochs_L": large["epochs"]}
     for name in ("accuracy", "greedy", "computed", "reachable", "ceiling", "test_loss"):
@@ -245,13 +282,14 @@ def _pair(pairing: str, s: dict, large: dict) -> dict:
     return record
 
 
-def _judged(found: pd.DataFrame, chances: int) -> pd.DataFrame:
+def with_verdicts(found: pd.DataFrame, chances: int) -> pd.DataFrame:
     wider = NormalDist().inv_cdf(1 - 0.025 / chances) / NormalDist().inv_cdf(0.975)
     sure = {
         name: found[name] > found[f"{name}_half"] * wider
         for name in ("loses", "computes", "gain_difference")
     }
     found = found.assign(
+        loses_sure=sure["loses"],
         regime=sure["computes"] & sure["loses"],
         helped_less=sure["computes"] & sure["gain_difference"],
         # Without the correction, and without any interval: how near the sweep comes.
@@ -267,23 +305,55 @@ def _judged(found: pd.DataFrame, chances: int) -> pd.DataFrame:
     )
 
 
-@styled
-def sweep_map(rows: pd.DataFrame) -> Figure:
-    """The sweep at equal examples: how much better L computes, and how much lower it scores.
+def remark(rows: pd.DataFrame) -> str:
+    """In how many pairs the larger model computes better and loses; empty without any."""
+    pairs = comparisons(rows)
+    if pairs.empty:
+        return ""
+    said = [f"The sweep compares {len(pairs)} pairs of small models."]
+    sure, near = int(pairs["regime"].sum()), int(pairs["regime_pointwise"].sum())
+    if sure:
+        first = pairs[pairs["regime"]].sort_values("loses").iloc[-1]
+        said.append(
+            f"In {sure} of them L surely computes better and loses, most with "
+            f"{first['examples']:.0f} examples, {first['epochs']:.0f} epochs and L at "
+            f"{first['rate_L']:g} times the learning rate: steps computed right "
+            f"{100 * first['computed_L']:.1f}% against {100 * first['computed_S']:.1f}%, accuracy "
+            f"{100 * first['accuracy_L']:.1f} against {100 * first['accuracy_S']:.1f}."
+        )
+    else:
+        said.append(
+            "In none of them does L surely compute better and lose (intervals corrected for the "
+            f"number of pairs); by the two numbers alone it does in {near}, uncorrected in "
+            f"{int(pairs['regime_uncorrected'].sum())}."
+        )
+    helped = int(pairs["helped_less"].sum())
+    said.append(f"In {helped} of them L computes better and search adds surely less to it.")
+    if not pairs["loses_sure"].any():
+        said.append("In none of them does L surely lose; so no cause is judged there.")
+    return " ".join(said)
 
-    A frame marks the paper's regime: L computes better and S scores higher (solid: surely, by
-    Bonferroni's intervals; dashed: by the two numbers alone).
+
+@styled
+def draw_sweep(rows: pd.DataFrame) -> Drawn:
+    """The sweep at equal examples: how much better L computes, and how much higher it scores.
+
+    The paper's regime is where L is ahead on the left and S on the right.
     """
-    found = comparisons(found_rows(rows, "sweep"))
-    found = found[found["pairing"] == "equal examples"]
+    rows = found_rows(rows, ARTIFACT)
+    known, found = rows.iloc[0], comparisons(rows)
+    found = found[found["pairing"] == PAIRINGS[0]]
     if found.empty:
         raise UserError("figure of sweep: the task cannot judge steps, so nothing was compared")
     found = found.astype({"examples": int, "epochs": int})
+    found = found.assign(scores=-found["loses"])
     rates = sorted(found["rate_L"].unique(), reverse=True)
-    shown = {
-        "computes": "steps computed right,\nL less S (points)",
-        "loses": "Self-Backtracking's accuracy,\nS less L (points)",
-    }
+    searched = (
+        f"Self-Backtracking's accuracy (N={known['N']} b={known['b']}, n={known['problems']})"
+    )
+    shown = {"computes": "steps computed right", "scores": searched}
+    colours = [MODEL_COLOURS["S"], "#f4f4f4", MODEL_COLOURS["L"]]
+    colours = LinearSegmentedColormap.from_list("S to L", colours)
     height = 0.55 * found["examples"].nunique() + 1.3
     figure, axes = panels(len(rates), 2, height=height, sharey=False)
     for line, rate in zip(axes, rates, strict=True):
@@ -291,19 +361,37 @@ def sweep_map(rows: pd.DataFrame) -> Figure:
         for panel, (name, title) in zip(line, shown.items(), strict=True):
             grid = 100 * cell.pivot(index="examples", columns="epochs", values=name)
             most = max(1.0, float(np.abs(100 * found[name]).max()))
-            sns.heatmap(grid, ax=panel, annot=True, fmt="+.1f", center=0, cmap="vlag_r",
-                        vmin=-most, vmax=most, cbar=False, linewidths=1)  # fmt: skip
-            panel.set_title(f"{title}" + (f", L at {rate:g} x the rate" if len(rates) > 1 else ""))
+            sns.heatmap(grid, ax=panel, annot=True, fmt="+.1f", center=0, cmap=colours,
+                        vmin=-most, vmax=most, cbar=False, linewidths=1,
+                        annot_kws={"color": "#222222"})  # fmt: skip
+            at_rate = f", L at {rate:g} x S's rate" if len(rates) > 1 else ""
+            panel.set_title(f"{title},\nL less S in points{at_rate}")
             panel.set_ylabel("examples")
             panel.set_xlabel("epochs")
-            for at in cell[cell["regime_pointwise"]].to_dict("records"):
-                place = (
-                    list(grid.columns).index(at["epochs"]),
-                    list(grid.index).index(at["examples"]),
-                )
-                look = "-" if at["regime"] else "--"
-                panel.add_patch(Rectangle(place, 1, 1, fill=False, linewidth=2.5, linestyle=look,
-                                          edgecolor="#222222", clip_on=False))  # fmt: skip
     for panel in figure.axes:
         panel.grid(False)
+    handles = [Patch(color=colour, label=f"{model} is ahead")
+               for model, colour in MODEL_COLOURS.items()]  # fmt: skip
+    legend(figure, handles)
     return figure
+
+
+STUDY = Study(
+    name="sweep",
+    section="sweep",
+    settings=SweepSettings,
+    rows=rows,
+    requests=requests,
+    figures=(
+        Figure(
+            "sweep",
+            draw_sweep,
+            "Two small sizes over data, epochs and L's learning rate: who computes its steps "
+            "better (left), and who solves more (right).",
+            (ARTIFACT,),
+            columns=("epochs", "computed"),
+        ),
+    ),
+    title="Two small sizes over data, epochs and learning rate",
+    remark=remark,
+)

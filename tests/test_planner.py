@@ -2,27 +2,27 @@
 
 import shutil
 from dataclasses import replace
-from functools import partial
 
 import pytest
 from test_measurements import small
 
+from lib.base.errors import UserError
+from lib.commands.estimate import spent
 from lib.experiment.artifacts import MADE, Run
-from lib.experiment.planner import LONG_RESPONSE_COST, Ahead, decoded_tokens, search_tokens
-from lib.studies.beyond import audit, sweep
-from lib.studies.sections import (
-    SECTIONS,
-    AuditSettings,
-    ComputeSettings,
-    ExpansionSettings,
-    HypothesisSettings,
-    InstrumentSettings,
-    RatioSettings,
-    SweepModel,
-    SweepSettings,
-    load_profile,
-)
-from lib.studies.work import STUDIES, main_parts, spent, work_of
+from lib.experiment.planner import Planner
+from lib.experiment.work import LONG_RESPONSE_COST, Work, decoded_tokens, search_tokens
+from lib.studies import catalogue
+from lib.studies.beyond import audit
+from lib.studies.beyond.audit import AuditSettings
+from lib.studies.beyond.equal_compute import ComputeSettings
+from lib.studies.beyond.expansions import ExpansionSettings
+from lib.studies.beyond.larger_model import HypothesisSettings
+from lib.studies.beyond.own_errors import MiningSettings
+from lib.studies.beyond.step_coverage import InstrumentSettings
+from lib.studies.beyond.sweep import SweepModel, SweepSettings
+from lib.studies.catalogue import load_profile, sections
+from lib.studies.paper import figure_3, figure_4, figure_13, table_1
+from lib.studies.paper.tables_3_and_4 import RatioSettings
 
 SMOKE = load_profile("smoke")
 
@@ -31,14 +31,14 @@ SMOKE = load_profile("smoke")
 def experiment(tmp_path_factory):
     """Everything that a profile can ask for, on two tiny models; only the problems are made."""
     made = small(tmp_path_factory.mktemp("run"))
-    size = SweepModel(16, 1, 1)
+    size, known = SweepModel(16, 1, 1), SMOKE.sections
     made.profile = made.profile.with_sections(
         baselines=replace(
-            SMOKE.baselines, breadths=(2, 4), test_problems=5, problems=10, samples=2, pairs=6
+            known["baselines"], breadths=(2, 4), test_problems=5, problems=10, samples=2, pairs=6
         ),
-        stream=replace(SMOKE.stream, examples=30, max_tokens=64),
-        dfs=replace(SMOKE.dfs, budgets=(3, 6), samples=4),
-        mining=replace(SMOKE.mining, problems=7, breadth=3, examples=20, test_problems=5),
+        stream=replace(known["stream"], examples=30, max_tokens=64),
+        dfs=replace(known["dfs"], budgets=(3, 6), samples=4),
+        mining=replace(known["mining"], problems=7, breadth=3, examples=20, test_problems=5),
         ratios=RatioSettings((0.5, 1.0), 40, 5, (4,), (0, 1)),
         audit=AuditSettings(5, 4, 1, 40, 0.9),
         instruments=InstrumentSettings(6, 4),
@@ -62,46 +62,62 @@ def experiment(tmp_path_factory):
     return made
 
 
+def works_of(planner):
+    """What each section's studies ask for, and those that have none, in the order of a run."""
+    found = {}
+    for study in catalogue.wanted(planner):
+        name = study.section or study.name
+        found.setdefault(name, Work()).add(planner.work_of(study.requests(planner)))
+    return found
+
+
 @pytest.fixture
-def ahead(experiment):
-    looks = Ahead.of(experiment)
+def found(experiment):
+    """The work of each section, after the checkpoints that all of them need."""
+    planner = Planner.of(experiment)
     for model in ("S", "L"):
-        for ask in main_parts(looks, model).values():
-            work_of(looks, ask)
-    return looks
+        for stage in planner.stages(model):
+            planner.checkpoint(model, stage)
+    planner.work_of(())
+    return works_of(planner)
 
 
-def test_every_study_of_a_profile_is_counted():
-    assert set(STUDIES) == set(SECTIONS) == set(SMOKE.studies())
+def test_every_section_of_a_profile_is_some_studys():
+    known = {study.section for study in catalogue.STUDIES} - {""}
+    assert known == set(sections()) == set(SMOKE.studies())
 
 
-def test_the_main_parts(experiment):
-    ahead = Ahead.of(experiment)
-    found = {name: work_of(ahead, ask) for name, ask in main_parts(ahead, "S").items()}
-    assert found["trunk"].examples == found["sft branch"].examples == {"S": 384}
-    assert found["backtracking branch"].examples == {"S": 384}
+def test_checkpoints_and_the_tables_of_every_run(experiment):
+    planner = Planner.of(experiment)
+    for stage in ("trunk", "sft", "backtracking"):
+        assert planner.work_of([planner.checkpoint("S", stage)]).examples == {"S": 384}
     # Figure 13 at the middle N = 1 and T = 1; decoding with 1 and 2 beams, of two checkpoints.
+    works = [planner.work_of(study.requests(planner)) for study in (table_1, figure_4, figure_13)]
     tokens = [search_tokens(12, n, b) for n in (1, 4, 1) for b in (0, 1)]
     decoded = sum(decoded_tokens(12, beams) for beams in (1, 2))
-    assert found["search"].tokens == {"S": pytest.approx(sum(tokens) + 2 * decoded)}
-    # The round's own search, and both splits before and after it.
+    asked = sum(work.tokens["S"] for work in works)
+    assert asked == pytest.approx(sum(tokens) + 2 * decoded)
+    # The round's own search, both splits before and after it, and greedy decoding after it and
+    # after its control.
+    work = planner.work_of(figure_3.requests(planner))
     searched = search_tokens(8, 4, 1) + 2 * 2 * search_tokens(3, 4, 1)
-    assert found["self-improvement"].tokens == {"S": pytest.approx(searched)}
-    assert found["self-improvement"].examples == {"S": 2 * 8 * 3}
-    again = [work_of(ahead, ask) for ask in main_parts(ahead, "S").values()]
-    assert not any(work.examples or work.tokens for work in again[:4])
+    assert work.tokens["S"] == pytest.approx(searched + 2 * decoded_tokens(12, 1))
+    assert work.examples["S"] == 2 * 8 * 3
+    again = [planner.work_of(each.requests(planner)) for each in (table_1, figure_4, figure_3)]
+    assert not any(work.examples or work.tokens for work in again)
     assert not list(experiment.run.folder.glob("models*"))
 
 
-def test_each_study_by_hand(ahead, experiment):
-    found = {name: work_of(ahead, partial(ask, ahead)) for name, ask in STUDIES.items()}
+def test_each_study_by_hand(found, experiment):
     both = [search_tokens(5, 4, b) for b in (0, 1)]
     assert found["ratios"].examples == {"S": 2 * 40}
     assert found["ratios"].tokens == {"S": pytest.approx(2 * 2 * both[1])}
     # One branch more, of loss on padding: the other is the ratios', and so is its search. Two of
-    # the switches alter no search. A round on the validation problems.
+    # the switches alter no search. A round on the validation problems; greedy decoding of these and
+    # of test problems, after it and after an own round.
     assert found["audit"].examples == {"S": 40 + 4 * 3}
     searched = 2 * (5 * both[1] + 3 * both[0]) + search_tokens(4, 4, 1)
+    searched += 2 * decoded_tokens(4 + 2 * 5, 1)
     assert found["audit"].tokens == {"S": pytest.approx(searched)}
     assert found["instruments"].tokens == {"L": search_tokens(4, 4, 1)}  # S's is that round's
     learned = 20 + 2 * 5 * 4 / 3 + 6 * (2 + 2 / 3) + 6 * 4
@@ -130,7 +146,8 @@ def test_each_study_by_hand(ahead, experiment):
     wide = [search_tokens(5, 2, b) for b in (0, 1)]
     wide += [search_tokens(5, n, 1, "beam_sample") for n in (2, 4)]
     assert found["expansions"].tokens == {"S": pytest.approx(2 * sum(wide))}
-    assert found["mining"].examples == {"S": 2 * 20 * experiment.profile.mining.recipe.epochs}
+    epochs = experiment.profile.settings(MiningSettings).recipe.epochs
+    assert found["mining"].examples == {"S": 2 * 20 * epochs}
 
 
 def test_more_samples_cost_less_each_and_beams_share_less():
@@ -139,22 +156,30 @@ def test_more_samples_cost_less_each_and_beams_share_less():
     assert search_tokens(1, 8, 1, "beam_sample") > 2 * search_tokens(1, 8, 1)
 
 
+def our_longest(experiment):
+    """As the audit's, of a checkpoint that has no tokenizer."""
+    if not experiment.checkpoint("S", "backtracking").path.exists():
+        raise UserError("not there")
+    return 30
+
+
 def test_what_is_there_counts_nothing(experiment, tmp_path, monkeypatch):
-    monkeypatch.setattr(audit, "our_longest", lambda *_: 30)
+    monkeypatch.setattr(audit, "our_longest", our_longest)
     monkeypatch.setattr(audit, "paper_longest", lambda: 60)
     shutil.copytree(experiment.run.folder, tmp_path / "run")
     finished = replace(experiment, run=Run(tmp_path / "run"))
-    _ = sweep.small_experiment(finished, 20).data
     counted = []
     for _ in range(3):
-        looks = Ahead.of(finished)
-        works = {name: work_of(looks, partial(ask, looks)) for name, ask in STUDIES.items()}
+        planner = Planner.of(finished)
+        works = works_of(planner)
         counted.append({name for name, work in works.items() if work.examples or work.tokens})
-        for place in looks.run.missing:
-            place.mkdir(parents=True)
-            (place / MADE).write_text('{"duration_s": 1}')
+        for place in planner.asked.places:
+            place.mkdir(parents=True, exist_ok=True)
+            if not (place / MADE).exists():
+                (place / MADE).write_text('{"duration_s": 1}')
     # The audit's cuts are not known before the first time.
-    assert counted == [set(STUDIES), {"audit"}, set()]
+    assert [each & set(sections()) for each in counted] == [set(sections()), {"audit"}, set()]
+    assert counted[2] == set()
     took = spent(finished)
-    assert {f"[{name}]" for name in STUDIES} <= set(took)
+    assert {f"[{name}]" for name in sections()} <= set(took)
     assert took["[ratios]"] == 2 + 4  # branches, searches: a second each
