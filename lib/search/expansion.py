@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -29,6 +30,20 @@ class Stops:
 
     tokens: tuple[int, ...]
     limit: int
+
+
+class Expansion(Protocol):
+    """What rollouts ask of an expansion."""
+
+    def step(self, logprobs: torch.Tensor, add: Add) -> tuple[np.ndarray, np.ndarray]:
+        """Rows (ascending) and nodes of the continuations that go on after `logprobs
+        [rows, vocabulary]`."""
+
+    def placed(self, place: np.ndarray) -> None:
+        """The i-th continuation that goes on is now row `place[i]`."""
+
+    def samples(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Prefix, node and count of each sample."""
 
 
 class Independent:

@@ -76,7 +76,8 @@ class Growth:
         self.tokens_generated[level] = self.tokens_generated.get(level, 0) + generated
 
     def rolled_back(self, limit: int) -> list[int]:
-        """States to expand next: one step before each `<backtrack>`, most visited first.
+        """At most `limit` states to expand next: one step before each `<backtrack>`, of those that
+        were not expanded yet the most visited, then the most probable.
 
         A `<backtrack>` in the middle of a step takes back that unfinished step.
         """

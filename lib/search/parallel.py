@@ -39,7 +39,7 @@ from lib.base.files import ROOT, read_json, write_atomic
 from lib.base.processes import end_group, end_with_parent, free_port, python_environment
 from lib.profiles.search_spec import SearchSpec
 from lib.search.sampler import SamplerSource, rows_of_chunk
-from lib.search.search import chunk_count, head, is_written, iter_search
+from lib.search.search import chunk_count, file_header, is_written, iter_search
 
 LAST_LINES = 12
 JOB = "job.json"
@@ -84,7 +84,7 @@ def search_in_processes(
         processes = torch.cuda.device_count()
     processes = process_count(processes)
     path, on_progress = Path(path), on_progress or (lambda done: None)
-    first_line = head(prompts, spec, made_of)
+    first_line = file_header(prompts, spec, made_of)
     if is_written(path, first_line):
         on_progress(len(prompts))
         return path

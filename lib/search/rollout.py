@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lib.search.expansion import Independent, Stops
+from lib.search.expansion import Expansion, Independent, Stops
 from lib.search.kv_cache import SHARED_PREFIX, SPARE_LENGTH, SharedPrefixCache, buffered_cache
 from lib.search.kv_trie import KVTrie, Prefilled
 
@@ -74,7 +74,7 @@ class Rollouts:
         node_of = dict(zip(distinct, found.tolist(), strict=True))
         self.starts = np.array([node_of[prefix] for prefix in prefixes], np.int64)
 
-    def run(self, expansion) -> list[Samples]:
+    def run(self, expansion: Expansion) -> list[Samples]:
         """Each prefix's samples, in no particular order."""
         nodes, logprobs = self.starts, None
         if self.fresh:
@@ -117,7 +117,7 @@ class Rollouts:
 
         return of_rows
 
-    def _samples(self, expansion) -> list[Samples]:
+    def _samples(self, expansion: Expansion) -> list[Samples]:
         trie = self.trie
         prefix, node, count = expansion.samples()
         start = self.starts[prefix]

@@ -1,8 +1,8 @@
 """Sampling of continuations: takes prefixes as token ids, gives samples as token ids with the
-model's own log-probabilities. Knows nothing of text, trees or tasks.
+model's own log-probabilities. Knows nothing of trees or tasks.
 
 `Sampler` is the narrow interface that lib/search/search.py works through; `CacheSampler` is the
-implementation for any causal language model of transformers.
+implementation for any causal language model of transformers, and `SamplerSource` makes one.
 """
 
 import copy
@@ -20,7 +20,7 @@ from lib.models.llama import load_model, load_tokenizer, with_fast_products
 from lib.models.tokenizer import StepTokenizer
 from lib.profiles.search_spec import EXPANSIONS
 from lib.search.beams import BeamSample, StochasticBeam
-from lib.search.expansion import GREEDY_BELOW, Independent
+from lib.search.expansion import GREEDY_BELOW, Expansion, Independent
 from lib.search.kv_trie import KVTrie
 from lib.search.rollout import Rollouts, Rules, Sample, Samples
 
@@ -127,7 +127,9 @@ class CacheSampler:
                     samples[i] = some
         return samples
 
-    def _expansion(self, kind: str, counts: list[int], streams: list[list[int]], temperature):
+    def _expansion(
+        self, kind: str, counts: list[int], streams: list[list[int]], temperature: float
+    ) -> Expansion:
         if kind != "sample":
             beams = BeamSample if kind == "beam_sample" else StochasticBeam
             return beams(counts, streams, temperature, self.rules.stops)

@@ -77,7 +77,7 @@ def iter_search(
 
 
 def _grow(trees: Sequence[Growth], sampler: Sampler, spec: SearchSpec, chunk: int) -> None:
-    """Search the problems of one chunk together."""
+    """Expand the questions of one chunk together; roll back, select, expand, `depth` times."""
     # One session a chunk: its memory is bounded, and so is what its trees depend on.
     session = getattr(sampler, "session", None) if spec.depth else None
     sampler = session() if session else sampler
@@ -97,6 +97,7 @@ def _grow(trees: Sequence[Growth], sampler: Sampler, spec: SearchSpec, chunk: in
 
 
 def _stream(seed: int, chunk: int, level: int) -> int:
+    """The seed of one level's samples: the first levels are the same whatever follows."""
     return int(np.random.SeedSequence([seed, chunk, level]).generate_state(1, np.uint64)[0])
 
 
@@ -131,7 +132,7 @@ def search_to_file(
     """
     path = Path(path)
     partial = path.with_name(path.name + ".partial")
-    first_line = head(prompts, spec, made_of)
+    first_line = file_header(prompts, spec, made_of)
     on_progress = on_progress or (lambda done: None)
 
     if is_written(path, first_line):
@@ -162,7 +163,7 @@ def is_written(path: Path, first_line: str) -> bool:
         return file.readline() == first_line
 
 
-def head(prompts: Sequence[str], spec: SearchSpec, made_of: str) -> str:
+def file_header(prompts: Sequence[str], spec: SearchSpec, made_of: str) -> str:
     """The first line of a file of trees: what was searched."""
     asked = hashlib.sha256("\0".join(prompts).encode())
     asked.update(b"null")  # the problems have no numbers but their places

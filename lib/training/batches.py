@@ -1,7 +1,7 @@
 """Batches of tokenized traces: padded or packed, with a weight for each token's loss, and which
 examples each of several processes takes.
 
-Takes traces and a recipe; gives what a Trainer's data loader asks for. Knows nothing of Countdown.
+Takes traces and a recipe; gives what a Trainer's data loader asks for. Knows nothing of any task.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Takes a job's folder; trains with `lib.training.trainer.train` and leaves the checkpoint in the
 folder above. Speaks to the launching process in lines of JSON on standard output: progress, or why
-it failed. Everything else that it prints goes to `rank<n>.log` in the job's folder.
+it failed; all else that it prints goes to `rank<n>.log` in the job's folder. Knows nothing of
+experiments.
 """
 
 from __future__ import annotations

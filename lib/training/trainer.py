@@ -1,8 +1,8 @@
 """Fine-tuning with transformers' Trainer: weighted loss masks, Muon, the fast path, resuming.
 
 Takes a model, a tokenizer, tokenized traces and a recipe; leaves a checkpoint folder that plain
-transformers loads, and its loss curve. Knows nothing of Countdown. Source: section 3.2 and
-appendix of the paper.
+transformers loads, and its loss curve. Knows nothing of any task. Source: section 3.2 and appendix
+of the paper.
 """
 
 from __future__ import annotations
