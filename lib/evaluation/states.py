@@ -17,8 +17,7 @@ from lib.base.errors import UserError
 from lib.evaluation.results import row
 from lib.evaluation.scoring import score_paths, verdict_columns
 from lib.evaluation.statistics import clustered_auc, clustered_share, within_auc
-from lib.search.selection import SELECTION_RULES, paths
-from lib.search.selection import Path as TreePath
+from lib.search.selection import SELECTION_RULES, TreePath, paths
 from lib.search.tree import SearchTree, path_tokens, tokens_after
 from lib.tasks.task import EARLIER, Task
 
