@@ -58,6 +58,7 @@ def test_a_planner_counts_both(experiment):
     planner = Planner(experiment.profile, "smoke", 0, Run(experiment.run.folder / "planned"))
     for stage in ("sft", "backtracking"):
         _ = planner.checkpoint("S", stage)
+    planner.work_of(())
     work = planner.work_of(DFS.requests(planner))
     drawn = 2  # half of six states, a sixth of four proposals in each
     tokens = search_tokens(12, drawn, 0) + 2 * search_tokens(6, 4, 1)

@@ -6,9 +6,6 @@ import pytest
 from test_measurements import small
 
 from lib.evaluation.results import table
-from lib.experiment.artifacts import Run
-from lib.experiment.planner import Planner
-from lib.experiment.work import search_tokens
 from lib.search.tree import at_depth
 from lib.studies.paper import tables_3_and_4
 from lib.studies.paper.tables_3_and_4 import RatioSettings, ratio_branch
@@ -55,14 +52,6 @@ def test_rows_and_figure(experiment):
     assert len(cells) == len(chosen) == 8 and set(chosen["problems"]) == {6}
     tables_3_and_4.accuracy_against_ratio(rows)
     assert "1:0.5" in tables_3_and_4.ratio_table(rows)
-
-
-def test_a_planner_counts_the_branches_and_their_searches(experiment):
-    planner = Planner(experiment.profile, "smoke", 0, Run(experiment.run.folder / "planned"))
-    _ = planner.checkpoint("S", "trunk")
-    work = planner.work_of(tables_3_and_4.requests(planner))
-    assert work.examples == {"S": 2 * 192}
-    assert work.tokens == {"S": pytest.approx(2 * 2 * search_tokens(6, 4, 1))}
 
 
 def test_without_the_section(experiment, monkeypatch):

@@ -12,15 +12,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
 
 import pandas as pd
 from matplotlib.figure import Figure as Drawn
-from pydantic import StrictInt, model_validator
 from transformers import set_seed
 
 from lib.base import files, hardware
-from lib.base.checked import Count, Counts, Names, Positive, at_least, checked, demand
 from lib.drawing.markdown import in_words
 from lib.drawing.style import (
     CEILING_MARK,
@@ -48,10 +45,8 @@ from lib.evaluation.statistics import roc_auc
 from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import TEST_SPLITS, Experiment
 from lib.experiment.work import FORWARD, training
-from lib.profiles.load import Profile
-from lib.profiles.recipe import Recipe
 from lib.search.tree import SearchTree, tokens_after
-from lib.studies.measurements import unused_problems
+from lib.studies.paper.dpo_kto import BaselineSettings, training_samples
 from lib.studies.study import Figure, Study
 from lib.tasks.task import Task
 from lib.training import reward_model as reward_model_module
@@ -65,50 +60,6 @@ CHOICES = {
     "visits": "sft_sampled_vote",
 }
 CEILING = "sft_pass_at_n"
-
-
-@checked
-class BaselineSettings:
-    """Best-of-N with a reward model, DPO and KTO: Table 1's baselines that train further.
-
-    All three learn from `samples` samples of the SFT model for each of `problems` problems.
-    """
-
-    models: Names
-    breadths: Counts  # the N of best-of-N
-    test_problems: Count  # of each test split, for best-of-N; DPO and KTO take all of the model's
-    temperature: Positive
-    problems: Annotated[StrictInt, at_least(10)]
-    samples: Annotated[StrictInt, at_least(2)]
-    reward_paths: Annotated[StrictInt, at_least(2)]  # at most so many paths train the reward model
-    pairs: Annotated[
-        StrictInt, at_least(2)
-    ]  # at most so many pairs train DPO, and twice as many paths KTO
-    beta: Positive
-    reward: Recipe
-    dpo: Recipe
-    kto: Recipe
-
-    @model_validator(mode="after")
-    def _together(self) -> BaselineSettings:
-        size, right = self.kto.batch_size, "at least 2: KTO compares within a batch"
-        demand("kto.batch_size", size, size >= 2, right)
-        return self
-
-    def check(self, profile: Profile) -> None:
-        """Raise `Mistake` where the profile has fewer models or problems."""
-        known, most = profile.models, profile.data.test_problems
-        models, tested = list(self.models), self.test_problems
-        demand("baselines.models", models, set(models) <= set(known), f"of {', '.join(known)}")
-        demand("baselines.test_problems", tested, tested <= most, f"at most {most}")
-
-
-def training_samples(experiment: Experiment, model: str) -> tuple[Artifact, pd.DataFrame]:
-    """The SFT model's samples of unused training problems, and these problems."""
-    settings = experiment.profile.settings(BaselineSettings)
-    problems = unused_problems(experiment, model, settings.problems)
-    spec = experiment.spec(settings.samples, 0, temperature=settings.temperature)
-    return experiment.search(experiment.checkpoint(model, "sft"), problems, spec), problems
 
 
 def reward_model(experiment: Experiment, model: str) -> Artifact:

@@ -1,6 +1,6 @@
 """DPO and KTO: preference tuning of the SFT model on its own right and wrong paths, through TRL.
 
-Takes an experiment whose profile has a section `[baselines]`, which is best-of-N's too; gives
+Takes an experiment whose profile has a section `[baselines]`, which best-of-N shares; gives
 checkpoints and rows of their greedy accuracy (artifact `table_1`). Source: Table 1 of the paper;
 Rafailov et al. 2023, arXiv 2305.18290 (DPO); Ethayarajh et al. 2024, arXiv 2402.01306 (KTO).
 """
@@ -10,11 +10,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import pandas as pd
+from pydantic import StrictInt, model_validator
 from transformers import set_seed
 
 from lib.base import files
+from lib.base.checked import Count, Counts, Names, Positive, at_least, checked, demand
 from lib.drawing.markdown import in_words
 from lib.drawing.style import METHODS
 from lib.evaluation import states
@@ -27,7 +30,9 @@ from lib.experiment.experiment import Experiment
 from lib.experiment.work import FORWARD, training
 from lib.models.llama import load_tokenizer
 from lib.models.tokenizer import save_tokenizer
-from lib.studies.paper.best_of_n import BaselineSettings, training_samples
+from lib.profiles.load import Profile
+from lib.profiles.recipe import Recipe
+from lib.studies.measurements import unused_problems
 from lib.studies.study import Study
 from lib.training import checkpoints, preference
 from lib.training.preference import (
@@ -41,6 +46,50 @@ from lib.training.trainer import TrainingSpec
 #: Passes over each pair, in training examples: DPO's has a reference, KTO's two paths have
 #: strangers too; these without gradients.
 PASSES = {"dpo": 2 + 2 * FORWARD, "kto": 2 + 6 * FORWARD}
+
+
+@checked
+class BaselineSettings:
+    """Best-of-N with a reward model, DPO and KTO: Table 1's baselines that train further.
+
+    All three learn from `samples` samples of the SFT model for each of `problems` problems.
+    """
+
+    models: Names
+    breadths: Counts  # the N of best-of-N
+    test_problems: Count  # of each test split, for best-of-N; DPO and KTO take all of the model's
+    temperature: Positive
+    problems: Annotated[StrictInt, at_least(10)]
+    samples: Annotated[StrictInt, at_least(2)]
+    reward_paths: Annotated[StrictInt, at_least(2)]  # at most so many paths train the reward model
+    pairs: Annotated[
+        StrictInt, at_least(2)
+    ]  # at most so many pairs train DPO, and twice as many paths KTO
+    beta: Positive
+    reward: Recipe
+    dpo: Recipe
+    kto: Recipe
+
+    @model_validator(mode="after")
+    def _together(self) -> BaselineSettings:
+        size, right = self.kto.batch_size, "at least 2: KTO compares within a batch"
+        demand("kto.batch_size", size, size >= 2, right)
+        return self
+
+    def check(self, profile: Profile) -> None:
+        """Raise `Mistake` where the profile has fewer models or problems."""
+        known, most = profile.models, profile.data.test_problems
+        models, tested = list(self.models), self.test_problems
+        demand("baselines.models", models, set(models) <= set(known), f"of {', '.join(known)}")
+        demand("baselines.test_problems", tested, tested <= most, f"at most {most}")
+
+
+def training_samples(experiment: Experiment, model: str) -> tuple[Artifact, pd.DataFrame]:
+    """The SFT model's samples of unused training problems, and these problems."""
+    settings = experiment.profile.settings(BaselineSettings)
+    problems = unused_problems(experiment, model, settings.problems)
+    spec = experiment.spec(settings.samples, 0, temperature=settings.temperature)
+    return experiment.search(experiment.checkpoint(model, "sft"), problems, spec), problems
 
 
 def preferred(experiment: Experiment, model: str, method: str) -> Artifact:
