@@ -43,6 +43,7 @@ from lib.profiles.load import Profile
 from lib.profiles.recipe import Recipe
 from lib.profiles.settings import CHUNK_SIZE, VllmSettings
 from lib.search import decoding
+from lib.search.compatibility import demand_searchable
 from lib.search.parallel import search_in_processes
 from lib.search.sampler import make_sampler, rows_of_chunk, stop_ids
 from lib.search.search import search_to_file
@@ -226,6 +227,7 @@ class Experiment:
             pretrained, tokenizer = load_model(folder), load_tokenizer(folder)
             add_backtrack(tokenizer)
             resize_embeddings(pretrained, tokenizer)
+            demand_searchable(pretrained, tokenizer, self.task.step_end, sizes.path)
             return pretrained, tokenizer
         tokenizer = build_tokenizer(self.task.pieces)
         return build_model(tokenizer, *sizes.size, self.seed), tokenizer
