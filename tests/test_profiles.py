@@ -8,12 +8,16 @@ from copy import deepcopy
 
 import pytest
 
+from lib.base.checked import Counts, checked, demand
 from lib.base.errors import UserError, printable
 from lib.base.files import ROOT
+from lib.profiles import load as load_module
 from lib.profiles.load import PROFILES, profile_names
 from lib.profiles.settings import SELECTION_NAMES
 from lib.search.selection import SELECTION_RULES
+from lib.studies.beyond.expansions import ExpansionSettings
 from lib.studies.catalogue import load_profile
+from lib.studies.paper.table_2 import DfsSettings
 
 SMOKE = tomllib.loads((PROFILES / "smoke.toml").read_text())
 
@@ -63,6 +67,43 @@ def test_a_file_of_ones_own(load):
     assert profile.name == "mine"
     assert profile.search.temperature == 1.0 and profile.search.breadths == (2,)
     assert isinstance(profile.search.temperature, float)
+
+
+def test_an_earlier_name_of_the_task_still_loads(load):
+    assert load({"task.module": "lib.countdown"}).task.module == "lib.tasks.countdown"
+
+
+def test_sections_are_checked_where_their_kinds_are_given(tmp_path):
+    file = tmp_path / "mine.toml"
+    main = (PROFILES / "smoke.toml").read_text().partition("\n[instruments]")[0]
+    file.write_text(main + "\n[toy]\nbreadths = [0]\n")
+    raw = load_module.load_profile(str(file))
+    assert raw.sections == {"toy": {"breadths": [0]}} and raw.settings(ExpansionSettings) is None
+    with pytest.raises(UserError, match=r"mine\.toml: toy: no such key; choose from description, "):
+        load_profile(str(file))
+    with pytest.raises(UserError, match=r"mine\.toml: toy\.breadths\[0\] = 0: must be at least 1"):
+        load_module.load_profile(str(file), {"toy": Toy, "other": DfsSettings})
+    file.write_text(main + "\n[toy]\nbreadths = [3]\n")
+    with pytest.raises(UserError, match=r"mine\.toml: toy\.breadths = 3: must be at most 2"):
+        load_module.load_profile(str(file), {"toy": Toy, "other": DfsSettings})
+    file.write_text(main + "\n[toy]\nbreadths = [2]\n")
+    profile = load_module.load_profile(str(file), {"toy": Toy, "other": DfsSettings})
+    assert profile.settings(Toy) == profile.toy == Toy((2,)) and profile.studies() == ["toy"]
+    assert profile.settings(DfsSettings) is profile.other is None
+    assert profile.table()["toy"] == {"breadths": (2,)} and profile.table()["other"] is None
+    assert profile.with_sections(toy=None).studies() == []
+    with pytest.raises(AttributeError, match="toys"):
+        _ = profile.toys
+
+
+@checked
+class Toy:
+    """A study's section."""
+
+    breadths: Counts
+
+    def check(self, profile):
+        demand("toy.breadths", self.breadths[0], self.breadths[0] <= 2, "at most 2")
 
 
 def test_unknown_profiles_are_answered_with_the_known():

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import nbformat
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from lib.base.errors import UserError
 from lib.base.files import ROOT
 from lib.commands import reproduce
-from lib.experiment.artifacts import Run
+from lib.experiment.artifacts import MADE, Run
 from lib.experiment.experiment import RUNS_VARIABLE, Experiment
 from lib.studies.catalogue import load_profile, open_experiment
 
@@ -173,3 +174,21 @@ def test_a_full_disk_at_a_notebook_is_one_line(experiment, monkeypatch, capsys, 
     assert reproduce.main([]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: runs/smoke-5: cannot be written (No space left on device: 01_")
+
+
+def test_a_model_that_cannot_be_used_is_said_before_any_work(experiment, monkeypatch, capsys):
+    no_size = {"hidden_size": 0, "layers": 0, "heads": 0, "trunk_examples": 0}
+    small = replace(experiment.profile.models["S"], path="some/name", **no_size)
+    experiment.profile = replace(experiment.profile, models={"S": small})
+
+    def start(self, model, parent):
+        raise UserError(f"{self.profile.models[model].path}: it cannot be searched")
+
+    monkeypatch.setattr(Experiment, "start", start)
+    assert reproduce.main([]) == 1
+    assert capsys.readouterr().err == "error: some/name: it cannot be searched\n"
+    assert not (experiment.run.folder / "notebooks").exists()
+    made = experiment.run.folder / "models" / "S-sft-1" / MADE
+    made.parent.mkdir(parents=True)
+    made.touch()  # what was trained from it is there: nobody asks for the model again
+    assert reproduce.main([]) == 0

@@ -26,6 +26,7 @@ from lib.base import files
 from lib.base.errors import UserError, exit_status
 from lib.base.files import ROOT
 from lib.commands.estimate import estimate, format_duration, spent
+from lib.experiment.artifacts import MADE
 from lib.experiment.experiment import RUNS_VARIABLE, Experiment
 from lib.profiles.load import MODEL_VARIABLE
 from lib.report.publish import NOTEBOOKS
@@ -89,6 +90,9 @@ def reproduce(experiment: Experiment) -> None:
     profile = experiment.profile
     if profile.search.sampler == "vllm":
         vllm.python()  # not there: better said before anything is trained
+    for name, sizes in profile.models.items():
+        if sizes.path and not any(experiment.run.folder.glob(f"models/{name}-*/{MADE}")):
+            experiment.start(name, None)  # the same of a model that cannot be had, or not searched
     print(f"{profile.name}: {profile.description}", flush=True)
     print(f"run folder: {shown(experiment.run.folder)}", flush=True)
     print(estimate(experiment), flush=True)

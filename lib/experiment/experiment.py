@@ -50,6 +50,7 @@ from lib.profiles.search_spec import SearchSpec
 from lib.profiles.settings import VllmSettings
 from lib.search import decoding
 from lib.search import search as search_module
+from lib.search.compatibility import demand_searchable
 from lib.search.parallel import search_in_processes
 from lib.search.sampler import SamplerSource, make_sampler, rows_of_chunk
 from lib.search.search import search_to_file
@@ -237,6 +238,8 @@ class Experiment:
             pretrained, tokenizer = load_model(folder), load_tokenizer(folder)
             add_backtrack(tokenizer)
             resize_embeddings(pretrained, tokenizer)
+            steps = StepTokenizer(tokenizer, self.task.step_end)
+            demand_searchable(pretrained, steps, sizes.path)
             return pretrained, tokenizer
         tokenizer = build_tokenizer(self.task.pieces)
         return build_model(tokenizer, *sizes.size, self.seed), tokenizer

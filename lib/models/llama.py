@@ -73,15 +73,15 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
         raise UserError(f"{path}: no tokenizer can be loaded ({_first_line(error)})") from error
 
 
-def load_model(
-    path: str | Path, dtype: torch.dtype = torch.float32, attention: str = "sdpa"
-) -> PreTrainedModel:
-    """The causal language model of a checkpoint folder or hub name; only safetensors are read."""
+def load_model(path: str | Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
+    """The causal language model of a checkpoint folder or hub name; only safetensors are read.
+
+    Its attention is the one that transformers chooses: SDPA where the family has it, else eager.
+    """
     try:
         model = AutoModelForCausalLM.from_pretrained(
             path,
             dtype=dtype,
-            attn_implementation=attention,
             use_safetensors=True,
             trust_remote_code=False,
         )

@@ -135,7 +135,7 @@ def make_profile(table: Any, sections: Mapping[str, Any] | None = None) -> Profi
     if sections is not None:
         for key in rest:
             if key not in sections:
-                choices = ", ".join([*known, *sections])
+                choices = ", ".join([*known[1:], *sections])  # no file has a name in it
                 raise UserError(f"{key}: no such key; choose from {choices}")
         rest = {
             name: build(kind, rest[name], name) if name in rest else None

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import StrictFloat, StrictInt, model_validator
+from pydantic import AfterValidator, StrictFloat, StrictInt, model_validator
 
 from lib.base import files
 from lib.base.checked import (
@@ -38,6 +38,8 @@ SAMPLERS = ("cache", "vllm")
 SELECTION_NAMES = ("mean_logprob", "min_logprob_step", "vote", "self_verification", "combined")
 #: Of matrix products. `auto` is bfloat16 where it runs in hardware (lib/models/llama.py).
 PRECISIONS = ("float32", "auto")
+#: Task modules under earlier names, as profiles and results.json of before have them.
+MOVED = {"lib.countdown": "lib.tasks.countdown"}
 DTYPES = ("float32", "bfloat16", "float16")
 EXECUTORS = ("", "ray")
 
@@ -51,7 +53,7 @@ def heads_fit(hidden_size: int, heads: int) -> bool:
 class TaskSettings:
     """Which task module, and its own settings (checked by the task itself)."""
 
-    module: str
+    module: Annotated[str, AfterValidator(lambda name: MOVED.get(name, name))]
     settings: dict[str, Any]
 
 
