@@ -8,12 +8,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from lib.base.errors import UserError
+from lib.base.files import ROOT, read_json
 from lib.models.tokenizer import (
     add_backtrack,
     backtrack_id,
     build_tokenizer,
     encode_prompts,
     encode_traces,
+    save_tokenizer,
 )
 from lib.profiles.settings import TraceSettings
 from lib.tasks.countdown import problems
@@ -86,7 +88,7 @@ def test_other_text_is_unknown_one_for_each_character(digits):
 @pytest.mark.parametrize("make", [lambda: build_tokenizer(TASK.pieces), byte_level])
 def test_backtrack_is_one_special_token_also_when_saved(make, tmp_path):
     tokenizer = make()
-    tokenizer.save_pretrained(tmp_path)
+    save_tokenizer(tokenizer, tmp_path)
     loaded = AutoTokenizer.from_pretrained(tmp_path)
     text = TRACES.text.iloc[-1]
     assert loaded(text)["input_ids"] == tokenizer(text)["input_ids"]
@@ -96,6 +98,29 @@ def test_backtrack_is_one_special_token_also_when_saved(make, tmp_path):
     assert loaded.decode(loaded(text)["input_ids"], skip_special_tokens=False).endswith(text)
     assert loaded.pad_token == "<pad>"
     assert loaded.eos_token_id != loaded.pad_token_id
+    demand_names_of_every_version(tmp_path)
+    again = tmp_path / "again"
+    save_tokenizer(loaded, again)
+    assert (again / "tokenizer_config.json").read_bytes() == (
+        tmp_path / "tokenizer_config.json"
+    ).read_bytes()
+
+
+def demand_names_of_every_version(folder):
+    """transformers 4 knows no `TokenizersBackend`, and wants a table of extra special tokens."""
+    written = read_json(folder / "tokenizer_config.json")
+    assert written["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert written["additional_special_tokens"] == [BACKTRACK]
+    assert not {"extra_special_tokens", "backend", "is_local"} & set(written)
+
+
+def test_the_shipped_tokenizer_loads_in_every_version():
+    folder = ROOT / "models" / "countdown-s"
+    demand_names_of_every_version(folder)
+    shipped, made = AutoTokenizer.from_pretrained(folder), build_tokenizer(TASK.pieces)
+    text = TRACES.text.iloc[-1]
+    assert shipped(text)["input_ids"] == made(text)["input_ids"]
+    assert shipped.padding_side == "left" and shipped.pad_token == "<pad>"
 
 
 def test_add_backtrack_keeps_a_good_padding_token_and_other_specials():

@@ -22,6 +22,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from lib.base.errors import UserError
 from lib.base.files import ROOT
 from lib.experiment.artifacts import Run
+from lib.models.tokenizer import save_tokenizer
 
 CACHE = ROOT / "runs" / "pretrained-models"
 PACKAGE = re.compile(r"pip:(?P<name>[A-Za-z0-9._-]+)==(?P<version>[A-Za-z0-9.]+)")
@@ -87,7 +88,7 @@ def convert(source: Path, folder: Path) -> None:
         quantization_config=GgufConfig(dequantize=True),  # packed weights cannot be saved
     )
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
 
 
 ANSWERS_WITHIN_S = 8

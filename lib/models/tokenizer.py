@@ -7,9 +7,11 @@ paper, section 3.2).
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,6 +19,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from lib.base.errors import UserError
+from lib.base.files import read_json, write_atomic
 from lib.tasks.task import BACKTRACK
 
 PAD, EOS, UNK = "<pad>", "<eos>", "<unk>"
@@ -59,6 +62,23 @@ def add_backtrack(tokenizer: PreTrainedTokenizerBase) -> int:
     tokenizer.padding_side = "left"
     tokenizer.init_kwargs["padding_side"] = "left"  # what saving writes
     return new
+
+
+def save_tokenizer(tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """Write the tokenizer into a checkpoint's folder, so that transformers from 4.46 on reads it.
+
+    Version 5 writes names that no other knows: one of its classes, and of the special tokens.
+    """
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    found = read_json(path)
+    if found["tokenizer_class"] == "TokenizersBackend":
+        found["tokenizer_class"] = "PreTrainedTokenizerFast"
+    if isinstance(extra := found.pop("extra_special_tokens", None), list):
+        found["additional_special_tokens"] = extra
+    for own in ("backend", "is_local", "local_files_only"):
+        found.pop(own, None)
+    write_atomic(path, json.dumps(found, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def backtrack_id(tokenizer: PreTrainedTokenizerBase) -> int:

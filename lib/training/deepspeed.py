@@ -30,7 +30,7 @@ from lib.base import files, hardware
 from lib.base.errors import UserError
 from lib.base.files import ROOT
 from lib.base.processes import end_group, free_port, python_environment
-from lib.models.tokenizer import TokenizedTraces
+from lib.models.tokenizer import TokenizedTraces, save_tokenizer
 from lib.profiles.recipe import Recipe
 from lib.profiles.settings import DeepSpeedSettings, check
 from lib.training.checkpoints import last_checkpoint
@@ -113,7 +113,7 @@ def prepare(
     if not len(traces):
         raise UserError("training: no traces; raise the profile's example counts")
     model.save_pretrained(job / "start")
-    tokenizer.save_pretrained(job / "start")
+    save_tokenizer(tokenizer, job / "start")
     np.savez(job / "traces.npz", ids=traces.ids, codes=traces.codes, starts=traces.starts)
     files.write_atomic(record, json.dumps(options))
 

@@ -17,7 +17,7 @@ from transformers import (
 )
 
 from lib.base.errors import UserError
-from lib.models.tokenizer import encode_prompts
+from lib.models.tokenizer import encode_prompts, save_tokenizer
 from lib.profiles.recipe import Recipe
 from lib.training import checkpoints
 from lib.training.batches import PAD_MULTIPLE
@@ -92,7 +92,7 @@ def train_reward_model(
     checkpoints.train(trainer, folder / "checkpoints")
     model.config.use_cache = True
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
     checkpoints.remove(folder / "checkpoints")
 
 

@@ -32,7 +32,7 @@ from transformers import (
 
 from lib.base import files, hardware
 from lib.base.errors import UserError
-from lib.models.tokenizer import TokenizedTraces
+from lib.models.tokenizer import TokenizedTraces, save_tokenizer
 from lib.profiles.recipe import Recipe
 from lib.training import checkpoints
 from lib.training.batches import EvenSampler, FilledTraces, collator
@@ -236,7 +236,7 @@ def train(
     ]
     if keep and trainer.is_world_process_zero():
         model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        save_tokenizer(tokenizer, folder)
         files.write_atomic(folder / "loss.json", json.dumps(rows))
         finished(folder)
     return pd.DataFrame(rows, columns=CURVE)

@@ -20,7 +20,7 @@ from lib.evaluation.states import finished_paths
 from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import Experiment
 from lib.models.llama import load_model, load_tokenizer
-from lib.models.tokenizer import encode_prompts
+from lib.models.tokenizer import encode_prompts, save_tokenizer
 from lib.studies.measurements import training_samples
 from lib.training import checkpoints
 from lib.training.preference import (
@@ -69,7 +69,7 @@ def preferred(experiment: Experiment, model: str, method: str) -> Artifact:
         checkpoints.train(trainer, folder / "checkpoints")
         # A copy: TRL has given the policy's class a forward pass of its own.
         policy.save_pretrained(folder)
-        load_tokenizer(parent.path).save_pretrained(folder)
+        save_tokenizer(load_tokenizer(parent.path), folder)
         logs = [
             {key: entry[key] for key in entry if key not in TIMES}
             for entry in trainer.state.log_history
