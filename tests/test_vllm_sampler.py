@@ -13,8 +13,8 @@ import torch
 from scipy.stats import chisquare
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from lib.base import processes as processes_module
 from lib.base.errors import UserError
+from lib.base.files import ROOT
 from lib.experiment.experiment import Experiment
 from lib.models.tokenizer import backtrack_id, build_tokenizer
 from lib.profiles.settings import VllmSettings
@@ -212,7 +212,7 @@ def test_without_the_environment_one_line_names_the_command(monkeypatch, tmp_pat
 
 
 def profile(tmp_path, word: str = "", section: str = ""):
-    text = (processes_module.ROOT / "profiles" / "smoke.toml").read_text()
+    text = (ROOT / "profiles" / "smoke.toml").read_text()
     path = tmp_path / "mine.toml"
     path.write_text(text.replace("[search]\n", f"[search]\n{word}\n") + section)
     return load_profile(str(path))
