@@ -25,7 +25,7 @@ TOKENIZER = StepTokenizer(build_tokenizer(TASK.pieces), TASK.step_end)
 COMMON = {
     "initializer_range": 0.4,
     "init_std": 0.4,
-    "vocab_size": len(TOKENIZER),
+    "vocab_size": len(TOKENIZER.base),
     "hidden_size": 32,
     "intermediate_size": 64,
     "num_hidden_layers": 4,
@@ -34,8 +34,8 @@ COMMON = {
     "head_dim": 8,
     "max_position_embeddings": 64,
     "bos_token_id": None,
-    "eos_token_id": TOKENIZER.eos_token_id,
-    "pad_token_id": TOKENIZER.pad_token_id,
+    "eos_token_id": TOKENIZER.base.eos_token_id,
+    "pad_token_id": TOKENIZER.base.pad_token_id,
 }
 EXPERTS = {"num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4}
 EXPERTS |= {"num_experts_per_tok": 2, "moe_intermediate_size": 32}
@@ -110,7 +110,7 @@ def test_a_cache_that_is_wrong_is_noticed(monkeypatch):
 
 def pretrained(name: str, folder) -> Experiment:
     """The experiment of a tiny model of a family in a folder, as MODEL=folder makes it."""
-    TOKENIZER.save_pretrained(folder / "model")
+    TOKENIZER.base.save_pretrained(folder / "model")
     tiny(name).save_pretrained(folder / "model")
     profile = with_model(load_profile("pretrained"), str(folder / "model"))
     small = replace(profile.models["S"], branch_examples=16, test_problems=2)
