@@ -152,7 +152,7 @@ def test_a_run_without_studies_shows_sentences_and_empty_tables():
     assert larger_model_answer.evidence(empty) == ""
     told = larger_model_answer.evidence(rows_of_everything()).splitlines()
     assert len(told) == 2 + 2 + 1 + 3 * 2  # a sentence, the head, and a line a remedy
-    assert told[4].startswith("|  | as measured | L | +10.0 [+10.0, +10.0], +0.0 [+0.0, +0.0] | +1")
+    assert told[4].startswith("|  | as measured |  | +10.0 [+10.0, +10.0], +0.0 [+0.0, +0.0] | +1")
     line = (
         "| b | shifted `<backtrack>` | L | +4.0 [+1.0, +7.0], +6.0 [+3.0, +9.0] | +4.0 [+1.0, +7.0]"
     )

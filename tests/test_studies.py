@@ -92,9 +92,9 @@ def test_losses_by_hand(experiment):
     loss = mean_loss(model, tokenizer, traces)
     assert min(one, two) <= loss <= max(one, two)
     prompt, response = experiment.task.prompts(experiment.problems("seen", 0, 1))[0], "1+1=2\n"
-    ids = tokenizer(prompt + response, add_special_tokens=False)["input_ids"]
-    ids += [tokenizer.eos_token_id]
-    start = len(tokenizer(prompt, add_special_tokens=False)["input_ids"])
+    ids = tokenizer.base(prompt + response, add_special_tokens=False)["input_ids"]
+    ids += [tokenizer.eos_id]
+    start = len(tokenizer.base(prompt, add_special_tokens=False)["input_ids"])
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([ids])).logits[0]
     logprobs = torch.log_softmax(logits, -1)

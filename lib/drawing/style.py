@@ -31,7 +31,6 @@ MODEL_COLOURS = {"S": PALETTE[0], "L": PALETTE[1]}
 DEPTH_COLOURS = ["#c497d8", "#8e44ad", "#5b1a7a", "#2d0440"]
 METHOD_COLOURS = {
     "sft": "#7f7f7f",
-    "beam": "#222222",
     "backtracking": PALETTE[5],
     "reward": PALETTE[3],
     "vote": "#b8860b",

@@ -26,10 +26,9 @@ def render(manifest: Mapping, rows: pd.DataFrame) -> str:
             "## Every method",
             "Accuracy in % by the strict checker, with its 95% interval, and the paper's number.",
             headlines,
-            "## The paper's claims",
-            claims_markdown(rows),
-            f"The rule: {RULE}",
         ]
+    if manifest.get("command", "reproduce") == "reproduce":  # ablations test no claim
+        parts += ["## The paper's claims", claims_markdown(rows), f"The rule: {RULE}"]
     if rows["artifact"].isin(["remedy", "sweep"]).any():
         parts += ["## Why does the larger model lose?", answer(rows)]
     for study in catalogue.STUDIES:

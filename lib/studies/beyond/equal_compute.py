@@ -22,7 +22,6 @@ from pydantic import StrictInt
 from lib.base import files
 from lib.base.checked import Count, Counts, Positives, checked, rule
 from lib.drawing.style import (
-    DEPTH_COLOURS,
     MARKERS,
     METHOD_COLOURS,
     METHODS,
@@ -32,6 +31,7 @@ from lib.drawing.style import (
     grid,
     handle,
     legend,
+    look,
     percent,
     powers,
     styled,
@@ -255,10 +255,10 @@ def remark(rows: pd.DataFrame) -> str:
 
 # Figures -------------------------------------------------------------------------------------
 
-SFT_SERIES = {
-    "sft_beam": (f"{METHODS['sft_beam']} (1: greedy)", METHOD_COLOURS["beam"], "v"),
-    "sft_sampled": (METHODS["sft_sampled_mean_logprob"], METHOD_COLOURS["sft"], "P"),
-    "self_consistency": (METHODS["sft_sampled_vote"], METHOD_COLOURS["vote"], "X"),
+SFT_LOOKS = {
+    "sft_beam": ("SFT, greedy and beam", METHOD_COLOURS["sft"], "X"),
+    "sft_sampled": (METHODS["sft_sampled_mean_logprob"], METHOD_COLOURS["probable"], "^"),
+    "self_consistency": (METHODS["sft_sampled_vote"], METHOD_COLOURS["vote"], "v"),
 }
 
 
@@ -286,16 +286,12 @@ def with_several(found: pd.DataFrame, by: str, column: str) -> pd.DataFrame:
 
 def looks(found: pd.DataFrame) -> dict[str, tuple[str, dict]]:
     """Each curve's name in the legend, and its colour and marker."""
-    depths = sorted(int(name[2:]) for name in set(found["series"]) - set(SFT_SERIES))
-    named = {
-        f"b={b}": (f"Self-Backtracking, b={b}", DEPTH_COLOURS[b % len(DEPTH_COLOURS)], MARKERS[b])
-        for b in depths
-    }
-    named |= {name: each for name, each in SFT_SERIES.items() if (found["series"] == name).any()}
-    return {
-        name: (label, {"colour": colour, "marker": marker})
-        for name, (label, colour, marker) in named.items()
-    }
+    depths = sorted(int(name[2:]) for name in set(found["series"]) - set(SFT_LOOKS))
+    named = {f"b={b}": (f"Self-Backtracking, b={b}", look(b)) for b in depths}
+    for name, (label, colour, marker) in SFT_LOOKS.items():
+        if (found["series"] == name).any():
+            named[name] = label, {"colour": colour, "marker": marker}
+    return named
 
 
 def places(found: pd.DataFrame) -> pd.Series:
@@ -311,15 +307,15 @@ def curves(found: pd.DataFrame, label: str, ceilings: bool = True) -> tuple[Draw
     figure, grid_panels = grid(found)
     for panel, model, split in grid_panels:
         here = found[(found["model"] == model) & (found["split"] == split)]
-        for name, (_, look) in order.items():
+        for name, (_, each) in order.items():
             line = here[here["series"] == name].sort_values("x")
-            curve(panel, line, "x", **look, markersize=4.5, elinewidth=1.1, capsize=2)
+            curve(panel, line, "x", **each, markersize=4.5, elinewidth=1.1, capsize=2)
             if name in dashed:
-                panel.plot(line["x"], line["ceiling"], "--", color=look["colour"], linewidth=1.4)
-        panel.set_xlabel(f"{label} ({found['problems'].max():.0f} problems)")
+                panel.plot(line["x"], line["ceiling"], "--", color=each["colour"], linewidth=1.4)
+        panel.set_xlabel(label)
     for panel, *_ in grid_panels:
         percent(panel)
-    handles = [handle(label, **look) for label, look in order.values()]
+    handles = [handle(name, **each) for name, each in order.values()]
     if dashed:
         handles.append(handle(METHODS["pass_at_n"], "#555555", linestyle="--", marker=""))
     legend(figure, handles, columns=3)
@@ -375,7 +371,7 @@ def against_depth(rows: pd.DataFrame) -> Drawn:
                            textcoords="offset points", va="center", fontsize=9.5)  # fmt: skip
         panel.set_xticks(sorted(found["b"].unique().astype(int)))
         panel.margins(x=0.12)
-        panel.set_xlabel(f"b: roll-backs ({found['problems'].max():.0f} problems)")
+        panel.set_xlabel("b: roll-backs")
     for panel, *_ in grid_panels:
         percent(panel)
     return figure

@@ -13,10 +13,21 @@ from typing import Annotated
 
 import pandas as pd
 from matplotlib.figure import Figure as Drawn
-from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from lib.base.checked import Count, Counts, Naturals, checked, one_of
-from lib.drawing.style import PALETTE, curve, grid, handle, legend, percent, pick, styled
+from lib.drawing.style import (
+    EXPANSION_COLOURS,
+    METHODS,
+    SPLITS,
+    curve,
+    grid,
+    handle,
+    legend,
+    percent,
+    pick,
+    styled,
+    token_counts,
+)
 from lib.evaluation import scoring
 from lib.evaluation.results import table
 from lib.experiment.experiment import Experiment
@@ -87,51 +98,68 @@ def rows(experiment: Experiment) -> pd.DataFrame:
 
 
 LOOKS = {
-    "sample": ("independent samples", {"colour": PALETTE[0], "marker": "o"}),
-    "beam_sample": ("beam sampling (the paper's)", {"colour": PALETTE[3], "marker": "s"}),
-    "stochastic_beam": ("without replacement", {"colour": PALETTE[2], "marker": "D"}),
+    "sample": ("independent samples", "o"),
+    "beam_sample": ("beam sampling (the paper's)", "s"),
+    "stochastic_beam": ("without replacement", "D"),
 }
 
 
-TICKS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
+def deepest(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows at the largest b."""
+    found = pick(rows, ARTIFACT, need=["expansion", "N", "b", "tokens_per_problem"])
+    return found[found["b"] == found["b"].max()]
+
+
+def remark(rows: pd.DataFrame) -> str:
+    """Each expansion's accuracy and tokens at the largest N; empty where there are no rows."""
+    if not (rows["artifact"] == ARTIFACT).any():
+        return ""
+    found = deepest(rows)
+    found = found[(found["N"] == found["N"].max()) & (found["method"] != "pass_at_n")]
+    said = []
+    for (model, split), cells in found.groupby(["model", "split"], sort=False):
+        each = "; ".join(
+            f"{LOOKS[cell['expansion']][0]} {100 * cell['accuracy']:.1f}% for "
+            f"{cell['tokens_per_problem']:.0f} tokens a problem"
+            for cell in cells.sort_values("tokens_per_problem").to_dict("records")
+        )
+        where = f"N={cells['N'].iloc[0]} b={cells['b'].iloc[0]}"
+        said.append(f"{model}, {SPLITS[split]}, {where}: {each}.")
+    return " ".join(said)
 
 
 @styled
 def accuracy_against_generated(rows: pd.DataFrame) -> Drawn:
     """A point for each N: filled for the chosen path (largest b), hollow and dashed for pass@N."""
-    found = pick(rows, "expansions", need=["expansion", "N", "b", "tokens_per_problem"])
-    found = found[found["b"] == found["b"].max()]
+    found = deepest(rows)
     figure, grid_panels = grid(found)
-    low, high = found["tokens_per_problem"].min(), found["tokens_per_problem"].max()
     for panel, model, split in grid_panels:
         here = found[(found["model"] == model) & (found["split"] == split)]
-        for name, (_, style) in LOOKS.items():
-            line = here[here["expansion"] == name]
+        for name, (_, marker) in LOOKS.items():
+            line = here[here["expansion"] == name].sort_values("tokens_per_problem")
             if line.empty:
                 continue
-            chosen = line[line["method"] != "pass_at_n"].sort_values("tokens_per_problem")
-            curve(panel, chosen, "tokens_per_problem", **style)
-            any_right = line[line["method"] == "pass_at_n"].sort_values("tokens_per_problem")
+            look = {"color": EXPANSION_COLOURS[name], "marker": marker}
+            chosen = line[line["method"] != "pass_at_n"]
+            curve(panel, chosen, "tokens_per_problem", look["color"], marker=marker)
+            any_right = line[line["method"] == "pass_at_n"]
             panel.plot(
                 any_right["tokens_per_problem"].astype(float),
                 any_right["accuracy"],
-                color=style["colour"],
-                marker=style["marker"],
                 markerfacecolor="white",
                 linestyle="--",
                 linewidth=1.2,
                 markersize=5,
+                **look,
             )
-        panel.set_xscale("log")
-        panel.set_xticks([tick for tick in TICKS if 0.7 * low <= tick <= 1.4 * high])
-        panel.xaxis.set_major_formatter(ScalarFormatter())
-        panel.xaxis.set_minor_locator(NullLocator())
+        token_counts(panel, found["tokens_per_problem"])
         panel.set_xlabel(f"tokens generated for a problem (b={found['b'].max()})")
     for panel, *_ in grid_panels:
         percent(panel)
-    shown = [name for name in LOOKS if (found["expansion"] == name).any()]
-    handles = [handle(LOOKS[name][0], **LOOKS[name][1]) for name in shown]
-    handles.append(handle("any path right (pass@N)", "#555555", linestyle="--", mfc="white"))
+    handles = [handle(label, EXPANSION_COLOURS[name], marker=marker)
+               for name, (label, marker) in LOOKS.items()
+               if (found["expansion"] == name).any()]  # fmt: skip
+    handles.append(handle(METHODS["pass_at_n"], "#555555", linestyle="--", mfc="white"))
     legend(figure, handles, columns=2)
     return figure
 
@@ -142,6 +170,8 @@ STUDY = Study(
     settings=ExpansionSettings,
     rows=rows,
     requests=requests,
+    title="Beams or independent samples",
+    remark=remark,
     figures=(
         Figure(
             "expansions",

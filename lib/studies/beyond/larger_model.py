@@ -34,7 +34,7 @@ from lib.profiles.search_spec import SearchSpec
 from lib.search import selection
 from lib.search.variants import SamplingVariant
 from lib.studies import measurements
-from lib.studies.beyond.larger_model_answer import draw_remedies, evidence, measured
+from lib.studies.beyond.larger_model_answer import draw_remedies, evidence
 from lib.studies.measurements import Searched, in_tables, loss_traces
 from lib.studies.study import Figure, Study
 from lib.training import logprobs
@@ -335,6 +335,5 @@ STUDY = Study(
         ),
     ),
     title="The evidence on the larger model",
-    remark=measured,
     text=evidence,
 )

@@ -80,7 +80,7 @@ def answer(rows: pd.DataFrame, command: str = COMMAND) -> str:
     """Markdown: what was measured, each cause, the sweep, what it predicts, the command."""
     known = table(rows)
     none = "This run measured no hypotheses: its profile has no section `[hypotheses]`."
-    parts = [measured(known) or none, *_causes(known), _sweep(known), _prediction(known)]
+    parts = [_measured(known) or none, *_causes(known), _sweep(known), _prediction(known)]
     parts.append(f"The one command that tests it on the real models: `{command}`.")
     parts.append(f"The rule: {CAUSE_RULE}")
     # A bare <backtrack> would be taken for an HTML tag and vanish.
@@ -102,8 +102,7 @@ def _loses(rows: pd.DataFrame) -> list[bool]:
     return list(gaps[gaps["letter"].isna()]["gap_low"] > 0) if len(gaps) else []
 
 
-def measured(rows: pd.DataFrame) -> str:
-    """Who is ahead, and by how much; empty where the run has no hypotheses."""
+def _measured(rows: pd.DataFrame) -> str:
     gaps, alone = _of(rows, "gap"), _of(rows, "remedy")["model"]
     if gaps.empty and alone.empty:
         return ""
@@ -328,6 +327,7 @@ def evidence(rows: pd.DataFrame) -> str:
     if len(gaps):
         parts.append("Accuracy of S less that of L in points, and how much a remedy takes off it:")
         keys = {"letter": "", "remedy": "remedy", "applied": "given to"}
+        gaps = gaps.assign(applied=gaps["applied"].where(gaps["letter"].notna()))
         parts.append(_by_split(gaps, keys, lambda row: _differences(row, "gap", "moved")))
     elif len(remedies := _of(rows, "remedy")):
         parts.append("Accuracy in %, and its gain in points over the model as it is:")

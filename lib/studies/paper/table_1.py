@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pandas as pd
 from matplotlib.figure import Figure as Drawn
 from matplotlib.patches import Patch
-from matplotlib.ticker import NullLocator, PercentFormatter, ScalarFormatter
+from matplotlib.ticker import PercentFormatter
 
 from lib.base.errors import UserError
 from lib.drawing.markdown import in_words
@@ -37,6 +37,7 @@ from lib.drawing.style import (
     problems_of,
     setting,
     styled,
+    token_counts,
     whole,
 )
 from lib.evaluation import scoring
@@ -271,16 +272,12 @@ def accuracy_against_tokens(rows: pd.DataFrame) -> Drawn:
     if not parts:
         raise UserError("figure of tokens: the results have no rows for it")
     found = pd.concat(parts)
-    low, high = found["tokens_per_problem"].min(), found["tokens_per_problem"].max()
     figure, grid_panels = grid(found)
     for panel, model, split in grid_panels:
         here = found[(found["model"] == model) & (found["split"] == split)]
         for name, each in looks.items():
             curve(panel, here[here["series"] == name], "tokens_per_problem", **each)
-        panel.set_xscale("log")
-        panel.xaxis.set_major_formatter(ScalarFormatter())
-        panel.xaxis.set_minor_locator(NullLocator())
-        panel.set_xticks([tick for tick in TOKEN_TICKS if 0.7 * low <= tick <= 1.4 * high])
+        token_counts(panel, found["tokens_per_problem"])
         panel.set_xlabel("tokens generated for a problem")
     for panel, *_ in grid_panels:
         percent(panel, from_zero=True)
@@ -288,7 +285,6 @@ def accuracy_against_tokens(rows: pd.DataFrame) -> Drawn:
     return figure
 
 
-TOKEN_TICKS = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 50000)
 SEARCH = ("self_backtracking",)
 STUDY = Study(
     name="table_1",
