@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from lib.studies.sections import load_profile
+from lib.studies.catalogue import load_profile
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from lib.base.errors import UserError
