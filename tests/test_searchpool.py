@@ -8,7 +8,6 @@ import time
 
 import psutil
 import pytest
-import torch
 
 from lib.base.errors import UserError
 from lib.base.processes import python_environment
@@ -22,6 +21,8 @@ def doubled(number):
 
 
 def grown(megabytes, kept=[]):  # noqa: B006 (it is meant to keep)
+    import torch
+
     kept.append(b"x" * (megabytes << 20))
     time.sleep(1.1)  # loky looks at a process's memory once a second
     return os.getpid(), torch.get_num_threads()

@@ -1,7 +1,9 @@
-"""Ways to sample otherwise from the same model: a shifted verdict, samples without repetition.
+"""Ways to sample otherwise from the same model: a shifted verdict, samples without repetition, and
+the published code's way.
 
 Takes a model or a `Sampler`; gives one that samples otherwise. Each is an experiment on a cause
-(the notebook's hypotheses a and b), not a better default. Knows nothing of trees or tasks.
+(of the larger model's fall, or of what the audit found), not a better default. Knows nothing of
+trees or tasks.
 """
 
 from __future__ import annotations
@@ -26,6 +28,18 @@ class SamplingVariant:
 
     shift: float = 0.0
     oversampling: int = 1
+
+
+@dataclass(frozen=True)
+class PublishedSampling:
+    """The audit's switches of sampling; both off is plain independent sampling.
+
+    beams: a prefix's samples are the beams of one beam sampling.
+    total_tokens: no sample goes on past so many tokens, its prompt among them; 0 is no such cut.
+    """
+
+    beams: bool = False
+    total_tokens: int = 0
 
 
 @contextmanager
@@ -97,18 +111,6 @@ def applied(
         sampler = DistinctSampler(sampler, variant.oversampling)
     with shifted(model, token, variant.shift):
         yield sampler
-
-
-@dataclass(frozen=True)
-class PublishedSampling:
-    """The audit's switches of sampling; both off is plain independent sampling.
-
-    beams: a prefix's samples are the beams of one beam sampling.
-    total_tokens: no sample goes on past so many tokens, its prompt among them; 0 is no such cut.
-    """
-
-    beams: bool = False
-    total_tokens: int = 0
 
 
 def published_sampler(switches: PublishedSampling, sampler: CacheSampler) -> Sampler:
