@@ -22,7 +22,7 @@ from lib.profiles.settings import ModelSettings
 from lib.search.parallel import process_count
 from lib.search.sampler import make_sampler, rows_of_chunk
 from lib.studies import catalogue
-from lib.studies.study import Study
+from lib.studies.study import Study, nothing
 
 WARM_UP_STEPS = 6
 WARM_UP_PROBLEMS = 32
@@ -99,11 +99,19 @@ def checkpoint_works(planner: Planner, model: str) -> dict[str, Work]:
     }
 
 
+def asking(experiment: Experiment) -> list[Study]:
+    """The wanted studies that need something made."""
+    return [study for study in catalogue.wanted(experiment) if study.requests is not nothing]
+
+
 def study_works(planner: Planner) -> tuple[dict[str, Work], list[str]]:
-    """What each wanted study takes more than those before it, and those that cannot say."""
+    """What each wanted study takes more than those before it, and those that cannot say.
+
+    One that asks for nothing of its own reads what others have made, and is not named.
+    """
     works: dict[str, Work] = {}
     failed = []
-    for study in catalogue.wanted(planner):
+    for study in asking(planner):
         try:
             work = planner.work_of(study.requests(planner))
         except UserError:
@@ -139,7 +147,7 @@ def estimate(experiment: Experiment) -> str:
     # What is asked for again counts as nothing: the order is that of the run.
     parts = {name: checkpoint_works(planner, name) for name in scratch}
     works = [work for found in parts.values() for work in found.values()]
-    studies, not_counted = {}, [label(study) for study in catalogue.wanted(experiment)]
+    studies, not_counted = {}, [label(study) for study in asking(experiment)]
     if scratch:
         studies, not_counted = study_works(planner)
     every = [*works, *studies.values()]
