@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import nbformat
 import pytest
 
 from lib.base.errors import UserError
 from lib.base.files import ROOT
-from lib.commands import reproduce
+from lib.commands import notebooks, reproduce
 from lib.experiment.artifacts import MADE, Run
 from lib.experiment.experiment import RUNS_VARIABLE, Experiment
 from lib.studies.catalogue import load_profile, open_experiment
@@ -21,7 +22,8 @@ from lib.studies.catalogue import load_profile, open_experiment
 @pytest.fixture
 def experiment(tmp_path, monkeypatch):
     """An experiment whose notebooks (two of one cell each) lie in a folder of the test's own."""
-    monkeypatch.setattr(reproduce, "ROOT", tmp_path)
+    for module in (reproduce, notebooks):
+        monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(reproduce, "NOTEBOOKS", ("01_data", "02_training"))
     monkeypatch.setattr(reproduce, "estimate", lambda experiment: "the plan")
     monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
@@ -79,8 +81,8 @@ def test_a_failing_cell_stops_the_run_by_name(experiment, tmp_path, capfd):
         "the same command goes on from there" in error
         and "Traceback" not in error.split("error: ")[-1]
     )
-    notebooks = experiment.run.folder / "notebooks"
-    assert (notebooks / "01_data.ipynb").exists() and not (notebooks / "02_training.ipynb").exists()
+    made = experiment.run.folder / "notebooks"
+    assert (made / "01_data.ipynb").exists() and not (made / "02_training.ipynb").exists()
 
 
 def test_durations_are_those_of_the_artifacts_by_stage(experiment, capsys):
@@ -105,7 +107,7 @@ def test_ctrl_c_says_how_to_go_on(experiment, monkeypatch, capsys):
     def stop(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(reproduce, "run_notebook", stop)
+    monkeypatch.setattr(notebooks, "execute", stop)
     assert reproduce.main([]) == 130
     assert "the same command goes on" in capsys.readouterr().err
 
@@ -149,20 +151,20 @@ def test_run_folders_can_lie_elsewhere(experiment, tmp_path, monkeypatch, capsys
 
 def test_an_interrupted_notebook_leaves_the_last_whole_one(experiment, tmp_path, monkeypatch):
     assert reproduce.main([]) == 0
-    notebooks = experiment.run.folder / "notebooks"
-    before = (notebooks / "01_data.ipynb").read_bytes()
+    made = experiment.run.folder / "notebooks"
+    before = (made / "01_data.ipynb").read_bytes()
 
     def stop(source, output, **_):
-        output.write_text("{")
+        Path(output).write_text("{")
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(reproduce.papermill, "execute_notebook", stop)
+        patch.setattr(notebooks.papermill, "execute_notebook", stop)
         assert reproduce.main([]) == 130
-    assert (notebooks / "01_data.ipynb").read_bytes() == before
+    assert (made / "01_data.ipynb").read_bytes() == before
     assert reproduce.main([]) == 0
-    assert {path.suffix for path in notebooks.iterdir()} == {".ipynb", ".html"}
-    assert len(list(notebooks.iterdir())) == 4
+    assert {path.suffix for path in made.iterdir()} == {".ipynb", ".html"}
+    assert len(list(made.iterdir())) == 4
 
 
 @pytest.mark.parametrize("place", ["papermill.execute_notebook", "files.write_atomic"])
@@ -170,7 +172,7 @@ def test_a_full_disk_at_a_notebook_is_one_line(experiment, monkeypatch, capsys, 
     def fail(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "01_data.ipynb")
 
-    monkeypatch.setattr(f"lib.commands.reproduce.{place}", fail)
+    monkeypatch.setattr(f"lib.commands.notebooks.{place}", fail)
     assert reproduce.main([]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: runs/smoke-5: cannot be written (No space left on device: 01_")

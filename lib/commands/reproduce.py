@@ -16,15 +16,10 @@ import sys
 import time
 from pathlib import Path
 
-import nbformat
-import papermill
-from nbconvert import HTMLExporter
-from papermill.exceptions import PapermillExecutionError
-from traitlets.config import Config
-
 from lib.base import files
 from lib.base.errors import UserError, exit_status
 from lib.base.files import ROOT
+from lib.commands import notebooks
 from lib.commands.estimate import estimate, format_duration, spent
 from lib.experiment.artifacts import MADE
 from lib.experiment.experiment import RUNS_VARIABLE, Experiment
@@ -32,57 +27,6 @@ from lib.profiles.load import MODEL_VARIABLE
 from lib.report.publish import NOTEBOOKS
 from lib.search import vllm
 from lib.studies.catalogue import open_experiment
-
-
-def run_notebook(experiment: Experiment, name: str) -> float:
-    """Execute one notebook into the run's folder; returns its duration in seconds.
-
-    Raises `UserError` naming the notebook, the cell and the error where a cell fails.
-    """
-    source = ROOT / "notebooks" / f"{name}.ipynb"
-    folder = experiment.run.folder / "notebooks"
-    folder.mkdir(parents=True, exist_ok=True)
-    output, unfinished = folder / f"{name}.ipynb", folder / f".{name}.tmp.ipynb"
-    config = Config()
-    config.KernelManager.transport = "ipc"  # no port is opened
-    # A kernel that is ended while it answers logs a traceback of its own.
-    config.NotebookClient.extra_arguments = ["--log-level=CRITICAL"]
-    start = time.monotonic()
-    try:
-        papermill.execute_notebook(
-            source,
-            unfinished,  # papermill rewrites it after each cell, and not as a whole
-            parameters={"profile": experiment.source, "seed": experiment.seed},
-            kernel_name="python3",
-            cwd=ROOT,
-            progress_bar=False,
-            stderr_file=sys.stderr,
-            config=config,
-        )
-    except PapermillExecutionError as error:
-        os.replace(unfinished, output)
-        first, *more = error.evalue.splitlines() or [""]
-        raise UserError(
-            f"notebooks/{name}.ipynb, cell {error.cell_index}: {error.ename}: {first}",
-            *more,
-            f"what was made is kept; the same command goes on from there (see {output})",
-        ) from error
-    executed = nbformat.read(unfinished, as_version=4)
-    keep_last_progress(executed)
-    files.write_atomic(output, nbformat.writes(executed))
-    html, _ = HTMLExporter().from_notebook_node(executed)
-    files.write_atomic(output.with_suffix(".html"), html)
-    unfinished.unlink()
-    return time.monotonic() - start
-
-
-def keep_last_progress(notebook: nbformat.NotebookNode) -> None:
-    """Of each progress bar, keep what a terminal would show in the end."""
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            if output.output_type == "stream":
-                lines = output.text.split("\n")
-                output.text = "\n".join(line.rstrip("\r").rsplit("\r", 1)[-1] for line in lines)
 
 
 def reproduce(experiment: Experiment) -> None:
@@ -96,10 +40,13 @@ def reproduce(experiment: Experiment) -> None:
     print(f"{profile.name}: {profile.description}", flush=True)
     print(f"run folder: {shown(experiment.run.folder)}", flush=True)
     print(estimate(experiment), flush=True)
+    parameters = {"profile": experiment.source, "seed": experiment.seed}
     durations = {}
     for name in NOTEBOOKS:
         print(f"\n== notebooks/{name}.ipynb", flush=True)
-        durations[name] = round(run_notebook(experiment, name), 1)
+        start = time.monotonic()
+        notebooks.execute(name, parameters, experiment.run.folder)
+        durations[name] = round(time.monotonic() - start, 1)
         print(f"== {name}: {format_duration(durations[name])}", flush=True)
     record_durations(experiment, durations)
 
