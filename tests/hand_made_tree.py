@@ -8,9 +8,12 @@ after a roll-back to the question, 8 `2*3=7`, a wrong step, and 9 its end at the
 from __future__ import annotations
 
 from lib.search.tree import Node, SearchTree
+from lib.tasks.countdown import problems
 from lib.tasks.countdown.rules import Problem
+from lib.tasks.countdown.task import CountdownTask
 
 PROBLEM = Problem((2, 3, 4), 10)
+TASK = CountdownTask(problems.Settings(4, 25, 10, 75, 99, 0.1))
 
 
 def make_tree() -> SearchTree:

@@ -12,7 +12,8 @@ import re
 import time
 from collections import Counter
 
-from lib.explorer.engine import Stopped, state_text
+from lib.explorer.engine import Stopped
+from lib.explorer.session import Reading
 from lib.models.tokenizer import StepTokenizer
 from lib.profiles.search_spec import SearchSpec
 from lib.search.rollout import Sample
@@ -91,8 +92,7 @@ class ScriptedSampler:
             tokens += map(ord, step + "\n")
             ends.append(len(tokens) - 1)
             verdicts.append(self.p_backtrack(problem, steps))
-        logprobs = tuple(-math.log(1 + token % 7) / 8 for token in tokens)
-        return tuple(tokens), logprobs, tuple(ends), tuple(verdicts), stop
+        return tuple(tokens), tuple(logprobs(tokens)), tuple(ends), tuple(verdicts), stop
 
 
 class ScriptedEngine:
@@ -102,25 +102,23 @@ class ScriptedEngine:
         self.sampler, self.tokenizer = ScriptedSampler(evil, skill), LINES
         self.slow_target, self.stopped, self.searches = slow_target, False, 0
 
-    def search(self, problem, breadth, depth, temperature, seed, steps=()):
+    def search(self, prompt, breadth, depth, temperature, seed):
         self.searches += 1
-        end = time.monotonic() + 60 * (problem.target == self.slow_target)
+        end = time.monotonic() + 60 * (read_state(prompt)[0].target == self.slow_target)
         while time.monotonic() < end:
             if self.stopped:
                 raise Stopped("stopped")
             time.sleep(0.01)
-        prompt = state_text(problem, steps)
         spec = SearchSpec(breadth, depth, temperature, seed)
         return search(self.sampler, self.tokenizer, [prompt], spec)[0]
 
-    def greedy(self, problem):
+    def greedy(self, prompt):
         return GOAL
 
-    def verdict(self, problem, steps=()):
-        return self.sampler.p_backtrack(problem, steps)
-
-    def tokens(self, text):
-        return [*map(ord, text)]
+    def read(self, prompt, text=""):
+        tokens = tuple(map(ord, text))
+        p_backtrack = self.sampler.p_backtrack(*read_state(prompt + text))
+        return Reading(tokens, tuple(logprobs(tokens)), p_backtrack)
 
     def token_texts(self, tokens):
         return [self.tokenizer.decode([token]) for token in tokens]
@@ -130,6 +128,10 @@ class ScriptedEngine:
 
     def resume(self):
         self.stopped = False
+
+
+def logprobs(tokens):
+    return [-math.log(1 + token % 7) / 8 for token in tokens]
 
 
 def read_state(state: str) -> tuple[Problem, list[str]]:

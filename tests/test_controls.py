@@ -1,5 +1,12 @@
-from lib.explorer.engine import Controls, checkpoint_choices
-from lib.tasks.countdown.rules import Problem
+from pathlib import Path
+
+import pytest
+
+from lib.base.errors import UserError
+from lib.explorer.checkpoints import checkpoint_choices, profile_task, trained_on
+from lib.explorer.widget import read_settings, setting_fields
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def make_checkpoint(folder):
@@ -32,18 +39,44 @@ def test_checkpoints_in_order_of_preference(tmp_path):
     assert checkpoint_choices(tmp_path / "nowhere") == {}
 
 
-def test_fields():
-    controls = Controls({"a": "/a", "b": "/b"}, Problem((3, 4, 5), 17), seed=5)
-    assert (controls.numbers.value, controls.target.value) == ("3, 4, 5", "17")
-    assert controls.checkpoint.value == "/a"
+def test_fields_of_a_search():
+    fields = {field["name"]: field for field in setting_fields(["a", "b"])}
+    assert list(fields) == ["breadth", "depth", "temperature", "seed", "checkpoint"]
+    assert fields["checkpoint"]["options"] == ["a", "b"]
+    assert all(field["tip"] and field["label"] for field in fields.values())
+    assert setting_fields([])[-1]["options"] == ["none yet"]
+
+
+def test_settings_are_read_and_bounded():
+    texts = {"breadth": "16", "depth": "1", "temperature": "0.7", "seed": "5"}
     expected = {"breadth": 16, "depth": 1, "temperature": 0.7, "seed": 5}
-    assert controls.search_settings() == expected
-    controls.breadth.value = 10**9
-    assert controls.breadth.value <= 512
-    assert Controls({}, Problem((3, 4), 7), seed=0).checkpoint.value is None
+    assert read_settings(texts) == expected
+    for name, text, said in [
+        ("breadth", "1000000000", "Breadth N: '1000000000' is not a whole number from 1 to 512"),
+        ("breadth", "", "Breadth N: '' is not"),
+        ("breadth", "2.5", "Breadth N: '2.5' is not a whole number"),
+        ("depth", "-1", "Depth b: '-1' is not"),
+        ("temperature", "nan", "Temperature: 'nan' is not a number from 0 to 5"),
+        ("temperature", "warm", "Temperature: 'warm' is not"),
+        ("seed", "9" * 99, "Seed: '99999999999999999999' is not"),
+    ]:
+        with pytest.raises(UserError) as error:
+            read_settings(texts | {name: text})
+        assert str(error.value).startswith(said)
 
 
-def test_typed_fields_are_sent_whole():
-    """Or Run, pressed while the kernel is busy, would overtake the last letters."""
-    controls = Controls({}, Problem((3, 4), 7), seed=0)
-    assert not controls.numbers.continuous_update and not controls.target.continuous_update
+def test_the_task_of_a_profile_and_of_a_checkpoint(tmp_path):
+    task = profile_task(ROOT, "cpu")
+    shipped = trained_on(ROOT, str(ROOT / "models" / "countdown-s"), task)
+    assert shipped.settings.numbers == 4 and shipped.settings.target_high == 75
+    of_a_run = trained_on(ROOT, str(ROOT / "runs/smoke-0/models/S"), task)
+    assert of_a_run == profile_task(ROOT, "smoke")
+    assert trained_on(ROOT, str(tmp_path), task) is None and trained_on(ROOT, None, task) is None
+    with pytest.raises(UserError, match=r"profile 'cup': .* choose one of .*cpu"):
+        profile_task(ROOT, "cup")
+    (tmp_path / "mine.toml").write_text("[task]\nmodule = 'other'\n")
+    with pytest.raises(UserError, match="no readable profile"):
+        profile_task(ROOT, str(tmp_path / "mine.toml"))
+    (tmp_path / "adding.toml").write_text('[task]\nmodule = "adding"\nsettings.most = 9\n')
+    with pytest.raises(UserError, match="adding: it has no form"):
+        profile_task(ROOT, str(tmp_path / "adding.toml"))

@@ -1,14 +1,19 @@
 import random
-from pathlib import Path
 
 import pytest
 
 from lib.base.errors import UserError
-from lib.tasks.countdown.interactive import parse_problem, problem_ranges, random_problem
+from lib.tasks.countdown import problems
+from lib.tasks.countdown.interactive import CountdownForm
 from lib.tasks.countdown.rules import Problem
 from lib.tasks.countdown.solver import reachable
 
-ROOT = Path(__file__).resolve().parents[1]
+SETTINGS = problems.Settings(4, 25, 10, 75, 99, 0.1)
+FORM = CountdownForm(SETTINGS)
+
+
+def parse_problem(numbers, target):
+    return FORM.parse({"numbers": numbers, "target": target})
 
 
 @pytest.mark.parametrize("text", ["2, 39, 45, 10", "[2,39,45,10]", " 2 39;45\t10 ", "2,39,45,010"])
@@ -44,19 +49,55 @@ def test_mistakes_are_one_line(numbers, target, message):
 
 
 def test_random_problems_have_solutions_within_their_ranges():
-    ranges = problem_ranges(ROOT, "cpu")
     generator = random.Random(0)
     for _ in range(20):
-        problem = random_problem(generator, **ranges)
-        assert len(problem.numbers) == ranges["count"]
-        assert max(problem.numbers) <= ranges["max_number"]
-        assert ranges["target_low"] <= problem.target <= ranges["target_high"]
+        problem = FORM.random_problem(generator)
+        assert len(problem.numbers) == SETTINGS.numbers
+        assert max(problem.numbers) <= SETTINGS.max_number
+        assert SETTINGS.target_low <= problem.target <= SETTINGS.target_high
         assert reachable(problem.numbers, problem.target)
 
 
-def test_unknown_profile(tmp_path):
-    with pytest.raises(UserError, match=r"profile 'cup': .* choose one of .*cpu"):
-        problem_ranges(ROOT, "cup")
-    (tmp_path / "mine.toml").write_text("[task]\nmodule = 'other'\n")
-    with pytest.raises(UserError, match="no readable profile"):
-        problem_ranges(ROOT, str(tmp_path / "mine.toml"))
+def test_texts_and_back():
+    problem = Problem((2, 39, 45, 10), 62)
+    assert FORM.texts(problem) == {"numbers": "2, 39, 45, 10", "target": "62"}
+    assert FORM.parse(FORM.texts(problem)) == problem
+    assert FORM.title(problem) == "2, 39, 45, 10 → 62" and FORM.goal(problem) == "62"
+    assert FORM.state(problem, ["45-39=6"]) == "2, 10, 6"
+    assert FORM.state(problem, ["45-39=7"]) is None
+    assert FORM.parse_step(" 45 - 39 = 6 ") == "45-39=6" and FORM.parse_step("six") is None
+
+
+@pytest.mark.parametrize(
+    ("response", "reason"),
+    [
+        ("3+4=7\n7+8=15\nGoal Reached!", ""),
+        ("7+8=15\nGoal Reached!", "7+8=15 uses 7, which is not there"),
+        ("8+4=12\n12+3=15\nGoal Reached!", ""),
+        ("8-4=4\n4*3=12\nGoal Reached!", "ends at 12, not 15"),
+        ("8+4=12\nGoal Reached!", "stops with 3 and 12 left"),
+        ("8+4=12\n15-1", "the last line is no step: 15-1"),
+        ("8+4=12\n", "stops in the middle"),
+        ("8+4=12\n<backtrack>", "ends in <backtrack>"),
+        ("8+4=13\nGoal Reached!", "8+4 is 12, not 13"),
+        ("8/3=2\nGoal Reached!", "8/3 is no whole number"),
+        ("3-8=5\nGoal Reached!", "3-8 is negative"),
+        ("eight\nGoal Reached!", "step 1 is no step: eight"),
+    ],
+)
+def test_why_a_response_is_wrong(response, reason):
+    assert FORM.reason(Problem((3, 4, 8), 15), response) == reason
+
+
+def test_a_number_left_over_is_named():
+    given = Problem((3, 7, 8, 15), 15)
+    assert FORM.reason(given, "7+8=15\nGoal Reached!") == "3 and 15 are unused"
+    assert FORM.reason(Problem((3, 7, 8), 15), "7+8=15\nGoal Reached!") == "3 is unused"
+
+
+def test_what_lies_outside_the_training():
+    assert FORM.outside(Problem((1, 2, 3, 4), 20)) == ""
+    said = FORM.outside(Problem((1, 9999), 99))
+    assert "2 numbers (trained on 4)" in said
+    assert "9999 (trained on numbers up to 25)" in said
+    assert "the target 99 (trained on 10 to 75)" in said

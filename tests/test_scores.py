@@ -1,14 +1,15 @@
 from hand_made_tree import make_tree
 
-from lib.explorer.tree_view import TITLES, score_rules
+from lib.explorer.tree_view import score_rules
+from lib.explorer.words import SCORES
 from lib.search.selection import SELECTION_RULES
 
 
 def test_every_rule_has_a_score_and_its_choice_scores_highest():
     rules = score_rules(make_tree())
-    assert [rule.name for rule in rules] == list(SELECTION_RULES) == list(TITLES)
+    assert [rule.name for rule in rules] == list(SELECTION_RULES) == list(SCORES)
     for rule in rules:
-        assert set(rule.scores) == {3, 7}
+        assert set(rule.scores) == {3, 7} and rule.title and rule.phrase and rule.tip
         assert rule.scores[rule.chosen] == max(rule.scores.values())
 
 

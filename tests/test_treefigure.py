@@ -1,27 +1,30 @@
 import xml.etree.ElementTree as xml
 
 import pytest
-from hand_made_tree import PROBLEM, make_tree
+from hand_made_tree import PROBLEM, TASK, make_tree
 
 from lib.base.errors import UserError
+from lib.explorer.annotation import annotate
+from lib.explorer.story import Rule
 from lib.explorer.tree_figure import chosen_nodes, draw_tree, save_tree
-from lib.explorer.tree_view import Rule, describe
-from lib.tasks.countdown.interactive import annotate
+from lib.explorer.tree_view import Labels, describe
 
 
 @pytest.fixture
 def view():
     tree = make_tree()
-    return describe(tree, annotate(tree, PROBLEM), [Rule("vote", "Vote", {}, 3)], title="$2$ <3>")
+    rules = [Rule("vote", "Vote", {3: 2.0}, 3)]
+    return describe(tree, annotate(tree, PROBLEM, TASK), rules, labels=Labels("$2$ <3>"))
 
 
 def test_svg_holds_every_label_as_text_and_is_repeatable(view, tmp_path):
     path = save_tree(view, tmp_path / "tree.svg", truth=True)
     texts = [element.text for element in xml.parse(path).iter() if element.tag.endswith("text")]
     for node in view.nodes:
-        assert node["label"] in texts
+        assert set(node["label"]) <= set(texts)
         assert not node["edge"] or node["edge"] in texts
-    assert "$2$ <3>" in texts and "✗" in texts
+    assert "$2$ <3>" in texts and "✕" in texts and "✓ right to go back" in texts
+    assert "✕ stops with 4 and 5 left" in texts
     assert save_tree(view, tmp_path / "again.svg", truth=True).read_bytes() == path.read_bytes()
 
 

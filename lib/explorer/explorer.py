@@ -1,52 +1,63 @@
 """The tree explorer: type a problem, watch the model search, step by step.
 
-Takes a checkpoint (or any engine with `search`, `greedy` and `verdict`); gives a widget, the same
-tree as a figure, and files to share. Knows nothing of how a tree is laid out or drawn
-(`lib.explorer.tree_view`, lib/explorer.js). Whatever goes wrong becomes a message in the widget.
+Takes a checkpoint (or any engine with `search`, `greedy` and `read`); gives a widget, the same tree
+as a figure, and files to share. Knows nothing of any one task, nor of how a tree is laid out or
+drawn. Whatever goes wrong becomes a message in the widget.
 """
 
 from __future__ import annotations
 
 import random
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import anywidget
-import ipywidgets as ipw
-import traitlets
-from matplotlib.figure import Figure
+from IPython.display import HTML, display
 
 from lib.base.errors import UserError
 from lib.base.files import ROOT
-from lib.explorer.engine import Controls, checkpoint_choices
-from lib.explorer.tree_figure import TreeFigure, draw_tree, save_page, save_tree
-from lib.explorer.tree_view import TreeView, describe, layout_y
-from lib.search.tree import add_step, insert_branch, state_steps
-from lib.tasks.countdown.interactive import (
-    DEFAULT_RANGES,
-    annotate,
-    parse_problem,
-    problem_ranges,
-    random_problem,
+from lib.explorer.annotation import Note, annotate, judge_answer
+from lib.explorer.checkpoints import checkpoint_choices, default_task, profile_task, trained_on
+from lib.explorer.page import save_page, tree_page
+from lib.explorer.session import Session, first_search, play_step, search_further, state_steps
+from lib.explorer.tree_view import Labels, TreeView, describe, score_rules
+from lib.explorer.widget import (
+    SETTINGS,
+    TreeWidget,
+    read_settings,
+    saved_picture,
+    setting_fields,
 )
-from lib.tasks.countdown.rules import Problem, check, parse_step
-from lib.tasks.countdown.solver import reachable
+from lib.explorer.words import guide, times
+from lib.explorer.worker import Latest, Worker
+from lib.tasks.task import VERDICT_THRESHOLD
 
 GREEDY_TRIES = 40
-BUSY = "A search is under way: wait for it to end, or press Stop."
+PICTURED = 250  # nodes in the picture that a notebook keeps
 NO_CHECKPOINT = (
     "No checkpoint here yet: `make reproduce` trains one (and puts the small one into models/). "
     "Then run this cell again."
 )
 
 
-class Explorer(ipw.VBox):
-    """Controls and the tree. Every public method can also be called from a cell.
+@dataclass(frozen=True)
+class Shown:
+    """What is in the view: all of it was made of the same problem, settings and checkpoint."""
 
-    `profile` names the settings for random problems; `checkpoint` a folder beyond those found in
-    models/ and runs/; `engine` takes the place of any checkpoint.
+    problem: Any
+    settings: Mapping[str, float]
+    engine: Any
+    session: Session
+    labels: Labels
+
+
+class Explorer:
+    """The form and the tree. Every public method can also be called from a cell.
+
+    `profile` names the task and the settings for random problems; `checkpoint` a folder beyond
+    those found in models/ and runs/; `engine` takes the place of any checkpoint. `first` is a
+    problem, as the form's fields have it, that is searched as soon as the explorer is displayed.
     """
 
     def __init__(
@@ -56,214 +67,259 @@ class Explorer(ipw.VBox):
         checkpoint: str | Path = "",
         engine: Any = None,
         root: Path = ROOT,
+        first: tuple[object, ...] = (),
     ):
-        self.problem: Problem | None = None
-        self.tree: Any = None
+        self.shown: Shown | None = None
         self.treeview: TreeView | None = None
         self.view = TreeWidget()
-        self._engine, self._loaded, self._searched_on = engine, {}, 0
+        self._root, self._engine, self._loaded, self._searched_on = root, engine, {}, 0
         self._random = random.Random(seed)
-        self._lock = threading.Lock()
-        self._thread: threading.Thread | None = None
-        checkpoints = {"given engine": None}
+        self._worker, self._painter = Worker(self.view), Latest()
+        self._first, self._picture = first, None
+        self._folders = {"given engine": None}
         if engine is None:
-            checkpoints = checkpoint_choices(root, f"{profile}-{seed}", checkpoint)
-        self.view.say("Press Run." if checkpoints else NO_CHECKPOINT)
+            self._folders = checkpoint_choices(root, f"{profile}-{seed}", checkpoint)
+        self.view.say("Press Run." if self._folders else NO_CHECKPOINT)
         try:
-            self._ranges = problem_ranges(root, profile)
+            self.task = profile_task(root, profile)
         except UserError as error:
-            self._ranges = DEFAULT_RANGES
+            self.task = default_task()
             self.view.say(str(error), "error")
-        first = random_problem(self._random, **self._ranges)
-        self.controls = Controls(checkpoints, first, seed)
-        self.controls.run.on_click(lambda _: self._start(self._search))
-        self.controls.stop.on_click(lambda _: self.stop())
-        self.controls.random.on_click(lambda _: self._start(self._find_hard_problem))
+        self._build_form(seed)
         self.view.on_msg(self._on_message)
-        super().__init__([self.controls, self.view])
+
+    def _build_form(self, seed: int) -> None:
+        form = self.task.form
+        self.view.fields = [*map(vars, form.fields), *setting_fields(list(self._folders))]
+        values = {each.name: f"{each.default:g}" for each in SETTINGS} | {"seed": str(seed)}
+        values["checkpoint"] = next(iter(self._folders), "none yet")
+        self.view.values = form.texts(form.random_problem(self._random)) | values
+        self.view.guide = [list(pair) for pair in guide(form.about)]
+        if self._first:
+            self._set(*self._first)
+
+    def _ipython_display_(self) -> None:
+        display(self.view)
+        self._picture = display(HTML(""), display_id=True)
+        if self._first and self.treeview is None:
+            self._worker.start(self._search)
 
     # What a user can do -------------------------------------------------------------------
 
-    def run(self, numbers: str | None = None, target: int | str | None = None) -> None:
+    @property
+    def tree(self) -> Any:
+        """The search tree in the view, or None."""
+        return self.shown.session.tree if self.shown else None
+
+    @property
+    def problem(self) -> Any:
+        """The problem in the view, or None."""
+        return self.shown.problem if self.shown else None
+
+    def run(self, *problem: object, **settings: object) -> None:
         """Search the problem in the fields (or this one), and wait for the end."""
-        if numbers is not None:
-            self.controls.numbers.value = str(numbers)
-        if target is not None:
-            self.controls.target.value = str(target)
-        self._run(self._search)
+        self._set(*problem, **settings)
+        self._worker.run(self._search)
 
     def random_problem(self) -> None:
         """Fill in a random problem that greedy decoding fails, search it, wait for the end."""
-        self._run(self._find_hard_problem)
+        self._worker.run(self._find_hard_problem)
 
     def expand(self, node: int) -> None:
         """Search on from the state of a node, and wait for the end."""
-        self._run(lambda: self._expand(node))
+        self._worker.run(lambda: self._expand(node))
 
     def play(self, node: int, step: str) -> None:
         """Add a step of the user's own below a node, with the model's verdict on it."""
-        self._run(lambda: self._play(node, step))
+        self._worker.run(lambda: self._play(node, step))
 
     def stop(self) -> None:
         """Stop what is running; the tree stays as it was."""
         engine = self._engine
-        if self._lock.locked() and hasattr(engine, "stop"):
+        if self._worker.busy and hasattr(engine, "stop"):
             engine.stop()
             self.view.say("Stopping …", "busy")
 
     def wait(self) -> None:
-        """Wait for what a button started."""
-        if self._thread is not None:
-            self._thread.join()
+        """Wait for what a button, or the display, started."""
+        self._worker.wait()
+        self._painter.wait()
 
-    def figure(self, rule: str | None = None, truth: bool = False) -> Figure:
+    def figure(self, rule: str | None = None, truth: bool = False) -> Any:
         """The tree as a matplotlib figure; before a search, a figure that says so."""
-        if self.treeview is not None:
-            return draw_tree(self.treeview, rule, truth)
-        figure = TreeFigure(figsize=(7, 0.8))
-        figure.text(0.01, 0.5, self.view.message["text"], va="center", wrap=True, parse_math=False)
-        return figure
+        from lib.explorer.tree_figure import draw_message, draw_tree  # matplotlib: a second
+
+        self.wait()
+        if self.treeview is None:
+            return draw_message(self.view.message["text"])
+        return draw_tree(self.treeview, rule, truth)
 
     def save(self, path: str | Path, **options: Any) -> Path:
         """Write the tree as a picture (.svg, .png, .pdf) or a page to share (.html)."""
+        from lib.explorer.tree_figure import save_tree
+
+        self.wait()
         if self.treeview is None:
             raise UserError(f"{path}: no tree to save yet; run a search first")
         if Path(path).suffix == ".html":
-            return save_page(self.treeview, path)
+            return save_page(self.treeview, path, self.view.guide)
         return save_tree(self.treeview, path, **options)
 
-    # Work, one at a time ------------------------------------------------------------------
+    # Work --------------------------------------------------------------------------------
 
-    def _start(self, work: Callable[[], None]) -> None:
-        """Run `work` in a thread, so that the page and Stop stay alive."""
-        if not self._lock.acquire(blocking=False):
-            self.view.say(BUSY, "error")
-            return
-        self._thread = threading.Thread(target=self._locked, args=(work,), daemon=True)
-        self._thread.start()
-
-    def _run(self, work: Callable[[], None]) -> None:
-        if not self._lock.acquire(blocking=False):
-            self.view.say(BUSY, "error")
-            return
-        self._locked(work)
-
-    def _locked(self, work: Callable[[], None]) -> None:
-        """Do `work` while holding the lock; this is the edge where every failure becomes a line."""
-        try:
-            self.controls.set_busy(True)
-            if hasattr(self._engine, "resume"):
-                self._engine.resume()
-            work()
-        except UserError as error:
-            text = str(error)
-            stopped = text == "stopped"
-            self.view.say("Stopped; the tree is as it was." if stopped else text, "error")
-        except KeyboardInterrupt:
-            self.view.say("Interrupted; the tree is as it was.", "error")
-        except Exception as error:
-            line = (str(error).strip() or "no message").splitlines()[0][:200]
-            self.view.say(f"That failed ({type(error).__name__}: {line}). Try again.", "error")
-        finally:
-            self.controls.set_busy(False)
-            self._lock.release()
+    def _set(self, *problem: object, **values: object) -> None:
+        names = [field.name for field in self.task.form.fields]
+        given = dict(zip(names, problem, strict=False)) | values
+        unknown = [name for name in given if name not in self.view.values]
+        if unknown or len(problem) > len(names):
+            known = ", ".join(self.view.values)
+            raise UserError(f"{unknown or len(problem)}: the form's fields are {known}")
+        texts = {name: str(value) for name, value in given.items()}
+        self.view.values = {**self.view.values, **texts}
 
     def _ready_engine(self) -> Any:
-        """The engine of the chosen checkpoint, loaded once."""
-        folder = self.controls.checkpoint.value
+        """The engine of the chosen checkpoint, ready to work."""
+        self._engine = self._chosen_engine()
+        if hasattr(self._engine, "resume"):
+            self._engine.resume()
+        return self._engine
+
+    def _chosen_engine(self) -> Any:
+        folder = self._folders.get(self.view.values["checkpoint"])
         if folder is None:
             if self._engine is None:
                 raise UserError(NO_CHECKPOINT)
             return self._engine
         if folder not in self._loaded:
-            self.view.say(f"Loading {Path(folder).name} …", "busy")
-            from lib.explorer.engine import (
-                Engine,  # imports torch, for seconds: not before it is needed
-            )
+            self.view.say("Loading PyTorch: some seconds, the first time …", "busy")
+            from lib.explorer.engine import Engine
 
-            self._loaded = {folder: Engine(folder)}
-        self._engine = self._loaded[folder]
-        return self._engine
+            self.view.say(f"Loading {Path(folder).name} …", "busy")
+            form = self.task.form
+            example = form.prompt(form.random_problem(random.Random(0)))
+            example += form.step_example + self.task.step_end
+            self._loaded = {folder: Engine(folder, example, self.task.step_end)}
+        return self._loaded[folder]
+
+    def _with(self, values: dict[str, str], wish: Callable[[], None]) -> None:
+        """Fulfil a wish of the page, with what stood in its fields."""
+        self.view.values = values
+        wish()
 
     def _search(self) -> None:
-        problem = parse_problem(self.controls.numbers.value, self.controls.target.value)
+        values, form = dict(self.view.values), self.task.form
+        problem, settings = form.parse(values), read_settings(values)
         engine = self._ready_engine()
         self.view.say("Searching …", "busy")
-        tree = engine.search(problem, **self.controls.search_settings())
-        self.problem, self._searched_on = problem, 0
-        self._show(tree, step=1, selected=0)
+        tree = engine.search(form.prompt(problem), **settings)
+        greedy = judge_answer(self.task, problem, engine.greedy(form.prompt(problem)))
+        known = trained_on(self._root, self._folders.get(values["checkpoint"]), self.task)
+        outside = known.form.outside(problem) if known else ""
+        if outside:
+            outside = f"Outside what this checkpoint was trained on: {outside}. Expect errors."
+        heat, seed = f"{settings['temperature']:g}", settings["seed"]
+        labels = Labels(
+            title=form.title(problem),
+            made=f"{values['checkpoint']}, N = {settings['breadth']}, b = {settings['depth']}, "
+            f"T = {heat}, seed {seed}",
+            values=values,
+            state_label=form.state_label,
+            step_example=form.step_example,
+            goal=form.goal(problem),
+            warning=outside,
+            greedy=greedy,
+        )
+        self._searched_on = 0
+        self._show(Shown(problem, settings, engine, first_search(tree), labels))
 
     def _find_hard_problem(self) -> None:
-        engine = self._ready_engine()
+        engine, form = self._ready_engine(), self.task.form
         self.view.say("Looking for a problem that greedy decoding fails …", "busy")
         for _ in range(GREEDY_TRIES):
-            problem = random_problem(self._random, **self._ranges)
-            if not check(problem, engine.greedy(problem)).correct:
+            problem = form.random_problem(self._random)
+            if not self.task.check(problem, engine.greedy(form.prompt(problem))).correct:
                 break
         else:
             raise UserError(f"Greedy decoding solved {GREEDY_TRIES} random problems; try again.")
-        self.controls.set_problem(problem)
+        self.view.values = {**self.view.values, **form.texts(problem)}
         self._search()
 
     def _expand(self, node: int) -> None:
-        self._check_state(node)
-        engine = self._ready_engine()
+        shown = self._checked(node)
         self.view.say("Searching on from the selected state …", "busy")
-        steps = state_steps(self.tree, node)
         # A seed of its own, or searching on from the question would find what is already there.
         self._searched_on += 1
-        settings = self.controls.search_settings()
-        settings["seed"] += self._searched_on
-        branch = engine.search(self.problem, **settings, steps=steps)
-        before = len(self.tree.nodes)
-        tree = insert_branch(self.tree, node, branch)
-        added = len(tree.nodes) - before
-        step = before + 1 if added else before
-        self._show(tree, step, node, f"Searched on: {added} new nodes; step on to see them.")
+        settings = {**shown.settings, "seed": shown.settings["seed"] + self._searched_on}
+        branch = shown.engine.search(self._prompt(node), **settings)
+        session = search_further(shown.session, node, branch)
+        added = len(session.tree.nodes) - len(shown.session.tree.nodes)
+        line = f"Searched on: {times(added, 'new node')}; step on to see what is new."
+        self._show(replace(shown, session=session), node, line)
 
     def _play(self, node: int, text: str) -> None:
-        self._check_state(node)
-        text = str(text).strip().replace(" ", "")
-        if parse_step(text) is None:
-            raise UserError(f"{text[:40]!r} is not a step; type one such as 45-39=6.")
-        engine = self._ready_engine()
-        p_backtrack = engine.verdict(self.problem, [*state_steps(self.tree, node), text])
-        tokens = engine.tokens(text + "\n") if hasattr(engine, "tokens") else ()
-        tree, added = add_step(self.tree, node, text, tokens, p_backtrack)
-        verdict = "step back" if p_backtrack >= 0.5 else "go on"
-        line = f"{text}: the model says {verdict}, P(<backtrack>) = {p_backtrack:.3f}."
-        self._show(tree, len(tree.nodes), added, line)
+        shown = self._checked(node)
+        step = self.task.form.parse_step(str(text))
+        if step is None:
+            example = self.task.form.step_example
+            raise UserError(f"{str(text)[:40]!r} is not a step; type one such as {example}.")
+        read = shown.engine.read(self._prompt(node), step + self.task.step_end)
+        verdict = "step back" if read.p_backtrack >= VERDICT_THRESHOLD else "go on"
+        line = f"{step}: the model says {verdict}, P(<backtrack>) = {read.p_backtrack:.3f}."
+        session, added = play_step(shown.session, node, step, read)
+        self._show(replace(shown, session=session), added, line)
 
-    def _check_state(self, node: int) -> None:
+    def _checked(self, node: int) -> Shown:
+        """What is in the view, if one can go on from the node."""
         if self.tree is None or not 0 <= node < len(self.tree.nodes):
             raise UserError("No such node: run a search first.")
         if self.tree.nodes[node].kind not in ("root", "step"):
             raise UserError("A path ends at that node: choose a state before it.")
+        return self.shown
 
-    def _show(self, tree: Any, step: int, selected: int, line: str | None = None) -> None:
-        from lib.explorer.tree_view import score_rules  # imports torch too
+    def _prompt(self, node: int) -> str:
+        steps = state_steps(self.tree, node)
+        return self.task.form.prompt(self.problem) + "".join(
+            step + self.task.step_end for step in steps
+        )
 
-        numbers = ", ".join(map(str, self.problem.numbers))
-        decode = getattr(self._engine, "token_texts", None)
-        notes = annotate(tree, self.problem)
-        title = f"{numbers} → {self.problem.target}"
-        self.tree = tree
-        self.treeview = describe(tree, notes, score_rules(tree), decode, title)
+    def _show(self, shown: Shown, selected: int = 0, line: str = "") -> None:
+        """Put a session into the view: a search from its question on, else from what is new."""
+        session, before = shown.session, self.shown
+        notes = annotate(session.tree, shown.problem, self.task)
+        decode = getattr(shown.engine, "token_texts", None)
+        view = describe(session, notes, score_rules(session.tree), decode, shown.labels)
+        nodes = [each["node"] for each in view.data["steps"]]
+        step = 1 + nodes.index(selected)
+        if before and line and len(session.parts) > len(before.session.parts):
+            newest = len(session.parts) - 1
+            step = 1 + next(p["first"] for p in view.data["phases"] if p["part"] == newest)
+        self.shown, self.treeview = shown, view
         with self.view.hold_sync():
-            if line is None:
-                self.view.places = {}
-            start = {"step": step, "selected": selected, "grown": line is not None}
-            self.view.tree = {**self.treeview.data, **start}
-            self.view.step, self.view.selected = step, selected
+            self.view.tree = {**view.data, "step": step, "selected": selected, "grown": bool(line)}
             self.view.say(line or self._summary(notes))
+        self._keep_picture()
 
-    def _summary(self, notes: list[Any]) -> str:
+    def _summary(self, notes: list[Note]) -> str:
         finished = [note for note in notes if note.correct is not None]
-        right = sum(note.correct for note in finished)
-        text = f"Search done: {len(notes)} nodes, {len(finished)} finished paths, {right} correct."
-        if not reachable(self.problem.numbers, self.problem.target):
+        right = sum(bool(note.correct) for note in finished)
+        text = f"Search done: {len(notes)} nodes, {times(len(finished), 'finished path')}, "
+        text += f"{right} correct."
+        if notes[0].reachable is False:
             return text + " The exact solver finds no solution: this problem is impossible."
         return text + " Press Play or Step to watch it."
+
+    def _keep_picture(self) -> None:
+        """The picture that stays in the notebook when the kernel is gone; drawing takes seconds."""
+        view, picture = self.treeview, self._picture
+
+        def draw() -> None:
+            from lib.explorer.tree_figure import draw_tree
+
+            png = draw_tree(view, most=PICTURED)._repr_png_()
+            picture.update(HTML(saved_picture(png, view.data["title"])))
+
+        if picture is not None:
+            self._painter.ask(draw)
 
     def _on_message(self, _: Any, content: Any, __: Any) -> None:
         """A wish from the page; what is not understood is ignored."""
@@ -271,26 +327,20 @@ class Explorer(ipw.VBox):
         if not isinstance(content, dict):
             return
         kind, node, step = content.get("type"), content.get("node"), content.get("step")
-        if kind == "collapse" and self.tree is not None:
-            wished = content.get("nodes") or []
-            self.view.places = layout_y(self.tree, set(wished)) if wished else {}
+        values = content.get("values")
+        if kind in ("run", "random") and isinstance(values, dict):
+            texts = {k: v[:500] for k, v in values.items() if isinstance(v, str)}
+            known = {name: texts.get(name, old) for name, old in self.view.values.items()}
+            wish = self._search if kind == "run" else self._find_hard_problem
+            self._worker.start(lambda: self._with(known, wish))
+        elif kind == "stop":
+            self.stop()
+        elif kind == "page" and self.treeview is not None:
+            name = "".join(c if c.isalnum() else "-" for c in self.treeview.data["title"])
+            page = {"type": "page", "text": tree_page(self.treeview, self.view.guide)}
+            self.view.send(page | {"name": f"tree-{name}.html"})
+            self.view.say(f"The page is saved as tree-{name}.html, among the browser's downloads.")
         elif kind == "expand" and isinstance(node, int):
-            self._start(lambda: self._expand(node))
+            self._worker.start(lambda: self._expand(node))
         elif kind == "play" and isinstance(node, int) and isinstance(step, str):
-            self._start(lambda: self._play(node, step))
-
-
-class TreeWidget(anywidget.AnyWidget):
-    """`step` is the number of nodes shown; `places` the rows while branches are collapsed."""
-
-    _esm = Path(__file__).with_name("explorer.js")
-    _css = Path(__file__).with_name("explorer.css")
-    tree = traitlets.Dict().tag(sync=True)
-    step = traitlets.Int(1).tag(sync=True)
-    selected = traitlets.Int(0).tag(sync=True)
-    places = traitlets.Dict().tag(sync=True)
-    message = traitlets.Dict().tag(sync=True)
-
-    def say(self, text: str, kind: str = "info") -> None:
-        """Show one line above the tree; `kind` is info, busy or error."""
-        self.message = {"kind": kind, "text": text}
+            self._worker.start(lambda: self._play(node, step))

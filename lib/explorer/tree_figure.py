@@ -1,14 +1,13 @@
 """A search tree as a figure for papers and headless runs.
 
 Takes a TreeView; gives a matplotlib Figure, or writes an SVG, PNG or PDF file. Knows nothing of
-widgets or models. One pixel of the view is one point of the figure.
+widgets or models. One pixel of the view's wide layout is one point of the figure.
 """
 
 from __future__ import annotations
 
-import html
 import io
-import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,20 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, PathPatch
 from matplotlib.path import Path as Outline
+from matplotlib.text import Text
 
 from lib.base.errors import UserError
 from lib.base.files import write_atomic
+from lib.explorer.layout import LEAVES, LINE_HEIGHT, MARGIN, layout_rows, place
 from lib.explorer.tree_view import TreeView
+from lib.explorer.words import FOUND_AGAIN
 
 POINTS_PER_INCH = 72
-HEADER = 26  # points above the tree, for the title
+HEADER, FOOTER = 26, 24  # points above the tree for the title, below it for the legend
 LONGEST_SIDE = 300  # inches; beyond it a big tree is scaled down
-CHOSEN = "#1a7f37"
-STRUCK = "#a34700"
-PLAIN = "#8c8c8c"
+CHOSEN, AGAIN, STRUCK, PLAIN = "#000000", "#6a3fb5", "#a34700", "#8c8c8c"
+VERDICTS = {"right": "#1a7f37", "wrong": "#b00020", "": "#595959"}
+MONO = {"family": "DejaVu Sans Mono", "parse_math": False}
 FORMATS = ("svg", "png", "pdf")
 
 
@@ -40,29 +42,157 @@ class TreeFigure(Figure):
         return buffer.getvalue()
 
 
-def draw_tree(view: TreeView, rule: str | None = None, truth: bool = False) -> Figure:
-    """The whole tree; the path that `rule` chose (default: the first rule) stands out.
+def draw_tree(
+    view: TreeView, rule: str | None = None, truth: bool = False, most: int | None = None
+) -> Figure:
+    """The tree; the path that `rule` chose (default: the first rule) stands out.
 
-    `truth` marks the nodes where the model's verdict is wrong.
+    `truth` adds the solver's words. A tree of more than `most` nodes is drawn without the branches
+    that no finished path takes or, where that is still too much, as the chosen path alone.
     """
-    data = view.data
-    width, height = data["width"], data["height"] + HEADER
-    scale = min(1.0, LONGEST_SIDE * POINTS_PER_INCH / max(width, height))
-    inches = (width * scale / POINTS_PER_INCH, height * scale / POINTS_PER_INCH)
-    figure = TreeFigure(figsize=inches)
-    FigureCanvasAgg(figure)
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_xlim(0, width)
-    axes.set_ylim(height, 0)
-    axes.axis("off")
-    axes.text(12, 16, data["title"], fontsize=11 * scale, va="center", parse_math=False)
-    chosen = chosen_nodes(view, rule)
-    for node in view.nodes:
-        if node["parent"] is not None:
-            _draw_edge(axes, node, view.nodes[node["parent"]], node["id"] in chosen, scale)
-    for node in view.nodes:
-        _draw_box(axes, node, data["box_height"], node["id"] in chosen, truth, scale)
+    drawing = _Drawing(view.data, chosen_nodes(view, rule), truth, _kept(view, rule, most))
+    return drawing.figure
+
+
+def draw_message(text: str) -> Figure:
+    """A figure that only says something."""
+    figure = TreeFigure(figsize=(7, 0.8))
+    figure.text(0.01, 0.5, text, va="center", wrap=True, parse_math=False)
     return figure
+
+
+def _kept(view: TreeView, rule: str | None, most: int | None) -> set[int]:
+    everything = {node["id"] for node in view.nodes}
+    if most is None or len(everything) <= most:
+        return everything
+    finished: set[int] = {0}
+    for path in view.data["paths"]:
+        finished |= _way_to(view, path["leaf"])
+    return finished if len(finished) <= most else {0} | chosen_nodes(view, rule)
+
+
+class _Drawing:
+    """One figure while it is drawn."""
+
+    def __init__(self, data: dict[str, Any], chosen: set[int], truth: bool, kept: set[int]):
+        self.data, self.chosen, self.truth = data, chosen, truth
+        nodes = [node for node in data["nodes"] if node["id"] in kept]
+        rows = layout_rows(data["nodes"], kept)
+        places = {node["id"]: place(data, node, rows) for node in nodes}
+        self.at = {id_: (edge_x, x, y + HEADER) for id_, (edge_x, x, y) in places.items()}
+        lowest = max(y for _, _, y in self.at.values())
+        width = max(data["layouts"]["wide"]["width"], 420)
+        height = lowest + data["box"] / 2 + MARGIN + FOOTER
+        self.scale = min(1.0, LONGEST_SIDE * POINTS_PER_INCH / max(width, height))
+        inches = (width * self.scale / POINTS_PER_INCH, height * self.scale / POINTS_PER_INCH)
+        self.figure = TreeFigure(figsize=inches)
+        FigureCanvasAgg(self.figure)
+        self.axes = self.figure.add_axes((0, 0, 1, 1))
+        self.axes.set_xlim(0, width)
+        self.axes.set_ylim(height, 0)
+        self.axes.axis("off")
+        title = "   ".join(filter(None, [data["title"], data["made"]]))
+        self._line_of_text(16, title, 11)
+        self._line_of_text(height - 12, self._legend(len(nodes)), 8.5)
+        for node in nodes:
+            if node["parent"] is not None:
+                self._draw_edge(node)
+        for arrow in data["returns"]:
+            if arrow["main"] and arrow["from"] in kept and arrow["to"] in kept:
+                self._draw_return(arrow)
+        for node in nodes:
+            self._draw_box(node)
+
+    def _legend(self, drawn: int) -> str:
+        words = ["blue: the model would go on, orange: step back", "thick: the chosen path"]
+        if self.data["returns"]:
+            words.append(f"purple: {FOUND_AGAIN}")
+        if self.truth:
+            words.append(self.data["tips"]["truth"])
+        if drawn < len(self.data["nodes"]):
+            words.append(f"{len(self.data['nodes']) - drawn} other nodes not drawn")
+        return "   |   ".join(words)
+
+    def _line_of_text(self, y: float, text: str, size: float) -> None:
+        """A line across the figure, in a smaller font where it would be wider."""
+        line = self._text(12, y, text, family="DejaVu Sans", size=size)
+        room = self.figure.bbox.width - 2 * line.get_window_extent().x0
+        while line.get_window_extent().width > room and line.get_fontsize() > 3:
+            # Step by step: hinted glyphs do not shrink as their font does.
+            line.set_fontsize(0.96 * line.get_fontsize())
+
+    def _text(self, x: float, y: float, text: str, **how: Any) -> Text:
+        size = how.pop("size", 11) * self.scale
+        font = {**MONO, "fontsize": size, "va": "center", "color": "black", **how}
+        return self.axes.text(x, y, text, **font)
+
+    def _line(self, points: list[tuple[float, float]], codes: list[int], **how: Any) -> None:
+        how["linewidth"] = how["linewidth"] * self.scale
+        self.axes.add_patch(PathPatch(Outline(points, codes), fill=False, **how))
+
+    def _draw_edge(self, node: dict[str, Any]) -> None:
+        parent = self.data["nodes"][node["parent"]]
+        edge_x, x, y = self.at[node["id"]]
+        _, parent_x, parent_y = self.at[node["parent"]]
+        start = parent_x + parent["width"]
+        middle = (start + edge_x) / 2
+        points = [(start, parent_y), (middle, parent_y), (middle, y), (edge_x, y), (x, y)]
+        codes = [Outline.MOVETO, Outline.CURVE4, Outline.CURVE4, Outline.CURVE4, Outline.LINETO]
+        chosen = node["id"] in self.chosen
+        plain = AGAIN if node["again"] else STRUCK if node["struck"] else PLAIN
+        style = "--" if node["struck"] else "-"
+        width = 2.6 if chosen else 1.4 if node["again"] else 1
+        self._line(
+            points, codes, edgecolor=CHOSEN if chosen else plain, linewidth=width, linestyle=style
+        )
+        if not node["edge"]:
+            return
+        self._text(edge_x + 2, y - 8, node["edge"], color=AGAIN if node["again"] else "black")
+        if node["struck"]:
+            end = edge_x + 2 + 6.8 * len(node["edge"])
+            line = {"color": STRUCK, "linewidth": 1.4 * self.scale}
+            self.axes.plot([edge_x + 1, end], [y - 8, y - 8], **line)
+
+    def _draw_return(self, arrow: dict[str, Any]) -> None:
+        _, x1, y1 = self.at[arrow["from"]]
+        _, x2, y2 = self.at[arrow["to"]]
+        half = self.data["box"] / 2
+        side = -half if y1 <= y2 else half
+        x2, y2 = x2 + self.data["nodes"][arrow["to"]]["width"] - 10, y2 + side
+        bow = math.copysign(min(44, 14 + abs(y1 - half - y2) / 4), side)
+        x1, y1 = x1 + 8, y1 - half
+        points = [(x1, y1), (x1 - 20, y1 - 14), (x2 + 10, y2 + bow), (x2, y2)]
+        codes = [Outline.MOVETO, Outline.CURVE4, Outline.CURVE4, Outline.CURVE4]
+        self._line(points, codes, edgecolor=AGAIN, linewidth=1.3, linestyle=":")
+        up = math.copysign(6, side)
+        head = [(x2 - 4, y2 + up), (x2, y2), (x2 + 5, y2 + up * 0.8)]
+        codes = [Outline.MOVETO, Outline.LINETO, Outline.LINETO]
+        self._line(head, codes, edgecolor=AGAIN, linewidth=1.3)
+
+    def _draw_box(self, node: dict[str, Any]) -> None:
+        _, x, y = self.at[node["id"]]
+        height, chosen = self.data["box"], node["id"] in self.chosen
+        rounding = min(height / 2, 11) if node["kind"] in LEAVES else 3
+        self.axes.add_patch(
+            FancyBboxPatch(
+                (x, y - height / 2),
+                node["width"],
+                height,
+                boxstyle=f"round,pad=0,rounding_size={rounding}",
+                facecolor=node["colour"],
+                edgecolor=CHOSEN if chosen else AGAIN if node["again"] else "#595959",
+                linewidth=(2.6 if chosen else 1.6 if node["again"] else 0.8) * self.scale,
+            )
+        )
+        first = y - (len(node["label"]) - 1) * LINE_HEIGHT / 2
+        for index, line in enumerate(node["label"]):
+            self._text(x + node["width"] / 2, first + index * LINE_HEIGHT, line, ha="center")
+        if self.truth and node["mark"]:
+            mark = VERDICTS["wrong"] if node["verdict"] == "wrong" else "black"
+            self._text(x + node["width"] - 3, y, node["mark"], ha="right", color=mark)
+        if node["note"] and (self.truth or node["kind"] == "goal"):
+            how = {"family": "DejaVu Sans", "size": 9, "color": VERDICTS[node["verdict"]]}
+            self._text(x + node["width"] + 5, y, node["note"], **how)
 
 
 def save_tree(view: TreeView, path: str | Path, **options: Any) -> Path:
@@ -86,113 +216,12 @@ def chosen_nodes(view: TreeView, rule: str | None = None) -> set[int]:
     rules = {each["name"]: each["chosen"] for each in view.data["rules"]}
     if rule is not None and rule not in rules:
         raise UserError(f"rule {rule!r}: no such selection rule; choose one of {', '.join(rules)}")
-    at = rules.get(rule) if rule is not None else next(iter(rules.values()), None)
-    nodes = set()
-    while at is not None:
-        nodes.add(at)
-        at = view.nodes[at]["parent"]
-    return nodes
+    leaf = rules.get(rule) if rule is not None else next(iter(rules.values()), None)
+    return set() if leaf is None else _way_to(view, leaf)
 
 
-def _draw_edge(axes: Any, node: dict, parent: dict, chosen: bool, scale: float) -> None:
-    top = HEADER
-    start = (parent["x"] + parent["width"], parent["y"] + top)
-    turn = (node["edge_x"], node["y"] + top)
-    middle = (start[0] + turn[0]) / 2
-    points = [start, (middle, start[1]), (middle, turn[1]), turn, (node["x"], turn[1])]
-    codes = [Outline.MOVETO, Outline.CURVE4, Outline.CURVE4, Outline.CURVE4, Outline.LINETO]
-    colour = CHOSEN if chosen else STRUCK if node["struck"] else PLAIN
-    axes.add_patch(
-        PathPatch(
-            Outline(points, codes),
-            fill=False,
-            edgecolor=colour,
-            linewidth=(2.6 if chosen else 1) * scale,
-            linestyle="--" if node["struck"] else "-",
-        )
-    )
-    if not node["edge"]:
-        return
-    x, y = node["edge_x"] + 2, turn[1] - 8
-    font = {"family": "DejaVu Sans Mono", "fontsize": 11 * scale, "parse_math": False}
-    axes.text(x, y, node["edge"], va="center", color="black", **font)
-    if node["struck"]:
-        end = x + 6.8 * len(node["edge"])
-        axes.plot([x - 1, end], [y, y], color=STRUCK, linewidth=1.4 * scale)
-
-
-def _draw_box(
-    axes: Any, node: dict, height: float, chosen: bool, truth: bool, scale: float
-) -> None:
-    y = node["y"] + HEADER
-    rounding = height / 2 if node["kind"] in ("goal", "backtrack", "limit") else 3
-    axes.add_patch(
-        FancyBboxPatch(
-            (node["x"], y - height / 2),
-            node["width"],
-            height,
-            boxstyle=f"round,pad=0,rounding_size={rounding}",
-            facecolor=node["colour"],
-            edgecolor=CHOSEN if chosen else "#595959",
-            linewidth=(2.6 if chosen else 0.8) * scale,
-        )
-    )
-    font = {"family": "DejaVu Sans Mono", "fontsize": 11 * scale, "parse_math": False}
-    centre = node["x"] + node["width"] / 2
-    axes.text(centre, y, node["label"], ha="center", va="center", color="black", **font)
-    if truth and node["wrong"]:
-        mark = {"fontsize": 11 * scale, "color": "#b00020", "weight": "bold"}
-        axes.text(node["x"] + node["width"] + 3, y, "✗", va="center", **mark)
-
-
-SCRIPT = Path(__file__).with_name("explorer.js")
-STYLE = Path(__file__).with_name("explorer.css")
-# Nothing but the page itself may be loaded, whatever a model wrote into the tree.
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{title}</title>
-<style>
-{style}
-</style>
-</head>
-<body class="search-tree-page">
-<h1>{title}</h1>
-<div id="view"></div>
-<noscript>This page needs JavaScript to draw the tree.</noscript>
-<script type="application/json" id="tree">{tree}</script>
-<script type="module">
-{script}
-mountPage(document.getElementById("view"), JSON.parse(document.getElementById("tree").textContent));
-</script>
-</body>
-</html>
-"""
-
-
-def tree_page(view: TreeView) -> str:
-    """The page's text."""
-    return PAGE.format(
-        policy=html.escape(POLICY),
-        title=html.escape(view.data["title"] or "Search tree"),
-        style=STYLE.read_text(encoding="utf-8"),
-        tree=script_json(view.data),
-        script=SCRIPT.read_text(encoding="utf-8"),
-    )
-
-
-def save_page(view: TreeView, path: str | Path) -> Path:
-    """Write the page; the file appears whole or not at all."""
-    path = Path(path)
-    write_atomic(path, tree_page(view))
-    return path
-
-
-def script_json(data: object) -> str:
-    """JSON that cannot end the script element that it stands in."""
-    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+def _way_to(view: TreeView, node: int) -> set[int]:
+    found = {node}
+    while (node := view.nodes[node]["parent"]) is not None:
+        found.add(node)
+    return found

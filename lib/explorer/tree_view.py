@@ -1,30 +1,33 @@
-"""A search tree as it is shown: plain data with positions, colours and texts.
+"""A search tree as it is shown: plain data with places, colours and words.
 
-Takes a search tree, one annotation a node (`lib.tasks.countdown.interactive`), the finished paths'
-scores and each selection rule's choice; gives a TreeView, whose `data` is JSON that the widget, the
-figure and the shared page all draw. Knows nothing of widgets, models or tasks. Node rows come from
-igraph's Reingold-Tilford layout, turned so that the root is on the left; all lengths are in pixels.
+Takes a session (or a search tree), its nodes' notes and each selection rule's choice; gives a
+TreeView, whose `data` is JSON that the widget, the figure and the shared page all draw. Knows
+nothing of widgets, models or any one task; where a node stands is `lib.explorer.layout`'s.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-import igraph
-
+from lib.explorer.annotation import Note
+from lib.explorer.layout import (
+    LEAVES,
+    LONGEST_LABEL,
+    box_height,
+    box_width,
+    lay_out,
+    note_width,
+    shorten,
+)
+from lib.explorer.session import PLAYED, Session, first_search, state_steps
+from lib.explorer.story import Rule, Story
+from lib.explorer.words import SCORES, TIPS
 from lib.search.selection import SELECTION_RULES, paths
-from lib.search.tree import SearchTree
+from lib.search.tree import Node, SearchTree
 
-ROW_HEIGHT = 32
-BOX_HEIGHT = 22
-CHARACTER_WIDTH = 7.3  # of a 12 px monospace font, rounded up
-BOX_PADDING = 16  # both sides together
-CURVE_WIDTH = 34  # between one column and the next
-MARGIN = 24
-LONGEST_LABEL = 22
 # Blue for "go on" to orange for "step back": told apart with any colour vision, and light enough
 # for black text in light and dark themes.
 COLOURS = ((107, 174, 214), (242, 242, 242), (253, 141, 60))
@@ -33,13 +36,17 @@ LEAF_COLOURS = {"backtrack": "#fd8d3c", "goal": "#ffffff", "limit": NO_COLOUR}
 
 
 @dataclass(frozen=True)
-class Rule:
-    """A selection rule: its title, each finished path's score by leaf id, and the chosen leaf."""
+class Labels:
+    """What the view says beside its tree; all of it may be empty."""
 
-    name: str
-    title: str
-    scores: Mapping[int, float]
-    chosen: int | None
+    title: str = ""  # the problem on one line
+    made: str = ""  # model, breadth, depth, temperature, seed
+    values: Mapping[str, str] = field(default_factory=dict)  # what the form said
+    state_label: str = "State"
+    step_example: str = ""
+    goal: str = "the goal"
+    warning: str = ""
+    greedy: Mapping[str, Any] | None = None  # steps, correct, note
 
 
 @dataclass(frozen=True)
@@ -54,90 +61,152 @@ class TreeView:
 
 
 def describe(
-    tree: Any,
-    annotations: Sequence[Any],
+    tree: Session | SearchTree,
+    notes: Sequence[Note],
     rules: Iterable[Rule] = (),
     token_texts: Callable[[Sequence[int]], list[str]] | None = None,
-    title: str = "",
+    labels: Labels | None = None,
 ) -> TreeView:
-    """The view of `tree`: nodes with positions, reveal order, finished paths, selection rules."""
-    order = reveal_order(tree)
-    rows = layout_rows(tree)
-    columns = _columns(tree, annotations)
-    struck = struck_nodes(tree)
-    depths = node_depths(tree)
+    """The view: nodes with rows and words, the story's phases and steps, finished paths, rules."""
+    session = tree if isinstance(tree, Session) else first_search(tree)
+    labels, rules = labels or Labels(), list(rules)
+    story = Story(session, notes, labels.state_label, labels.title)
     decode = token_texts or (lambda ids: [f"#{token}" for token in ids])
-    nodes = []
-    for node, note in zip(tree.nodes, annotations, strict=True):
-        is_leaf = node.kind in ("goal", "backtrack", "limit")
-        edge_x, box_x = columns[depths[node.id]]
-        logprobs = [_finite(value) for value in node.logprobs]
-        texts = decode(node.tokens)[: len(node.tokens)]
-        nodes.append(
-            {
-                "id": node.id,
-                "parent": node.parent,
-                "kind": node.kind,
-                "level": node.level,
-                "depth": depths[node.id],
-                "x": edge_x if is_leaf else box_x,
-                "y": _y(rows[node.id]),
-                "edge_x": edge_x,
-                "width": _box_width(note.label),
-                "text": node.text,
-                "edge": shorten(node.text) if node.kind == "step" else "",
-                "label": shorten(note.label),
-                "p": _finite(node.p_backtrack),
-                "colour": LEAF_COLOURS.get(node.kind) or colour(node.p_backtrack),
-                "visits": node.visits,
-                "logprob": _finite(sum(node.logprobs)) if node.logprobs else None,
-                "tokens": [list(pair) for pair in zip(texts, logprobs, strict=False)],
-                "struck": node.id in struck,
-                "reachable": note.reachable,
-                "wrong": note.wrong,
-                "correct": note.correct,
-                "error": note.error,
-            }
-        )
-    rules = list(rules)
+    struck = struck_nodes(session.tree)
+    nodes = [
+        _node(node, story, node.id in struck, decode(node.tokens)[: len(node.tokens)])
+        for node in session.tree.nodes
+    ]
+    layouts = lay_out(nodes)
+    further = any(session.further_samples(node.id) for node in session.tree.nodes)
     data = {
-        "title": title,
-        "prompt": tree.prompt,
-        "breadth": tree.breadth,
-        "depth": tree.depth,
-        "temperature": tree.temperature,
-        "seed": tree.seed,
-        "width": max(node["x"] + node["width"] for node in nodes) + MARGIN,
-        "height": max(node["y"] for node in nodes) + BOX_HEIGHT / 2 + MARGIN,
-        "box_height": BOX_HEIGHT,
+        "title": labels.title,
+        "made": labels.made,
+        "warning": labels.warning,
+        "values": dict(labels.values),
+        "step_example": labels.step_example,
+        "prompt": session.tree.prompt,
+        "box": box_height(nodes),
+        "layouts": layouts,
         "nodes": nodes,
-        "order": order,
-        "rules": [
-            {"name": rule.name, "title": rule.title, "chosen": rule.chosen} for rule in rules
-        ],
-        "paths": _paths(nodes, rules),
+        "phases": story.phases,
+        "steps": story.steps,
+        "returns": story.returns,
+        "rules": [_rule(rule, story) for rule in rules],
+        "paths": _paths(nodes, rules, story),
+        "comparison": [_greedy_line(labels.greedy)] if labels.greedy else [],
+        "samples_note": SAMPLES_NOTE if further else "",
+        "tips": TIPS | {"truth": TRUTH_KEY.format(goal=labels.goal)},
     }
     return TreeView(data)
 
 
-def reveal_order(tree: Any) -> list[int]:
-    """Node ids in the order of their expansion: level, then id; a parent before its children."""
-    levels: list[int] = []
-    for node in tree.nodes:
-        levels.append(max(node.level, -1 if node.parent is None else levels[node.parent]))
-    return sorted(range(len(levels)), key=lambda id_: (levels[id_], id_))
+TRUTH_KEY = "✓ {goal} can still be reached, ✕ it cannot; red: the model’s verdict is wrong"
+SAMPLES_NOTE = (
+    "Samples and votes count the first search alone; “+3” are samples of searches further on, "
+    "which cannot be compared with them."
+)
 
 
-def node_depths(tree: Any) -> list[int]:
-    """The number of edges from the root to each node."""
-    depths: list[int] = []
-    for node in tree.nodes:
-        depths.append(0 if node.parent is None else depths[node.parent] + 1)
-    return depths
+def _node(node: Node, story: Story, struck: bool, token_texts: list[str]) -> dict[str, Any]:
+    note, session = story.notes[node.id], story.session
+    part = session.parts[session.part_of[node.id]]
+    label = LEAVES.get(node.kind) or note.state or "not legal"
+    lines = [shorten(line) for line in label.split("\n")]
+    logprobs = [_finite(value) for value in node.logprobs]
+    text, short = _note_beside(node, note)
+    verdict = "wrong" if note.wrong else "right" if note.truth or note.correct else ""
+    return {
+        "id": node.id,
+        "parent": node.parent,
+        "kind": node.kind,
+        "depth": story.depths[node.id],
+        "text": node.text,
+        "name": _name(node),
+        "edge": shorten(node.text) if node.kind == "step" else "",
+        "label": lines,
+        "width": box_width(lines),
+        "colour": LEAF_COLOURS.get(node.kind) or colour(node.p_backtrack),
+        "mark": _mark(node, note),
+        "note": text,
+        "short_note": short,
+        "note_width": note_width(text),
+        "verdict": verdict,
+        "truth": note.truth,
+        "struck": struck,
+        "again": node.level > 0 or part.kind != "search",
+        "own": part.kind == PLAYED,
+        "p": _finite(node.p_backtrack),
+        "logprob": _finite(sum(node.logprobs)) if node.logprobs else None,
+        "tokens": [list(pair) for pair in zip(token_texts, logprobs, strict=False)],
+        "facts": _facts(node, note, story),
+    }
+
+
+def _name(node: Node) -> str:
+    if node.kind in LEAVES:
+        return LEAVES[node.kind]
+    return node.text if node.parent is not None else "the question"
+
+
+def _mark(node: Node, note: Note) -> str:
+    """The solver's word within a state's box."""
+    if node.kind not in ("root", "step") or note.reachable is None:
+        return ""
+    return "✓" if note.reachable else "✕"
+
+
+def _note_beside(node: Node, note: Note) -> tuple[str, str]:
+    """What stands beside a leaf, and its short form."""
+    if node.kind == "goal":
+        text = "✓ right" if note.correct else f"✕ {_why(note)}"
+        return text, text if len(text) <= LONGEST_LABEL else "✕ wrong"
+    if node.kind != "backtrack" or not note.truth:
+        return "", ""
+    sign = "✕ " if note.wrong else "✓ " if len(node.tokens) <= 1 else ""
+    return sign + note.truth, sign + note.truth.split(":")[0]
+
+
+def _why(note: Note) -> str:
+    return note.reason or note.error or "wrong"
+
+
+def _facts(node: Node, note: Note, story: Story) -> list[list[str]]:
+    """What is known of a node: (name, value, meaning)."""
+    session, facts = story.session, []
+    if node.kind in ("root", "step"):
+        facts.append([story.state_label, note.state or f"not legal: {note.reason}", ""])
+        p = "–" if node.p_backtrack is None else f"{node.p_backtrack:.3f}"
+        facts.append(["P(<backtrack>)", p, TIPS["p_backtrack"]])
+    if node.logprobs:
+        facts.append(["Log-probability", f"{sum(node.logprobs):.3f}", TIPS["logprob"]])
+    facts.append(["Samples", _samples(session, node.id), TIPS["samples"]])
+    facts.append(["Found", story.found(node), TIPS["found"]])
+    for index, part in enumerate(session.parts):
+        for state, level in part.expanded:
+            if state == node.id and (index or level):
+                where = f"roll-back {level}" if level else "search on"
+                count = session.continuations(state, index)
+                facts.append(["Expanded again", f"{where}, {count} continuations", ""])
+    if node.kind == "goal":
+        right = "right" if note.correct else _named(note)
+        facts.append(["Right?", right, TIPS["check"]])
+    return facts
+
+
+def _named(note: Note) -> str:
+    """Why a path is wrong, with the paper's name for it."""
+    return f"{note.reason} ({note.error})" if note.reason and note.error else _why(note)
+
+
+def _samples(session: Session, node: int) -> str:
+    """`3`, or `3 + 2` where searches further on met the node."""
+    own, further = session.tree.nodes[node].visits, session.further_samples(node)
+    return f"{own} + {further}" if further else f"{own}"
 
 
 def struck_nodes(tree: Any) -> set[int]:
-    """The `<backtrack>` leaves, and the steps that every sample took back.
+    """The `<backtrack>` leaves, and the steps after which every sample said it.
 
     A `<backtrack>` in the middle of a step takes back that unfinished step, not the one before.
     """
@@ -153,26 +222,6 @@ def struck_nodes(tree: Any) -> set[int]:
     }
 
 
-def layout_rows(tree: Any, collapsed: Collection[int] = ()) -> dict[int, float]:
-    """The row of each visible node, from 0; the children of `collapsed` nodes are not visible."""
-    hidden: set[int] = set()
-    for node in tree.nodes:
-        if node.parent is not None and (node.parent in hidden or node.parent in collapsed):
-            hidden.add(node.id)
-    visible = [node for node in tree.nodes if node.id not in hidden]
-    index = {node.id: position for position, node in enumerate(visible)}
-    edges = [(index[node.parent], index[node.id]) for node in visible if node.parent is not None]
-    graph = igraph.Graph(len(visible), edges, directed=True)
-    across = [place[0] for place in graph.layout_reingold_tilford(mode="out", root=[0])]
-    top = min(across)
-    return {node.id: across[index[node.id]] - top for node in visible}
-
-
-def layout_y(tree: Any, collapsed: Collection[int] = ()) -> dict[str, float]:
-    """The vertical position of each visible node, keyed by its id as JSON has it."""
-    return {str(id_): _y(row) for id_, row in layout_rows(tree, collapsed).items()}
-
-
 def colour(p_backtrack: float | None) -> str:
     """The colour of a probability of `<backtrack>`, as #rrggbb."""
     if p_backtrack is None or math.isnan(p_backtrack):
@@ -184,61 +233,44 @@ def colour(p_backtrack: float | None) -> str:
     return "#" + "".join(f"{part:02x}" for part in mixed)
 
 
-def shorten(text: str, length: int = LONGEST_LABEL) -> str:
-    """`text` on one line, cut to `length` characters."""
-    line = "".join(c if c.isprintable() else "·" for c in text)
-    return line if len(line) <= length else line[: length - 1] + "…"
+def _rule(rule: Rule, story: Story) -> dict[str, Any]:
+    row = {"name": rule.name, "title": rule.title, "tip": rule.tip, "chosen": rule.chosen}
+    line = {"name": "Search", "tip": TIPS["search"], "steps": [], "correct": False}
+    if rule.chosen is None:
+        line["note"] = "✕ no path was finished"
+    else:
+        note, leaf = story.notes[rule.chosen], story.session.tree.nodes[rule.chosen]
+        line["steps"] = state_steps(story.session.tree, leaf.id)
+        line["correct"] = bool(note.correct)
+        line["note"] = "✓ right" if note.correct else f"✕ {_why(note)}"
+        line["note"] += f", found in {story.found(leaf)}"
+    return row | {"text": story.choice(rule), "line": line}
 
 
-def _y(row: float) -> float:
-    return round(MARGIN + BOX_HEIGHT / 2 + row * ROW_HEIGHT, 1)
+def _greedy_line(greedy: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": "Greedy", "tip": TIPS["greedy"], **greedy}
 
 
-def _box_width(label: str) -> float:
-    return round(len(shorten(label)) * CHARACTER_WIDTH + BOX_PADDING, 1)
-
-
-def _columns(tree: Any, annotations: Sequence[Any]) -> list[tuple[float, float]]:
-    """For each depth: where a step's text starts, and where a state's box starts."""
-    depths = node_depths(tree)
-    edge_widths = [0.0] * (max(depths) + 1)
-    box_ends = edge_widths.copy()
-    for node, depth in zip(tree.nodes, depths, strict=True):
-        if node.kind == "step":
-            width = len(shorten(node.text)) * CHARACTER_WIDTH + 10
-            edge_widths[depth] = max(edge_widths[depth], width)
-    for node, note, depth in zip(tree.nodes, annotations, depths, strict=True):
-        start = edge_widths[depth] if node.kind in ("root", "step") else 0.0
-        box_ends[depth] = max(box_ends[depth], start + _box_width(note.label))
-    columns, x = [], float(MARGIN)
-    for edge_width, end in zip(edge_widths, box_ends, strict=True):
-        columns.append((round(x, 1), round(x + edge_width, 1)))
-        x += end + CURVE_WIDTH
-    return columns
-
-
-def _paths(nodes: list[dict[str, Any]], rules: list[Rule]) -> list[dict[str, Any]]:
+def _paths(nodes: list[dict[str, Any]], rules: list[Rule], story: Story) -> list[dict[str, Any]]:
     """The finished paths, the most visited first."""
-    paths = []
-    for node in nodes:
-        if node["kind"] != "goal":
+    found = []
+    for node in story.session.tree.nodes:
+        if node.kind != "goal":
             continue
-        steps, parent = [], node["parent"]
-        while parent is not None:
-            steps.append(nodes[parent]["text"])
-            parent = nodes[parent]["parent"]
-        scores = {rule.name: _finite(rule.scores.get(node["id"])) for rule in rules}
-        paths.append(
+        note = story.notes[node.id]
+        found.append(
             {
-                "leaf": node["id"],
-                "steps": [step for step in reversed(steps) if step],
-                "visits": node["visits"],
-                "correct": node["correct"],
-                "error": node["error"],
-                "scores": scores,
+                "leaf": node.id,
+                "steps": state_steps(story.session.tree, node.id),
+                "visits": node.visits,
+                "samples": _samples(story.session, node.id),
+                "found": story.found(node),
+                "correct": bool(note.correct),
+                "note": "✓ right" if note.correct else f"✕ {_named(note)}",
+                "scores": {rule.name: _finite(rule.scores.get(node.id)) for rule in rules},
             }
         )
-    return sorted(paths, key=lambda path: (-path["visits"], path["leaf"]))
+    return sorted(found, key=lambda path: (-path["visits"], path["leaf"]))
 
 
 def _finite(value: float | None) -> float | None:
@@ -248,20 +280,12 @@ def _finite(value: float | None) -> float | None:
     return float(f"{value:.5g}")
 
 
-TITLES = {
-    "mean_logprob": "Mean log-prob. (paper)",
-    "min_logprob_step": "Least probable step",
-    "vote": "Vote of samples",
-    "self_verification": "Log P(keep)",
-    "combined": "Mean log-prob. + P(keep)",
-}
-
-
 def score_rules(tree: SearchTree) -> list[Rule]:
     """One Rule per selection rule, with the scores that it gives and the leaf that it chooses."""
     finished = [path for path in paths(tree) if path.kind == "goal"]
     rules = []
     for name, rule in SELECTION_RULES.items():
+        title, phrase, tip = SCORES.get(name, (name, name, rule.meaning))
         scores = {path.leaf: rule.score(path) for path in finished}
-        rules.append(Rule(name, TITLES.get(name, name), scores, rule(tree)))
+        rules.append(Rule(name, title, scores, rule(tree), phrase, tip))
     return rules

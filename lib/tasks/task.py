@@ -20,6 +20,7 @@ It may give (what it lacks is None, and what needs it is left out)
 - `check_published`: a second verdict by published code, reported beside the strict one;
 - `goal_test`, `streams`: guided DFS and Stream of Search in Table 2;
 - `read_public`: problems and D_back of a data set, in place of the generator's (`data.public`);
+- `form`: how the explorer asks for a problem and shows its states;
 - `near_misses`: True if D_back may hold them (`traces.near_miss`);
 - `summary`, `split_step`: these have defaults.
 """
@@ -27,6 +28,7 @@ It may give (what it lacks is None, and what needs it is left out)
 from __future__ import annotations
 
 import importlib
+import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -127,6 +129,7 @@ class Task(ABC):
     check_published: Callable[[Any, str], Verdict] | None = None
     goal_test: GoalTest | None = None
     streams: Streams | None = None
+    form: Form | None = None
     #: (folder or hub name, loss, a profile's `[data]`) -> the problems of every split, and D_back.
     read_public: (
         Callable[[str | Path, str, Mapping[str, int]], tuple[pd.DataFrame, pd.DataFrame]] | None
@@ -169,6 +172,56 @@ class Streams(Protocol):
 
     def moves_back(self, text: str) -> int:
         """How often a stream backs up."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of the explorer's form: its name in code, its label, what it asks for, its width."""
+
+    name: str
+    label: str
+    tip: str
+    width: str  # in CSS
+    lines: int = 1
+
+
+class Form(Protocol):
+    """How the explorer asks for a problem and shows its states."""
+
+    about: str  # the task in one sentence
+    fields: tuple[Field, ...]
+    state_label: str  # what `state` tells, such as "Numbers left"
+    step_example: str
+
+    def parse(self, texts: Mapping[str, str]) -> Any:
+        """The problem that the fields' texts state; `UserError` says which field is wrong."""
+
+    def texts(self, problem: Any) -> dict[str, str]:
+        """The fields' texts for a problem."""
+
+    def random_problem(self, generator: random.Random) -> Any:
+        """A problem that can be solved."""
+
+    def prompt(self, problem: Any) -> str:
+        """The text that asks it."""
+
+    def title(self, problem: Any) -> str:
+        """The problem on one line."""
+
+    def goal(self, problem: Any) -> str:
+        """What is in reach or not, in a word or two: a target, a solution."""
+
+    def state(self, problem: Any, steps: Sequence[str]) -> str | None:
+        """What is there after these steps, of one or more lines; None if a step is not legal."""
+
+    def parse_step(self, text: str) -> str | None:
+        """A step that was typed, as the model writes it; None where it is none."""
+
+    def reason(self, problem: Any, response: str) -> str:
+        """Why a response is wrong, in plain words; "" where it is right."""
+
+    def outside(self, problem: Any) -> str:
+        """What of the problem no model of these settings was trained on; "" if nothing."""
 
 
 def load_task(module: str, settings: Mapping[str, Any]) -> Task:

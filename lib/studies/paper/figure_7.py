@@ -18,15 +18,17 @@ from matplotlib.figure import Figure as Drawn
 from lib.base.errors import UserError
 from lib.evaluation.results import row, table
 from lib.experiment.experiment import Experiment
+from lib.explorer.annotation import annotate
 from lib.explorer.tree_figure import draw_tree
-from lib.explorer.tree_view import TreeView, describe, score_rules
+from lib.explorer.tree_view import Labels, TreeView, describe, score_rules
 from lib.search.tree import SearchTree
 from lib.studies.measurements import Searched, chosen, decoding_outcomes, middle_breadth, searches
 from lib.studies.study import Figure, Study
-from lib.tasks.countdown.interactive import annotate
+from lib.tasks.countdown import problems
 from lib.tasks.countdown.rules import Problem
 from lib.tasks.countdown.task import CountdownTask
 
+TASK = CountdownTask(problems.Settings(4, 99, 10, 100, 9999, 0.1))  # for its rules alone
 RULE = (
     "The first problem of the seen test split that both greedy decodings (SFT, and the "
     "backtracking model) answer wrongly, and whose search with b = 1 chooses a correct path that "
@@ -142,19 +144,7 @@ def draw_case(rows: pd.DataFrame) -> Drawn:
         raise UserError("figure of figure_7: the results have no case study")
     first = found.iloc[0]
     view = case_view(json.loads(first["case"]))
-    figure = draw_tree(view, rule=first["selection"], truth=True)
-    _fit_title(figure)
-    return figure
-
-
-def _fit_title(figure: Drawn) -> None:
-    """A narrow tree's title, which has whole answers in it, gets a smaller font."""
-    title = figure.axes[0].texts[0]
-    box = title.get_window_extent()
-    room = figure.bbox.width - 2 * box.x0
-    while title.get_window_extent().width > room and title.get_fontsize() > 3:
-        # Step by step: hinted glyphs do not shrink as their font does.
-        title.set_fontsize(0.96 * title.get_fontsize())
+    return draw_tree(view, rule=first["selection"], truth=True)
 
 
 def case_view(case: Mapping[str, Any]) -> TreeView:
@@ -164,7 +154,8 @@ def case_view(case: Mapping[str, Any]) -> TreeView:
     answers = [f"{name}: {_short(text)}" for name, text in case["answers"].items()]
     numbers = ", ".join(map(str, problem.numbers))
     title = "   |   ".join([f"{numbers} \N{RIGHTWARDS ARROW} {problem.target}", *answers])
-    return describe(tree, annotate(tree, problem), score_rules(tree), title=title)
+    labels = Labels(title, goal=str(problem.target))
+    return describe(tree, annotate(tree, problem, TASK), score_rules(tree), labels=labels)
 
 
 def _short(response: str) -> str:

@@ -1,82 +1,151 @@
-"""What the Countdown task knows of each node of a search tree.
+"""Countdown's form in the explorer: what is typed, what a state shows, why an answer is wrong.
 
-Takes a search tree and its problem; gives one Annotation a node: the numbers left, whether the
-exact solver can still reach the target, and whether the model's verdict there is wrong. Knows
-nothing of models, positions or drawing.
+Takes the task's settings; gives a `lib.tasks.task.Form`. Knows nothing of models, trees or drawing.
 """
 
 from __future__ import annotations
 
 import random
 import re
-import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 from lib.base.errors import UserError
-from lib.tasks.countdown.problems import make_settings
-from lib.tasks.countdown.rules import Problem, check, remaining
+from lib.tasks.countdown.problems import Settings
+from lib.tasks.countdown.rules import GOAL, Problem, check, compute, parse_step, remaining
 from lib.tasks.countdown.solver import reachable
-from lib.tasks.task import VERDICT_THRESHOLD
-
-LEAF_LABELS = {"goal": "goal", "backtrack": "backtrack", "limit": "cut off"}
-
-
-@dataclass(frozen=True)
-class Annotation:
-    """`numbers` is None after an illegal step; `correct` is the strict check of a finished path."""
-
-    label: str
-    numbers: tuple[int, ...] | None
-    reachable: bool
-    wrong: bool
-    correct: bool | None = None
-    error: str | None = None
-
-
-def annotate(tree: Any, problem: Problem) -> list[Annotation]:
-    """One annotation for each of `tree.nodes`, in their order."""
-    steps: list[tuple[str, ...]] = []
-    annotations = []
-    for node in tree.nodes:
-        before = () if node.parent is None else steps[node.parent]
-        steps.append((*before, node.text) if node.kind == "step" else before)
-        annotations.append(_annotation(node, problem, steps[-1]))
-    return annotations
-
-
-def _annotation(node: Any, problem: Problem, steps: tuple[str, ...]) -> Annotation:
-    left = remaining(problem.numbers, steps)
-    can_reach = left is not None and reachable(left, problem.target)
-    if node.kind in ("root", "step"):
-        label = "not legal" if left is None else ", ".join(map(str, left))
-        verdict = None if node.p_backtrack is None else node.p_backtrack >= VERDICT_THRESHOLD
-        return Annotation(label, left, can_reach, verdict is not None and verdict == can_reach)
-    label = LEAF_LABELS[node.kind]
-    if node.kind == "backtrack":
-        return Annotation(label, left, can_reach, wrong=can_reach)
-    if node.kind == "limit":
-        return Annotation(label, left, can_reach, wrong=False)
-    verdict = check(problem, "".join(f"{step}\n" for step in steps) + node.text)
-    return Annotation(label, left, can_reach, not verdict.correct, verdict.correct, verdict.error)
-
+from lib.tasks.task import BACKTRACK, Field
 
 FEWEST, MOST = 2, 5  # numbers in a problem: the exact solver answers at once up to five
 LARGEST_NUMBER, LARGEST_TARGET = 9_999, 99_999
-DEFAULT_RANGES = {"count": 4, "max_number": 25, "target_low": 10, "target_high": 75}
 EXAMPLE = "such as 2, 39, 45, 10"
 
 
-def parse_problem(numbers: str, target: str) -> Problem:
-    """The problem that the two fields state."""
-    parts = [part for part in re.split(r"[\s,;]+", numbers.strip().strip("[](){}")) if part]
-    if not FEWEST <= len(parts) <= MOST:
-        raise UserError(f"Numbers: {len(parts)} given; type {FEWEST} to {MOST}, {EXAMPLE}.")
-    values = [_whole(part, "Numbers", LARGEST_NUMBER) for part in parts]
-    if not target.strip():
-        raise UserError(f"Target: missing; type a whole number from 1 to {LARGEST_TARGET}.")
-    return Problem(tuple(values), _whole(target.strip(), "Target", LARGEST_TARGET))
+@dataclass(frozen=True)
+class CountdownForm:
+    """Countdown as a `lib.tasks.task.Form`."""
+
+    settings: Settings
+    about: ClassVar = (
+        "Combine all the numbers with +, -, * and /, each number once, until one number, the "
+        "target, is left. A step such as 45-39=6 takes two numbers away and leaves its result."
+    )
+    state_label: ClassVar = "Numbers left"
+    step_example: ClassVar = "45-39=6"
+
+    @property
+    def fields(self) -> tuple[Field, ...]:
+        given = self.settings
+        numbers = (
+            f"{FEWEST} to {MOST} whole numbers. The models here were trained on {given.numbers} "
+            f"numbers from 1 to {given.max_number}."
+        )
+        target = f"The number to reach. Trained on: {given.target_low} to {given.target_high}."
+        return (
+            Field("numbers", "Numbers", numbers, "11em"),
+            Field("target", "Target", target, "4em"),
+        )
+
+    def parse(self, texts: Mapping[str, str]) -> Problem:
+        """The problem that the two fields state."""
+        numbers, target = texts["numbers"], texts["target"]
+        parts = [part for part in re.split(r"[\s,;]+", numbers.strip().strip("[](){}")) if part]
+        if not FEWEST <= len(parts) <= MOST:
+            raise UserError(f"Numbers: {len(parts)} given; type {FEWEST} to {MOST}, {EXAMPLE}.")
+        values = [_whole(part, "Numbers", LARGEST_NUMBER) for part in parts]
+        if not target.strip():
+            raise UserError(f"Target: missing; type a whole number from 1 to {LARGEST_TARGET}.")
+        return Problem(tuple(values), _whole(target.strip(), "Target", LARGEST_TARGET))
+
+    def texts(self, problem: Problem) -> dict[str, str]:
+        return {"numbers": ", ".join(map(str, problem.numbers)), "target": str(problem.target)}
+
+    def random_problem(self, generator: random.Random) -> Problem:
+        """A problem that has a solution."""
+        given = self.settings
+        while True:
+            count = min(given.numbers, MOST)
+            numbers = tuple(generator.randint(1, given.max_number) for _ in range(count))
+            target = generator.randint(given.target_low, given.target_high)
+            if reachable(numbers, target):
+                return Problem(numbers, target)
+
+    def prompt(self, problem: Problem) -> str:
+        return problem.prompt()
+
+    def title(self, problem: Problem) -> str:
+        return f"{', '.join(map(str, problem.numbers))} → {problem.target}"
+
+    def goal(self, problem: Problem) -> str:
+        return str(problem.target)
+
+    def state(self, problem: Problem, steps: Sequence[str]) -> str | None:
+        left = remaining(problem.numbers, steps)
+        return None if left is None else ", ".join(map(str, left))
+
+    def parse_step(self, text: str) -> str | None:
+        step = parse_step(text.strip().replace(" ", ""))
+        return None if step is None else str(step)
+
+    def reason(self, problem: Problem, response: str) -> str:
+        """Why the strict check fails a response, told by its first line that fails."""
+        verdict = check(problem, response)
+        if verdict.correct:
+            return ""
+        *steps, last = response.split("\n")
+        if verdict.step is not None and verdict.step < len(steps):
+            return _illegal(problem, steps, verdict.step)
+        if last == BACKTRACK:
+            return f"ends in {BACKTRACK}"
+        if last != GOAL:
+            return f"the last line is no step: {_short(last)}" if last else "stops in the middle"
+        left = list(remaining(problem.numbers, steps))
+        if len(left) == 1:
+            return f"ends at {left[0]}, not {problem.target}"
+        if left[-1] == problem.target:
+            left = left[:-1]
+            return f"{_listed(left)} {'is' if len(left) == 1 else 'are'} unused"
+        return f"stops with {_listed(left)} left"
+
+    def outside(self, problem: Problem) -> str:
+        """What of the problem lies outside the settings' ranges."""
+        given, found = self.settings, []
+        if len(problem.numbers) != given.numbers:
+            found.append(f"{len(problem.numbers)} numbers (trained on {given.numbers})")
+        if largest := [n for n in problem.numbers if n > given.max_number]:
+            found.append(f"{_listed(largest)} (trained on numbers up to {given.max_number})")
+        if not given.target_low <= problem.target <= given.target_high:
+            trained = f"{given.target_low} to {given.target_high}"
+            found.append(f"the target {problem.target} (trained on {trained})")
+        return "; ".join(found)
+
+
+def _illegal(problem: Problem, steps: Sequence[str], at: int) -> str:
+    """Why step `at`, the first that is not legal and right, is not."""
+    line = steps[at]
+    step = parse_step(line)
+    if step is None:
+        return f"step {at + 1} is no step: {_short(line)}"
+    left = list(remaining(problem.numbers, steps[:at]))
+    for number in (step.a, step.b):
+        if number not in left:
+            return f"{line} uses {number}, which is not there"
+        left.remove(number)
+    result = compute(*step[:3])
+    if result is not None:
+        return f"{step.a}{step.op}{step.b} is {result}, not {step.result}"
+    what = "negative" if step.op == "-" else "no whole number"
+    return f"{step.a}{step.op}{step.b} is {what}"
+
+
+def _short(line: str) -> str:
+    return line if len(line) <= 16 else line[:15] + "…"
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _whole(text: str, field: str, largest: int) -> int:
@@ -85,37 +154,3 @@ def _whole(text: str, field: str, largest: int) -> int:
     if not re.fullmatch(r"0*[0-9]{1,9}", text) or not 1 <= int(text) <= largest:
         raise UserError(f"{field}: {shown!r} is not a whole number from 1 to {largest}.")
     return int(text)
-
-
-def random_problem(
-    generator: random.Random, count: int, max_number: int, target_low: int, target_high: int
-) -> Problem:
-    """A problem that has a solution."""
-    while True:
-        numbers = tuple(generator.randint(1, max_number) for _ in range(count))
-        problem = Problem(numbers, generator.randint(target_low, target_high))
-        if reachable(problem.numbers, problem.target):
-            return problem
-
-
-def problem_ranges(root: Path, profile: str) -> dict[str, int]:
-    """The ranges that the profile's problems are drawn from, as `random_problem` takes them.
-
-    Reads the one table it needs: `lib.profiles.load` checks a whole profile, and imports torch for
-    it.
-    """
-    path = Path(profile) if profile.endswith(".toml") else root / "profiles" / f"{profile}.toml"
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-        settings = make_settings(table["task"]["settings"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        known = ", ".join(sorted(file.stem for file in (root / "profiles").glob("*.toml")))
-        raise UserError(
-            f"profile {profile!r}: no readable profile of Countdown; choose one of {known}"
-        ) from error
-    return {
-        "count": min(settings.numbers, MOST),
-        "max_number": settings.max_number,
-        "target_low": settings.target_low,
-        "target_high": settings.target_high,
-    }

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import pandas as pd
 
 from lib.tasks.countdown import problems, rules, traces
+from lib.tasks.countdown.interactive import CountdownForm
 from lib.tasks.countdown.rules import GOAL, OPERATORS, Problem
 from lib.tasks.countdown.search_streams import SearchStreams
 from lib.tasks.countdown.solver import ExactSolver
@@ -75,6 +76,10 @@ class CountdownTask(Task):
     @property
     def streams(self) -> SearchStreams:
         return SearchStreams(self.settings.max_result)
+
+    @property
+    def form(self) -> CountdownForm:
+        return CountdownForm(self.settings)
 
     def read_public(
         self, source: str | Path, loss: str, counts: Mapping[str, int]

@@ -1,0 +1,137 @@
+// The window on a drawing that is larger than it: moving, zooming, and a small map of the whole.
+//
+// Takes the stage (an element) with an SVG whose group `canvas` is the drawing, and `dots()`, which
+// gives what the map shows. Knows nothing of trees.
+
+import { draw, make } from "./dom.js";
+
+const MAP = { width: 150, height: 96 };
+export const READABLE = 0.8; // of the size that the text was made for
+
+export class Viewport {
+  constructor(stage, label, dots) {
+    this.stage = stage;
+    this.dots = dots;
+    this.svg = draw(stage, "svg", label);
+    this.canvas = draw(this.svg, "g");
+    this.map = make(stage, "canvas", { class: "st-map", hidden: "", "aria-hidden": "true", title: "The whole tree: drag the window", ...MAP });
+    this.extent = { width: 1, height: 1 };
+    this.zoom = { scale: 1, x: 0, y: 0 };
+    this.svg.addEventListener("wheel", (event) => {
+      if (!(event.ctrlKey || event.metaKey)) return;
+      event.preventDefault();
+      const box = this.svg.getBoundingClientRect();
+      this.zoomBy(Math.exp(-event.deltaY / 300), event.clientX - box.left, event.clientY - box.top);
+    }, { passive: false });
+    this.svg.addEventListener("pointerdown", (event) => {
+      const start = this.zoom;
+      this.drag(event, (dx, dy) => this.move(start.scale, start.x + dx, start.y + dy));
+    });
+    this.map.addEventListener("pointerdown", (event) => {
+      const [x, y] = [event.offsetX, event.offsetY];
+      const [across, down] = [this.extent.width / MAP.width, this.extent.height / MAP.height];
+      this.centreOn(x * across, y * down);
+      this.drag(event, (dx, dy) => this.centreOn((x + dx) * across, (y + dy) * down));
+    });
+  }
+
+  size() {
+    return [this.stage.clientWidth || 600, this.stage.clientHeight || 400];
+  }
+
+  move(scale, x, y) {
+    this.zoom = { scale, x, y };
+    this.untouched = false;
+    this.svg.classList.toggle("st-far", scale < 0.25); // too small to read: not worth drawing
+    this.canvas.setAttribute("transform", `translate(${x} ${y}) scale(${scale})`);
+    this.paintMap();
+  }
+
+  centreOn(x, y) {
+    const [width, height] = this.size();
+    const { scale } = this.zoom;
+    this.move(scale, width / 2 - x * scale, height / 2 - y * scale);
+  }
+
+  zoomBy(factor, atX = null, atY = null) {
+    const [width, height] = this.size();
+    const [x, y] = [atX ?? width / 2, atY ?? height / 2];
+    const scale = Math.max(0.02, Math.min(4, this.zoom.scale * factor));
+    const ratio = scale / this.zoom.scale;
+    this.move(scale, x - (x - this.zoom.x) * ratio, y - (y - this.zoom.y) * ratio);
+  }
+
+  // The scale at which all of the drawing is in the window.
+  fitting() {
+    const [width, height] = this.size();
+    return Math.min(width / this.extent.width, height / this.extent.height, 1);
+  }
+
+  // The drawing from its left on; where it is too high, around `y`.
+  show(scale, y) {
+    const [width, height] = this.size();
+    const rest = height - this.extent.height * scale;
+    const left = Math.max(0, (width - this.extent.width * scale) / 2);
+    this.move(scale, left, rest >= 0 ? rest / 2 : Math.min(0, Math.max(rest, height / 2 - y * scale)));
+  }
+
+  // Move as little as needed to bring a part of the drawing into the window.
+  reveal({ left, right, y }) {
+    this.revealed = { right, y };
+    const [width, height] = this.size();
+    const { scale, x: atX, y: atY } = this.zoom;
+    const [from, to, middle] = [left * scale + atX, right * scale + atX, y * scale + atY];
+    const edge = 36 * scale;
+    const dx = from < 8 ? 8 - from : to > width - 8 ? Math.max(width - 8 - to, 8 - from) : 0;
+    const dy = middle < edge ? 2 * edge - middle : middle > height - edge ? height - 2 * edge - middle : 0;
+    if (!dx && !dy) return;
+    const { untouched } = this;
+    this.move(scale, atX + dx, atY + dy);
+    this.untouched = untouched;
+  }
+
+  drag(event, moved) {
+    if (event.button !== 0) return;
+    const start = [event.clientX, event.clientY];
+    this.dragged = false;
+    const drag = (now) => {
+      const [dx, dy] = [now.clientX - start[0], now.clientY - start[1]];
+      if (!this.dragged && Math.hypot(dx, dy) < 5) return;
+      this.dragged = true;
+      moved(dx, dy);
+    };
+    const stop = () => {
+      window.removeEventListener("pointermove", drag);
+      window.removeEventListener("pointerup", stop);
+      setTimeout(() => (this.dragged = false));
+    };
+    window.addEventListener("pointermove", drag);
+    window.addEventListener("pointerup", stop);
+  }
+
+  // The map, where not all of the drawing is in the window; painted once a frame.
+  paintMap() {
+    cancelAnimationFrame(this.painting);
+    this.painting = requestAnimationFrame(() => {
+      const [width, height] = this.size();
+      const { scale, x, y } = this.zoom;
+      const { width: across, height: down } = this.extent;
+      const whole = across * scale <= width + 1 && down * scale <= height + 1 && x >= -1 && y >= -1;
+      this.map.toggleAttribute("hidden", whole);
+      if (whole) return;
+      const { right: seenX = 0, y: seenY = 0 } = this.revealed || {};
+      const covered = seenX * scale + x > width - MAP.width - 12 && seenY * scale + y > height / 2;
+      this.map.classList.toggle("st-map-top", covered);
+      const [smallX, smallY] = [MAP.width / across, MAP.height / down];
+      const pen = this.map.getContext("2d");
+      pen.clearRect(0, 0, MAP.width, MAP.height);
+      for (const dot of this.dots()) {
+        pen.fillStyle = dot.colour;
+        pen.fillRect(dot.x * smallX, dot.y * smallY - 1, dot.width * smallX, Math.max(1.5, 14 * smallY));
+      }
+      pen.strokeStyle = "#1565c0";
+      pen.lineWidth = 2;
+      pen.strokeRect((-x / scale) * smallX, (-y / scale) * smallY, (width / scale) * smallX, (height / scale) * smallY);
+    });
+  }
+}

@@ -1,0 +1,104 @@
+"""Work for a widget, one thing at a time, in a thread: the page and Stop stay alive.
+
+Takes functions; whatever goes wrong in one becomes a line in the widget. Knows nothing of searches.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from lib.base.errors import UserError
+from lib.explorer.widget import TreeWidget
+
+BUSY = "A search is under way: wait for it to end, or press Stop."
+
+#: What has just shown its result may not have let go yet.
+PATIENCE_S = 0.5
+
+
+class Worker:
+    """Does one thing at a time; a second one is refused with a line."""
+
+    def __init__(self, view: TreeWidget):
+        self.view = view
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self._lock.locked()
+
+    def start(self, work: Callable[[], None]) -> bool:
+        """Do `work` in a thread; False where something is under way."""
+        if not self._acquire():
+            return False
+        self._thread = threading.Thread(target=self._locked, args=(work,), daemon=True)
+        self._thread.start()
+        return True
+
+    def run(self, work: Callable[[], None]) -> None:
+        """Do `work` and wait for its end."""
+        if self._acquire():
+            self._locked(work)
+
+    def wait(self) -> None:
+        """Wait for what was started."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _acquire(self) -> bool:
+        if self._lock.acquire(timeout=PATIENCE_S):
+            return True
+        self.view.say(BUSY, "error")
+        return False
+
+    def _locked(self, work: Callable[[], None]) -> None:
+        """Do `work` while holding the lock; this is the edge where every failure becomes a line."""
+        try:
+            self.view.busy = True
+            work()
+        except UserError as error:
+            text = str(error)
+            stopped = text == "stopped"
+            self.view.say("Stopped; the tree is as it was." if stopped else text, "error")
+        except KeyboardInterrupt:
+            self.view.say("Interrupted; the tree is as it was.", "error")
+        except Exception as error:
+            line = (str(error).strip() or "no message").splitlines()[0][:200]
+            self.view.say(f"That failed ({type(error).__name__}: {line}). Try again.", "error")
+        finally:
+            self.view.busy = False
+            self._lock.release()
+
+
+class Latest:
+    """Does the latest of what it is asked to do, in a thread of its own; what came before and has
+    not begun is dropped."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._next: Callable[[], None] | None = None
+        self._thread: threading.Thread | None = None
+
+    def ask(self, work: Callable[[], None]) -> None:
+        with self._lock:
+            self._next = work
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, daemon=True)
+                self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until nothing is left to do."""
+        thread = self._thread
+        if thread is not None:
+            thread.join()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                work, self._next = self._next, None
+                if work is None:
+                    self._thread = None
+                    return
+            work()
