@@ -361,7 +361,7 @@ class Experiment:
         suffix = "" if spec.expansion == "sample" else f"-{spec.expansion}"
         name = f"search/{checkpoint.name}-N{spec.breadth}-b{spec.depth}-T{spec.temperature}{suffix}"
         drawn = spec.breadth * getattr(variant, "oversampling", 1)
-        tokens = search_tokens(len(prompts), drawn, spec.depth, spec.expansion)
+        tokens = search_tokens(len(prompts), drawn, spec.depth, spec.expansion, spec.per_state)
         work = sampling(model_of(checkpoint.name), tokens)
         return self.make(name, inputs, make, [search_module], work)
 

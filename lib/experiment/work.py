@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 #: Samples of a trained model share most of their first tokens: what N of them cost, in tokens that
 #: nothing is shared with, fitted to the searches of a whole `cpu` run at N = 2 to 64 (within 20%).
 SHARED, EXPONENT = 54, 0.56
-ROLL_BACK = 0.35  # what b = 1 adds; each further one adds a third of it
+#: What b = 1 adds, by the samples of a rolled-back state; each further level adds a third of it.
+ROLL_BACK = {"sqrt": 0.35, "breadth": 0.75}
 #: What beams cost beside as many independent samples: measured there too.
 EXPANSION_COST = {"sample": 1.0, "beam_sample": 2.5, "stochastic_beam": 2.0}
 BEAM_SEARCH_COST, LONG_RESPONSE_COST = 2.7, 2.0
@@ -55,9 +56,11 @@ def sampling(model: str, tokens: float) -> Work:
     return Work(tokens=Counter({model: tokens}))
 
 
-def search_tokens(problems: int, breadth: int, depth: int, expansion: str = "sample") -> float:
+def search_tokens(
+    problems: int, breadth: int, depth: int, expansion: str = "sample", per_state: str = "sqrt"
+) -> float:
     """What a search costs, in sampled tokens that nothing is shared with, about."""
-    rolled_back = 1 + (ROLL_BACK * (2 + depth) / 3 if depth else 0)
+    rolled_back = 1 + (ROLL_BACK[per_state] * (2 + depth) / 3 if depth else 0)
     each = SHARED * breadth**EXPONENT * rolled_back
     return problems * each * EXPANSION_COST[expansion]
 
