@@ -81,16 +81,16 @@ def test_stop_from_another_thread(engine):
 
 def test_missing_and_foreign_checkpoints(tmp_path):
     with pytest.raises(UserError, match="no such folder; `make reproduce`"):
-        Engine(tmp_path / "nothing", EXAMPLE)
+        Engine(tmp_path / "nothing", EXAMPLE, "\n")
     with pytest.raises(UserError, match="no checkpoint there"):
-        Engine(tmp_path, EXAMPLE)
+        Engine(tmp_path, EXAMPLE, "\n")
     foreign = save_model(tmp_path / "foreign", pieces=tuple("abcdef"))
     with pytest.raises(UserError, match="cannot write this task"):
-        Engine(foreign, EXAMPLE)
+        Engine(foreign, EXAMPLE, "\n")
     small = save_model(tmp_path / "small", spare=-3)
     with pytest.raises(UserError, match="tokenizer and model differ"):
-        Engine(small, EXAMPLE)
+        Engine(small, EXAMPLE, "\n")
     broken = save_model(tmp_path / "broken")
     (broken / "model.safetensors").write_bytes(b"not safetensors")
     with pytest.raises(UserError, match="no model can be loaded"):
-        Engine(broken, EXAMPLE)
+        Engine(broken, EXAMPLE, "\n")

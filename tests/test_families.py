@@ -124,7 +124,7 @@ def pretrained(name: str, folder) -> Experiment:
 def test_families_without_sdpa_are_trained_and_searched(name, tmp_path):
     experiment = pretrained(name, tmp_path)
     made = experiment.checkpoint("S", "backtracking")
-    found = experiment.search(made, experiment.problems("seen", 0, 2), 2, 1, 0.7)
+    found = experiment.search(made, experiment.problems("seen", 0, 2), experiment.spec(2, 1))
     assert all(tree.tokens_generated for tree in experiment.read_trees(found))
 
 

@@ -160,7 +160,7 @@ def test_every_profile_has_a_plan(monkeypatch):
         lines = plan.plan(load_profile(name), name, "a100")
         assert len(lines) > 5
         # Sections that the plan leaves out are named.
-        assert ("[stream]" in lines[-1]) == (load_profile(name).stream is not None)
+        assert ("[stream]" in lines[-1]) == (load_profile(name).sections.get("stream") is not None)
 
 
 def test_a_profile_from_scratch_is_timed_here(monkeypatch):

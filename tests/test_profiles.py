@@ -88,8 +88,10 @@ def test_sections_are_checked_where_their_kinds_are_given(tmp_path):
         load_module.load_profile(str(file), {"toy": Toy, "other": DfsSettings})
     file.write_text(main + "\n[toy]\nbreadths = [2]\n")
     profile = load_module.load_profile(str(file), {"toy": Toy, "other": DfsSettings})
-    assert profile.settings(Toy) == profile.toy == Toy((2,)) and profile.studies() == ["toy"]
-    assert profile.settings(DfsSettings) is profile.other is None
+    assert profile.settings(Toy) == profile.sections["toy"] == Toy((2,)) and profile.studies() == [
+        "toy"
+    ]
+    assert profile.settings(DfsSettings) is profile.sections["other"] is None
     assert profile.table()["toy"] == {"breadths": (2,)} and profile.table()["other"] is None
     assert profile.with_sections(toy=None).studies() == []
     with pytest.raises(AttributeError, match="toys"):

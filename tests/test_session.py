@@ -20,7 +20,7 @@ def branch_from_node_1() -> SearchTree:
         Node(2, 1, "backtrack", 0, "<backtrack>", (1,), (-1.0,), None, 1),
         Node(3, 0, "step", 1, "6-4=2", (60,), (-1.0,), 0.9, 1),
     )
-    return SearchTree(7, "", 4, 1, 0.7, 0, nodes, ((0, 0), (1, 1)), 10, 12)
+    return SearchTree(7, "", 4, 1, 0.7, 0, nodes, ((0, 0), (1, 1)), 10, 12, "\n")
 
 
 def test_a_further_search_keeps_old_ids_and_merges_equal_steps():

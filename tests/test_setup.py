@@ -119,7 +119,7 @@ def test_settings_reach_the_experiment():
     text = make("-n", "reproduce", "PROFILE=smoke", "SEED=3", check=True)
     assert '-m lib.commands.reproduce --profile "smoke" --seed "3"' in text
     text = make("-n", "figures", "PROFILE=smoke", "SEED=3", check=True)
-    assert '-m lib.report.readme --profile "smoke" --seed "3"' in text
+    assert '-m lib.commands.figures --profile "smoke" --seed "3"' in text
 
 
 @pytest.fixture
