@@ -11,6 +11,7 @@ import pytest
 from lib.base import hardware
 from lib.base.environment import FIXED, SPINS, settle
 from lib.base.files import ROOT
+from lib.experiment import experiment
 
 #: What an outer launcher, a user's other work and a shell's start-up file may hold.
 HOSTILE = {
@@ -108,6 +109,34 @@ def test_another_lib_on_the_path_is_not_ours(tmp_path):
     inner = "import lib.base.errors as e; print(e.__file__)"
     code = f"import lib, subprocess, sys; subprocess.run([sys.executable, '-P', '-c', {inner!r}])"
     assert python(code, {"PYTHONPATH": str(tmp_path)}) == [str(ROOT / "lib/base/errors.py")]
+
+
+def test_the_commit_is_this_repository_s_own(tmp_path, monkeypatch):
+    """An archive has none, even where it was unpacked within another repository."""
+    own = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+
+    def git(folder, *arguments):
+        who = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        command = ["git", *who, *arguments]
+        subprocess.run(command, cwd=folder, env=os.environ | own, check=True, capture_output=True)
+
+    git(tmp_path, "init")
+    git(tmp_path, "commit", "--allow-empty", "-m", "another")
+    inner = tmp_path / "un packed (1)"
+    inner.mkdir()
+    monkeypatch.setattr(experiment, "ROOT", inner)
+    assert experiment.commit() == ""
+    git(inner, "init")
+    git(inner, "commit", "--allow-empty", "-m", "ours")
+    found = experiment.commit()
+    assert re.fullmatch("[0-9a-f]{12}", found)
+    (inner / "a").touch()
+    git(inner, "add", "a")
+    assert experiment.commit() == f"{found}-dirty"
+    git(inner, "commit", "-m", "more")
+    git(inner, "worktree", "add", "../tree")
+    monkeypatch.setattr(experiment, "ROOT", tmp_path / "tree")
+    assert re.fullmatch("[0-9a-f]{12}", experiment.commit())
 
 
 # Cores

@@ -17,7 +17,9 @@ from test_training import TOKENIZER, TRACES, tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lib.base import hardware
+from lib.base.environment import GRANTED, settle
 from lib.base.errors import UserError
+from lib.base.files import ROOT
 from lib.models.tokenizer import TokenizedTraces
 from lib.profiles.recipe import Recipe
 from lib.profiles.settings import DeepSpeedSettings, check
@@ -149,6 +151,25 @@ def test_hostfiles(tmp_path):
             settings.processes()
     with pytest.raises(UserError, match=r"hostfile = .*No such file"):
         replace(settings, hostfile=str(tmp_path / "none")).processes()
+
+
+def test_the_gpus_that_were_granted_are_those_that_train(monkeypatch, tmp_path):
+    """DeepSpeed's launcher numbers GPUs from 0, whatever it was granted."""
+    for granted in ("2,3", "GPU-5ae7a3f1,GPU-9c1d"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", granted)
+        variables = deepspeed.environment(TWO)
+        assert "CUDA_VISIBLE_DEVICES" not in variables
+        variables["CUDA_VISIBLE_DEVICES"] = "0,1"  # as the launcher sets it for its processes
+        settle(variables, ROOT, ("-m", "lib.training.deepspeed_worker"))
+        assert variables["CUDA_VISIBLE_DEVICES"] == granted and GRANTED not in variables
+    hosts = tmp_path / "hosts"
+    hosts.write_text("worker-1 slots=2\n")
+    several = deepspeed.environment(replace(TWO, hostfile=str(hosts)))
+    assert several["CUDA_VISIBLE_DEVICES"] == granted
+    monkeypatch.setattr(hardware, "device", lambda: "cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UserError, match="devices = 2: 1 GPUs can be seen here"):
+        launched(tmp_path)
 
 
 def test_a_job_is_written_once_and_again_for_other_settings(tmp_path):

@@ -1,6 +1,7 @@
 """The store: whole files or none, artifacts made once, interrupted ones resumed."""
 
 import errno
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -186,7 +187,16 @@ def test_one_run_at_a_time(run):
         pass
 
 
-def test_the_real_cause_is_named(run):
+def unusable(number):
+    """What makes a lock where /dev/shm cannot be used."""
+
+    def make(*_):
+        raise OSError(number, os.strerror(number))
+
+    return make
+
+
+def test_the_real_cause_is_named(run, monkeypatch):
     """Not every OSError means that the folder cannot be written."""
 
     def fail(error):
@@ -204,11 +214,31 @@ def test_the_real_cause_is_named(run):
             errno.ENOENT, "No such file or directory", "data"
         ),
         r"cannot be made \(the hub says no\)": OSError("the hub says no"),
+        r"/dev/shm/x: cannot be written \(Permission denied\), which .*/data-\w+ needs": OSError(
+            errno.EACCES, "Permission denied", "/dev/shm/x"
+        ),
+        r"/dev/shm: cannot be written \(No space left on device\), which .*data-": RuntimeError(
+            "unable to open shared memory object </torch_1> in read-write mode: No space left on"
+            " device (28)"
+        ),
     }
     for message, error in cases.items():
         with pytest.raises(UserError, match=message) as caught:
             run.make("data", {}, fail(error))
         assert "\n" not in str(caught.value)
+
+    def lock(folder):
+        multiprocessing.get_context("spawn").Lock()
+
+    for number, told in (
+        (errno.EACCES, r"^/dev/shm: cannot be written \(Permission denied\), which .*/data-"),
+        (errno.ENOENT, r"data-\w+: cannot be made \(/dev/shm: \[Errno 2\]"),
+    ):
+        monkeypatch.setattr(
+            "multiprocessing.synchronize._multiprocessing.SemLock", unusable(number)
+        )
+        with pytest.raises(UserError, match=told):
+            run.make("data", {}, lock)
     with pytest.raises(ZeroDivisionError):  # a mistake of ours keeps its traceback
         run.make("data", {}, fail(ZeroDivisionError()))
 

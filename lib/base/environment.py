@@ -19,6 +19,8 @@ LAUNCHER += ("GROUP_WORLD_SIZE", "ROLE_RANK", "ROLE_WORLD_SIZE", "ROLE_NAME", "T
 LAUNCHER += ("PET_", "ACCELERATE_", "FSDP_", "OMPI_", "PMI_", "PMIX_", "MV2_COMM_WORLD_")
 #: The processes that launchers of this repository start; what theirs says is meant.
 WORKERS = {"lib.training.deepspeed_worker", "lib.search.parallel"}
+#: GPUs that a user granted, kept from a launcher that would take the machine's first.
+GRANTED = "SELF_BACKTRACKING_GPUS"
 #: Of a user's other work. Each is a variable's name, or with `_` at its end a beginning of names.
 OTHERS = (
     "GIT_DIR",  # another repository's commit would be recorded
@@ -53,6 +55,8 @@ def settle(variables: MutableMapping[str, str], root: Path, command: Sequence[st
     for name in list(variables):
         if any(name == shut or (shut[-1] == "_" and name.startswith(shut)) for shut in closed):
             del variables[name]
+    if GRANTED in variables:
+        variables["CUDA_VISIBLE_DEVICES"] = variables.pop(GRANTED)
     if not variables.get("MPLBACKEND", "").startswith(INLINE):
         variables.pop("MPLBACKEND", None)
     variables.update(FIXED)

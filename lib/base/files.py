@@ -14,6 +14,7 @@ import json
 import os
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -32,6 +33,8 @@ PATIENCE_S = 20.0
 #: Errors that mean the disk or folder, not what was written.
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM)
 UNWRITABLE += (errno.EIO, errno.ENOTDIR)
+SHARED_MEMORY = "shared memory"  # torch's name of what lies in /dev/shm
+SYNCHRONIZE = "multiprocessing/synchronize.py"  # and what makes Python's locks there
 TORCH_WRITING = ("file write failed", "unexpected pos", "iostream error")
 
 
@@ -58,24 +61,44 @@ def remove_temporary(folder: Path) -> None:
         left.unlink(missing_ok=True)
 
 
-def unwritable(error: BaseException) -> str | None:
-    """Why the disk or folder takes no more, where that is what an error means.
+def unwritable(error: BaseException, place: Path) -> str | None:
+    """What cannot be written, and why, where that is what an error means.
 
+    It is `place` where the error names no file, or one in there; a file elsewhere is named itself.
     safetensors and torch raise errors of their own, with the system's reason as text or without.
     """
     seen: BaseException | None = error
     while seen is not None:
         text = str(seen)
         for number in UNWRITABLE:
-            if f"os error {number})" in text or (
-                isinstance(seen, OSError) and seen.errno == number
+            if (
+                f"os error {number})" in text
+                or (isinstance(seen, OSError) and seen.errno == number)
+                or (SHARED_MEMORY in text and text.endswith(f"({number})"))
             ):
-                where = getattr(seen, "filename", None)
-                return os.strerror(number) + (f": {where}" if where else "")
+                return _cannot_be_written(os.strerror(number), culprit(seen), place)
         if isinstance(seen, RuntimeError) and any(mark in text for mark in TORCH_WRITING):
-            return "is the disk full?"
+            return _cannot_be_written("is the disk full?", None, place)
         seen = seen.__cause__ or seen.__context__
     return None
+
+
+def culprit(error: BaseException) -> str | None:
+    """The file that an error of the system is about; None where it does not say."""
+    if name := getattr(error, "filename", None):
+        return os.fsdecode(name)
+    frames = traceback.extract_tb(error.__traceback__)
+    if SHARED_MEMORY in str(error) or any(Path(at.filename).match(SYNCHRONIZE) for at in frames):
+        return "/dev/shm"
+    return None
+
+
+def _cannot_be_written(reason: str, file: str | None, place: Path) -> str:
+    if file is None:
+        return f"{place}: cannot be written ({reason})"
+    if os.path.isabs(file) and not file.startswith(str(place.absolute())):
+        return f"{file}: cannot be written ({reason}), which {place} needs"
+    return f"{place}: cannot be written ({reason}: {file})"
 
 
 def read_json(path: Path) -> Any:

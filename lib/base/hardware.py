@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
+import sys
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -40,9 +42,43 @@ def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+@lru_cache(maxsize=1)
 def can_compile() -> bool:
-    """Whether `torch.compile` can work: it needs a C++ compiler on a CPU."""
-    return device() == "cuda" or shutil.which(os.environ.get("CXX", "g++")) is not None
+    """Whether `torch.compile` works here; on a processor, one small compilation tells.
+
+    What keeps it from working is told in a line on standard error, once.
+    """
+    if device() == "cuda":
+        return True
+    compiler = shlex.split(os.environ.get("CXX", "g++"))[0]
+    if shutil.which(compiler) is None:
+        why = f"there is no compiler {compiler}"
+    else:
+        why = _compile_something()
+    if why:
+        print(f"training runs uncompiled, which is slower: {why}", file=sys.stderr, flush=True)
+    return not why
+
+
+def _compile_something() -> str:
+    """Why a small compilation fails; empty where it does not."""
+    quote_torch_folder()
+    try:
+        torch.compile(lambda x: (x + 1).cos())(torch.ones(64))
+    except Exception as error:  # of the compiler, of its reading, or of a folder
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        told = [line for line in lines if "error: " in line or "cannot find" in line]
+        return (told or lines or [type(error).__name__])[0]
+    return ""
+
+
+def quote_torch_folder() -> None:
+    """torch hands this folder to compilers unquoted: with a space in it, it would be two."""
+    from torch.utils import cpp_extension  # where there is no GPU, it can say so
+
+    folder = str(Path(torch.__file__).parent / "lib")
+    if folder == cpp_extension.TORCH_LIB_PATH:
+        cpp_extension.TORCH_LIB_PATH = shlex.quote(folder)
 
 
 def available_cores(system: Path = Path("/")) -> int:

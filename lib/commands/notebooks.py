@@ -83,7 +83,7 @@ def execute(name: str, parameters: Mapping[str, Any], run: Path) -> Path:
                 f"{GOES_ON} (see {output})",
             ) from error
         except Exception as error:  # what Jupyter's parts raise has no common kind
-            if files.unwritable(error):
+            if files.unwritable(error, run):
                 raise
             where, why = _cell_at_work(unfinished), _why(error, place)
             raise UserError(f"notebooks/{name}.ipynb{where}: {why}; {GOES_ON}") from error

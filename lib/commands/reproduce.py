@@ -90,10 +90,11 @@ def main(arguments: list[str] | None = None) -> int:
         with experiment.run.lock():
             try:
                 reproduce(experiment)
-            except OSError as error:
-                if reason := files.unwritable(error):
-                    folder = shown(experiment.run.folder)
-                    raise UserError(f"{folder}: cannot be written ({reason})") from error
+            except UserError:
+                raise
+            except Exception as error:
+                if reason := files.unwritable(error, shown(experiment.run.folder)):
+                    raise UserError(reason) from error
                 raise
 
     return exit_status(work)

@@ -21,7 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from lib.base.errors import UserError
-from lib.base.files import digest, held, read_json, remove_temporary, unwritable, write_atomic
+from lib.base.files import (
+    culprit,
+    digest,
+    held,
+    read_json,
+    remove_temporary,
+    unwritable,
+    write_atomic,
+)
 
 MADE = "made.json"
 
@@ -90,10 +98,14 @@ class Run:
                 if partial.exists():  # another process had just finished it
                     partial.rmdir()
             except Exception as error:
-                if not isinstance(error, UserError) and (reason := unwritable(error)):
-                    raise UserError(f"{final}: cannot be written ({reason})") from error
+                if isinstance(error, UserError):
+                    raise
+                if reason := unwritable(error, final):
+                    raise UserError(reason) from error
                 if isinstance(error, OSError):
-                    raise UserError(f"{final}: cannot be made ({error})") from error
+                    file = None if error.filename else culprit(error)
+                    why = f"{file}: {error}" if file else error
+                    raise UserError(f"{final}: cannot be made ({why})") from error
                 raise
         record = read_json(final / MADE)
         try:

@@ -42,7 +42,7 @@ from lib.models.llama import (
     resize_embeddings,
     with_fast_products,
 )
-from lib.models.pretrained import CACHE, model_folder
+from lib.models.pretrained import model_folder
 from lib.models.tokenizer import StepTokenizer, TokenizedTraces, add_backtrack, build_tokenizer
 from lib.profiles.load import Profile
 from lib.profiles.recipe import Recipe
@@ -234,7 +234,8 @@ class Experiment:
             return load_model(parent.path), load_tokenizer(parent.path)
         if sizes.path:
             pretrained_module.demand(sizes.path)
-            folder = model_folder(sizes.path, Run(CACHE).make)
+            kept = Run(self.run.folder.parent / "pretrained-models")  # for every run
+            folder = model_folder(sizes.path, kept.make)
             pretrained, tokenizer = load_model(folder), load_tokenizer(folder)
             add_backtrack(tokenizer)
             resize_embeddings(pretrained, tokenizer)
@@ -427,8 +428,12 @@ def progress_bar(label: str, unit: str, total: int | None = None) -> tqdm:
 
 
 def commit() -> str:
-    """The repository's commit, `-dirty` where files differ from it; empty outside a repository."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    """The repository's commit, `-dirty` where files differ from it; empty outside a repository.
+
+    A repository around this one, in which an archive of it was unpacked, is another's.
+    """
+    command = ["git", f"--git-dir={ROOT / '.git'}", f"--work-tree={ROOT}", "describe", "--always"]
+    command += ["--dirty", "--abbrev=12", "--exclude=*"]
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

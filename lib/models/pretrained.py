@@ -22,10 +22,8 @@ from huggingface_hub.errors import GatedRepoError, HFValidationError, Repository
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from lib.base.errors import UserError
-from lib.base.files import ROOT
 from lib.models.tokenizer import save_tokenizer
 
-CACHE = ROOT / "runs" / "pretrained-models"
 PACKAGE = re.compile(r"pip:(?P<name>[A-Za-z0-9._-]+)==(?P<version>[A-Za-z0-9.]+)")
 #: What transformers reads GGUF with; only these models need it.
 GGUF_READER = "gguf==0.19.0"

@@ -66,7 +66,7 @@ def resume(trainer: Trainer, folder: Path) -> None:
     except Exception as error:
         if trainer.is_world_process_zero():
             last_checkpoint(folder)  # a full disk: the broken one makes room
-        if newest is None or keeper.begun or files.unwritable(error):
+        if newest is None or keeper.begun or files.unwritable(error, folder):
             raise
         if isinstance(error, UnpicklingError):  # it is read as tensors alone
             raise UserError(

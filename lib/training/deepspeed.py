@@ -25,8 +25,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from lib.base import files, hardware
+from lib.base.environment import GRANTED
 from lib.base.errors import UserError
 from lib.base.files import ROOT
 from lib.base.processes import end_group, free_port, python_environment
@@ -77,6 +79,9 @@ def train_in_processes(
     check(settings, spec.recipe)
     if finished(folder):
         return
+    there = torch.cuda.device_count()
+    if not settings.hostfile and hardware.device() == "cuda" and settings.devices > there:
+        raise UserError(f"[deepspeed] devices = {settings.devices}: {there} GPUs can be seen here")
     options = {
         **asdict(spec),
         "processes": settings.processes(),
@@ -139,9 +144,13 @@ def environment(settings: DeepSpeedSettings) -> dict[str, str]:
         added["DS_ACCELERATOR"] = "cpu"
         if not settings.hostfile and Path("/sys/class/net/lo").exists():
             added["GLOO_SOCKET_IFNAME"] = "lo"  # nobody else need reach the processes
+    found = python_environment() | added
     if not settings.hostfile:
-        added["TRAINJOB_WATCH"] = "1"
-    return python_environment() | added
+        found["TRAINJOB_WATCH"] = "1"
+        # DeepSpeed's launcher would take GPUs 0 and 1 whatever is here; each process takes it up.
+        if granted := found.pop("CUDA_VISIBLE_DEVICES", ""):
+            found[GRANTED] = granted
+    return found
 
 
 def run(

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch.utils.cpp_extension import get_default_build_root
 
-from lib.base import files
+from lib.base import files, hardware
 from lib.base.errors import UserError
 from lib.base.processes import end_with_parent
 from lib.models.llama import load_model, load_tokenizer
@@ -72,6 +72,7 @@ def build_operator(rank: int, say) -> None:
             raise UserError("DeepSpeed without a GPU needs a C++ compiler: install g++")
         if rank == 0 and not is_built:
             say(news="compiling DeepSpeed's operator: a minute or two, once")
+        hardware.quote_torch_folder()
         builder.load()
 
 
@@ -96,7 +97,7 @@ def main(arguments: list[str] | None = None) -> None:
     except BaseException as error:
         traceback.print_exc()
         lines = [] if isinstance(error, UserError) else traceback.format_exc().splitlines()
-        message = files.unwritable(error) or str(error).strip() or type(error).__name__
+        message = files.unwritable(error, job.parent) or str(error).strip() or type(error).__name__
         kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
         say(error=kind + message.splitlines()[0], lines=lines[-LAST_LINES:])
         os._exit(1)  # peers may wait for this process, and an orderly exit for them
