@@ -10,16 +10,28 @@ RUNS ?=
 
 # Without bytecode every start of Python compiles all of torch and transformers: seconds each time.
 unexport PYTHONDONTWRITEBYTECODE
+# This checkout's lib before any other, also where an environment came from another checkout.
+export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
 
 # An active conda environment made from environment.yml takes the place of .venv.
 VENV := $(if $(filter self-backtracking,$(CONDA_DEFAULT_ENV)),$(CONDA_PREFIX),.venv)
-RUN := $(VENV)/bin/python
-# Written last, so its existence means that every pin was installed.
-STAMP := $(VENV)/.pins-installed
-FUZZ_STAMP := $(VENV)/.fuzz-pins-installed
+RUN := "$(VENV)/bin/python"
 # vLLM pins much of what .venv holds in other versions.
 VLLM := .venv-vllm
+# A stamp is written last, so its existence means that every pin was installed; it names the
+# checkout. `make` takes a path with spaces for several unless they are escaped.
+escaped = $(subst $(subst ,, ),\ ,$(1))
+STAMP := $(call escaped,$(VENV))/.pins-installed
+FUZZ_STAMP := $(call escaped,$(VENV))/.fuzz-pins-installed
 VLLM_STAMP := $(VLLM)/.pins-installed
+# What was asked for is compared with what is there; so is an environment of another checkout, or one
+# whose Python is gone.
+ASKED := $(if $(filter-out file,$(origin PYTHON)),--python "$(PYTHON)")
+SEEN := $(shell test -x $(RUN) && cat "$(VENV)/.pins-installed" 2>/dev/null)
+CHECK := $(if $(ASKED),check,$(if $(filter-out x$(shell pwd -P),x$(SEEN)),check))
+# The Python that makes or checks an environment: its own, where it works.
+BY = $$("$(1)/bin/python" -c 'print("$(1)/bin/python")' 2>/dev/null || \
+	sh scripts/find_python "$(PYTHON)")
 
 .DEFAULT_GOAL := help
 .PHONY: help env env-vllm reproduce plan ablations test lab figures bench fuzz load chaos lint clean
@@ -30,24 +42,17 @@ help: ## list these commands
 
 env: $(STAMP) ## make .venv with every pinned package (all other commands do it when needed)
 
-$(STAMP): requirements.txt pyproject.toml
-	@$(RUN) -m pip --version >/dev/null 2>&1 || { \
-		python=$$(sh scripts/find_python "$(PYTHON)") && \
-		echo "Making $(VENV) with $$python; the packages take a few minutes, once." && \
-		"$$python" -m venv --clear $(VENV); }
-	$(RUN) -m pip install --disable-pip-version-check --no-compile -r requirements.txt
-	$(RUN) -m pip install --disable-pip-version-check -qq --no-deps --no-build-isolation -e .
-	@touch $(STAMP)
+.PHONY: check
+check:
+
+$(STAMP): requirements.txt pyproject.toml $(CHECK)
+	@python=$(call BY,$(VENV)) && "$$python" -m lib.commands.env "$(VENV)" $(ASKED)
 
 env-vllm: $(VLLM_STAMP) ## make .venv-vllm, for `sampler = "vllm"` in a profile (Linux; 3.4 GB, more with a GPU)
 
-$(VLLM_STAMP): requirements-vllm.txt requirements-vllm-gpu.txt
-	@$(VLLM)/bin/python -m pip --version >/dev/null 2>&1 || { \
-		python=$$(sh scripts/find_python "$(PYTHON)") && \
-		echo "Making $(VLLM) with $$python; the packages take several minutes, once." && \
-		"$$python" -m venv --clear $(VLLM); }
-	sh scripts/install_vllm $(VLLM)/bin/python
-	@touch $(VLLM_STAMP)
+$(VLLM_STAMP): requirements-vllm.txt requirements-vllm-gpu.txt $(if $(ASKED),check)
+	@python=$(call BY,$(VLLM)) && \
+		"$$python" -m lib.commands.env "$(VLLM)" --pins requirements-vllm.txt $(ASKED)
 
 reproduce: $(STAMP) ## the whole experiment: data, training, search, notebooks, figures (PROFILE, SEED, RUNS)
 	$(RUN) -m lib.commands.reproduce --profile "$(PROFILE)" --seed "$(SEED)" --model "$(MODEL)" --runs "$(RUNS)"
@@ -62,7 +67,8 @@ test: $(STAMP) ## the tests (ARGS="-k search" picks some)
 	$(RUN) -m pytest $(ARGS)
 
 lab: $(STAMP) ## JupyterLab on the search-tree explorer, for this machine only
-	$(RUN) -m jupyterlab notebooks/06_explorer.ipynb --ip=127.0.0.1 \
+	$(RUN) -c 'import lib, sys; from jupyterlab.labapp import main; sys.exit(main())' \
+		notebooks/06_explorer.ipynb --ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)" \
 		$$(test "$$(id -u)" -ne 0 || echo --allow-root)
 
 figures: $(STAMP) ## copy a run's figures and numbers into figures/ and the README (PROFILE, SEED)
@@ -78,8 +84,7 @@ fuzz: $(FUZZ_STAMP) ## a million hostile inputs, an hour or more (ARGS=--random:
 	$(RUN) tests/fuzz.py $(ARGS)
 
 $(FUZZ_STAMP): $(STAMP) requirements-fuzz.txt
-	$(RUN) -m pip install --disable-pip-version-check -q -r requirements-fuzz.txt
-	@touch $(FUZZ_STAMP)
+	@$(RUN) -m lib.commands.env "$(VENV)" --pins requirements-fuzz.txt --stamp .fuzz-pins-installed
 
 load: $(STAMP) ## time and memory of large inputs, an hour or more (ARGS="search --share 0.1")
 	$(RUN) tests/load.py $(ARGS)

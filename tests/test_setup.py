@@ -17,6 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from lib.base.errors import UserError
+from lib.commands import env
 from lib.evaluation.results import row, table, write_results
 
 ROOT = Path(__file__).parents[1]
@@ -101,11 +102,12 @@ def test_every_import_is_pinned():
 # Makefile and the choice of Python
 
 
-def make(*arguments: str, **options) -> str:
+def make(*arguments: str, cwd: Path = ROOT, variables: dict | None = None, **options) -> str:
     # A make that runs the tests hands its flags down; these calls are not part of it.
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS", "CONDA"))}
+    dropped = ("MAKE", "MFLAGS", "CONDA", "PYTHON")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(dropped)} | (variables or {})
     return subprocess.run(
-        ["make", *arguments], cwd=ROOT, env=kept, capture_output=True, text=True, **options
+        ["make", *arguments], cwd=cwd, env=kept, capture_output=True, text=True, **options
     ).stdout
 
 
@@ -193,6 +195,143 @@ def test_make_env_stops_at_a_wrong_python(commands, tmp_path):
     environment_folder = tmp_path / "venv"
     text = make("env", f"PYTHON={python}", f"VENV={environment_folder}")
     assert "Making" not in text and not environment_folder.exists()
+
+
+# Environments that are there already
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """What is run, in place of running it: no package is installed."""
+    commands = []
+    monkeypatch.setattr(env, "run", lambda *command: commands.append(command))
+    return commands
+
+
+def a_venv(folder: Path, *arguments: str) -> Path:
+    subprocess.run([sys.executable, "-m", "venv", *arguments, str(folder)], check=True)
+    return folder
+
+
+def refused(folder: Path, capsys, *arguments: str) -> str:
+    """The one line with which an environment is refused; nothing of it has changed."""
+    before = sorted(path for path in folder.rglob("*"))
+    assert env.main([str(folder), *arguments]) == 1
+    out, error = capsys.readouterr()
+    assert out == "" and error.count("\n") == 1 and sorted(folder.rglob("*")) == before
+    assert f"rm -r {folder}" in error and "VENV=.venv-own" in error
+    return error
+
+
+def fake_python(folder: Path, version: str, pip: bool = True) -> Path:
+    """An environment whose Python says that it is of some version."""
+    (folder / "bin").mkdir(parents=True)
+    python = folder / "bin" / "python"
+    asked = "*pip*) exit 0 ;;" if pip else "*pip*) exit 1 ;;"
+    python.write_text(f'#!/bin/sh\ncase "$3" in {asked} *) echo {version} ;; esac\n')
+    python.chmod(0o755)
+    return folder
+
+
+def test_an_environment_of_another_python_is_refused(tmp_path, started, capsys):
+    for version in ("3.10", "3.14"):
+        folder = fake_python(tmp_path / version, version)
+        assert f"is of Python {version}, not 3.11" in refused(folder, capsys)
+    assert not started
+
+
+def test_python_is_never_ignored(tmp_path, started, capsys):
+    folder = fake_python(tmp_path / "a", "3.12")
+    wanted = str(fake_python(tmp_path / "b", "3.13") / "bin" / "python")
+    told = f"PYTHON={wanted} is Python 3.13, and {folder} is of Python 3.12"
+    assert told in refused(folder, capsys, "--python", wanted)
+    assert env.main([str(folder), "--python", str(tmp_path / "none")]) == 1
+    assert "no Python that works" in capsys.readouterr().err
+    assert not started
+    assert env.main([str(folder), "--python", str(folder / "bin" / "python")]) == 0
+    assert started[0][0] == str(folder / "bin" / "python")
+
+
+def test_an_environment_of_another_tool_is_never_wiped(tmp_path, started, capsys):
+    folder = a_venv(tmp_path / "of uv", "--without-pip")
+    assert "has no pip; remove it" in refused(folder, capsys)
+    with (folder / "pyvenv.cfg").open("a") as file:
+        file.write("uv = 0.9.1\n")
+    (folder / env.STAMP).touch()
+    assert "made by uv, has no pip; remove it" in refused(folder, capsys)
+    gone = a_venv(tmp_path / "gone", "--without-pip")
+    for name in ("python", "python3"):
+        (gone / "bin" / name).unlink()
+    (gone / "bin" / "python").symlink_to("no-such-python")
+    assert "has no Python that works; remove it" in refused(gone, capsys)
+    assert not started
+
+
+def test_what_was_begun_here_is_made_anew(tmp_path, started, capsys):
+    folder = a_venv(tmp_path / "my own (1)", "--without-pip")
+    (folder / env.BEGUN).touch()
+    assert env.main([str(folder)]) == 0
+    assert "made anew" in capsys.readouterr().out
+    assert {path.name for path in folder.iterdir()} == {env.BEGUN, env.STAMP}
+    assert started[0][1:3] == ("-m", "venv") and started[1][-2:] == ("-r", env.PINS)
+
+
+def test_a_stamp_of_another_checkout_is_renewed(tmp_path, started, monkeypatch):
+    folder = fake_python(tmp_path / "venv", "3.12")
+    assert env.main([str(folder)]) == 0
+    assert [command[-1] for command in started] == [env.PINS, "."]
+    started.clear()
+    assert env.main([str(folder)]) == 0 and not started
+    (folder / env.STAMP).write_text("/elsewhere\n")
+    assert env.main([str(folder)]) == 0
+    assert [command[-1] for command in started] == [env.PINS, "."]
+    assert (folder / env.STAMP).read_text() == f"{Path.cwd()}\n"
+    os.utime(folder / env.STAMP, (0, 0))  # the pins are newer
+    started.clear()
+    assert env.main([str(folder)]) == 0 and len(started) == 2
+
+
+def test_make_looks_at_a_copied_environment_and_at_python(tmp_path):
+    """A checkout with its environment, in a folder of an odd name."""
+    root = tmp_path / "my répro (1)"
+    root.mkdir()
+    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+        (root / name).write_bytes((ROOT / name).read_bytes())
+    for name in ("lib/__init__.py", "lib/base", "lib/commands/env.py", "scripts"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).symlink_to(ROOT / name)
+    folder = fake_python(root / "a venv", "3.12")
+    stamp = folder / env.STAMP
+    stamp.write_text(f"{root}\n")
+    named = f"VENV={folder}"
+    # What it would do, without doing it.
+    plain = make("-n", "test", named, cwd=root)
+    assert "lib.commands.env" not in plain and f'"{folder}/bin/python" -m pytest' in plain
+    assert "lib.commands.env" in make("-n", "test", named, "PYTHON=python3", cwd=root)
+    stamp.write_text("/elsewhere\n")
+    assert "lib.commands.env" in make("-n", "test", named, cwd=root)
+    assert f'--ServerApp.root_dir="{root}"' in make("-n", "lab", named, cwd=root)
+
+
+def test_make_env_in_a_folder_of_an_odd_name(tmp_path):
+    """The whole of it, with nothing to install."""
+    root = tmp_path / "my répro (1)"
+    (root / "lib" / "commands").mkdir(parents=True)
+    (root / "requirements.txt").touch()
+    (root / "pyproject.toml").write_text('[project]\nname = "empty"\nversion = "1"\n')
+    for name in ("Makefile", "lib/__init__.py", "lib/base", "lib/commands/env.py", "scripts"):
+        (root / name).symlink_to(ROOT / name)
+    a_venv(root / ".venv")
+    (root / ".venv" / "bin" / "python").rename(root / ".venv" / "bin" / "real")
+    python = root / ".venv" / "bin" / "python"
+    script = '#!/bin/sh\ncase "$*" in *" install "*) echo "$PIP_USER $PIP_TARGET $*" ;;'
+    python.write_text(f'{script} *) exec "$(dirname "$0")/real" "$@" ;; esac\n')
+    python.chmod(0o755)
+    done = make("env", cwd=root, variables={"PIP_USER": "1", "PIP_TARGET": "/elsewhere"})
+    lines = [line for line in done.splitlines() if " install " in line]
+    assert len(lines) == 2 and all(line.startswith("0  -m pip install") for line in lines)
+    assert (root / ".venv" / env.STAMP).read_text() == f"{root}\n"
+    assert "install" not in make("env", cwd=root)
 
 
 # What is committed
