@@ -1,8 +1,9 @@
-"""Self-Backtracking (arXiv 2502.04404), end to end: one noun a module, its contract on top.
+"""Self-Backtracking (arXiv 2502.04404), end to end, in rooms: each imports only from those before it.
 
-In the order data flows: profiles say what a run is, a task gives problems and traces, training
-makes checkpoints of them, search makes trees of a checkpoint's samples, evaluation makes rows of
-the trees, and plots make figures of the rows. `python -m lib.commands.reproduce` runs all of it.
+base, tasks, profiles, models, search, evaluation, drawing, training, experiment, explorer, studies,
+report, commands. Data flows the same way: a profile says what a run is, a task gives problems and
+traces, training makes checkpoints of them, search makes trees, evaluation makes rows of the trees,
+studies ask the questions, pages tell the answers. `python -m lib.commands.reproduce` runs it all.
 """
 
 import os

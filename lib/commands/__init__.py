@@ -1,1 +1,5 @@
-"""commands."""
+"""What `make` calls: reproduce, plan, figures, bench, ablations.
+
+Takes the command line; prints, writes and ends with an exit status. What they do is in the rooms
+below; nothing imports them but the tests.
+"""
