@@ -1,4 +1,4 @@
-"""Self-Backtracking (arXiv 2502.04404), end to end, in rooms: each imports only from those before it.
+"""Self-Backtracking (arXiv 2502.04404) in rooms: each imports only from those before it.
 
 base, tasks, profiles, models, search, evaluation, drawing, training, experiment, explorer, studies,
 report, commands. Data flows the same way: a profile says what a run is, a task gives problems and
