@@ -22,6 +22,7 @@ It may give (what it lacks is None, and what needs it is left out)
 - `read_public`: problems and D_back of a data set, in place of the generator's (`data.public`);
 - `form`: how the explorer asks for a problem and shows its states;
 - `near_misses`: True if D_back may hold them (`traces.near_miss`);
+- `terms`: what seen, new and right mean, in a sentence or two of Markdown for a run's page;
 - `summary`, `split_step`: these have defaults.
 """
 
@@ -135,6 +136,7 @@ class Task(ABC):
         Callable[[str | Path, str, Mapping[str, int]], tuple[pd.DataFrame, pd.DataFrame]] | None
     ) = None
     near_misses: ClassVar[bool] = False
+    terms: ClassVar[str] = ""
 
     def summary(self, problems: pd.DataFrame) -> pd.DataFrame:
         """What to know of each split: one row a split."""

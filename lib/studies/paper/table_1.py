@@ -84,7 +84,7 @@ def decoding_rows(experiment: Experiment, model: str) -> pd.DataFrame:
         for split, cell in decoding_outcomes(experiment, model, stage, beams).groupby("split"):
             rows += scoring.checker_rows(
                 cell["correct"],
-                cell["correct_published"],
+                cell.get("correct_published"),
                 artifact="table_1",
                 method=method,
                 model=model,

@@ -35,6 +35,11 @@ class CountdownTask(Task):
     goal: str = GOAL
     errors: ClassVar = rules.ERRORS
     near_misses: ClassVar = True
+    terms: ClassVar = (
+        "**Seen** targets occur in training, with other numbers; **new** ones were held out. An "
+        "answer is right by the **strict** checker: every number used once, every step exact, the "
+        "last result the target."
+    )
 
     @property
     def pieces(self) -> tuple[str, ...]:
