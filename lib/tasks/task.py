@@ -23,7 +23,7 @@ It may give (what it lacks is None, and what needs it is left out)
 - `form`: how the explorer asks for a problem and shows its states;
 - `near_misses`: True if D_back may hold them (`traces.near_miss`);
 - `terms`: what seen, new and right mean, in a sentence or two of Markdown for a run's page;
-- `summary`, `split_step`: these have defaults.
+- `summary`, `step_kinds`, `split_step`: these have defaults.
 """
 
 from __future__ import annotations
@@ -141,6 +141,10 @@ class Task(ABC):
     def summary(self, problems: pd.DataFrame) -> pd.DataFrame:
         """What to know of each split: one row a split."""
         return problems.groupby("split").agg(problems=("split", "size"))
+
+    def step_kinds(self, problems: pd.DataFrame) -> pd.DataFrame:
+        """How often each kind of step stands in the solutions: a row a kind, a column a split."""
+        return pd.DataFrame()
 
     def split_step(self, step: str) -> tuple[str, str]:
         """A step's choice, and the outcome that follows from it; all of it is choice here."""

@@ -98,6 +98,14 @@ class CountdownTask(Task):
             problems=("target", "size"), targets=("target", "nunique")
         )
 
+    def step_kinds(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The operators."""
+        counts = {
+            split: [solutions.str.count(f"\\{operator}").sum() for operator in OPERATORS]
+            for split, solutions in table.groupby("split")["solution"]
+        }
+        return pd.DataFrame(counts, index=list(OPERATORS))
+
     def split_step(self, step: str) -> tuple[str, str]:
         """Operands, operator and `=`; then the result."""
         choice, equals, outcome = step.partition("=")
