@@ -294,7 +294,7 @@ STUDY = Study(
         Figure(
             "table_1",
             accuracy_bars,
-            "Accuracy on seen and new targets (Table 1).",
+            "Accuracy on the two test splits (Table 1).",
             ("table_1",),
             ("sft_greedy", "sft_beam", *SEARCH),
         ),
