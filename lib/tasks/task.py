@@ -203,7 +203,7 @@ class Form(Protocol):
         """The problem that the fields' texts state; `UserError` says which field is wrong."""
 
     def texts(self, problem: Any) -> dict[str, str]:
-        """The fields' texts for a problem."""
+        """The fields' texts for a problem, also for a row of the task's table."""
 
     def random_problem(self, generator: random.Random) -> Any:
         """A problem that can be solved."""
