@@ -9,7 +9,8 @@ from test_measurements import small
 
 from lib.evaluation.results import row, table
 from lib.models.llama import build_model
-from lib.models.tokenizer import build_tokenizer
+from lib.models.tokenizer import PIECES, build_tokenizer
+from lib.profiles.load import load_profile
 from lib.profiles.recipe import PaddingLossRecipe, Recipe
 from lib.search.rollout import Sample
 from lib.search.sampler import CacheSampler
@@ -122,8 +123,11 @@ def test_padding_with_and_without_loss():
 
 
 def test_the_cut_in_our_tokens():
-    # Llama's pieces of the paper's problems: 50 tokens are as many as the longest has.
-    assert audit.paper_longest() == 50
+    # Llama's pieces hold up to three digits: 50 tokens are as many as the longest problem has.
+    task = load_profile("paper").load_task()
+    texts = task.optimal_traces(task.make_problems({"train": 2_000}, 0))["text"]
+    longest = max(len(PIECES[3].findall(text)) for text in texts)
+    assert 2 + longest == audit.PAPER_LONGEST == 50
 
 
 @pytest.fixture(scope="module")

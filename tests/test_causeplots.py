@@ -52,7 +52,7 @@ def test_causes_are_judged_by_the_rule():
 
 def test_the_answer_is_written_from_the_rows():
     text = answer(rows_of_everything())
-    assert "L loses. S against L: seen targets 80.0 against 70.0, a gap of +10.0" in text
+    assert "L loses. S against L: seen split 80.0 against 70.0, a gap of +10.0" in text
     assert "P(`<backtrack>`) is miscalibrated: **holds**" in text
     assert "seen +6.0 [+3.0, +9.0]" in text
     assert "most with 1000 examples, 3 epochs and L at 1 times the learning rate" in text
@@ -141,8 +141,8 @@ def test_figures_of_compute(draw):
         rows.append(searched("sft_beam", None, 4, None, 100.0, 0.35, split))
     figure = draw(table(rows))
     assert [axes.get_title() for axes in figure.axes] == [
-        "S, seen targets (n=100)",
-        "S, new targets (n=100)",
+        "S, seen split (n=100)",
+        "S, new split (n=100)",
     ]
 
 

@@ -87,7 +87,7 @@ def test_the_gain_of_roll_backs_stands_below_the_accuracies():
     assert len(drawn().axes) == 1
     above, below = drawn(gain).axes
     assert [line[0].get_ydata().tolist() for line in below.containers] == [[0.03]]
-    assert above.get_title() == "S, seen targets (n=100)" and above.get_xlim() == below.get_xlim()
+    assert above.get_title() == "S, seen split (n=100)" and above.get_xlim() == below.get_xlim()
 
 
 def test_no_mark_hides_another():

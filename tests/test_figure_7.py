@@ -11,10 +11,12 @@ from hand_made_tree import PROBLEM, make_tree
 from lib.base.errors import UserError
 from lib.drawing.style import save_figure
 from lib.evaluation.results import dumps, read_results, row, table, write_results
+from lib.profiles.load import load_profile
 from lib.studies.paper import figure_7
 from lib.studies.paper.figure_7 import case_rows, case_view, draw_case, first_case
 
 matplotlib.use("Agg")
+TASK = load_profile("paper").task
 ANSWERS = {"SFT greedy": "2*3=6\n6+4=11\nGoal Reached!", "backtracking data greedy": "<backtrack>"}
 
 
@@ -53,7 +55,8 @@ def test_the_first_problem_that_a_roll_back_solves(monkeypatch):
 
 @pytest.fixture
 def rows():
-    return case_rows(make_tree(), PROBLEM, ANSWERS, "mean_logprob", model="S", split="seen")
+    named = {"model": "S", "split": "seen"}
+    return case_rows(make_tree(), PROBLEM, TASK, ANSWERS, "mean_logprob", **named)
 
 
 def test_a_row_keeps_its_tree_through_results_json(rows, tmp_path):
@@ -70,8 +73,14 @@ def test_a_row_keeps_its_tree_through_results_json(rows, tmp_path):
     assert [node["text"] for node in view.nodes] == [node.text for node in make_tree().nodes]
 
 
+def test_a_case_of_before_there_were_other_tasks_is_the_same(rows):
+    case = json.loads(rows["case"].iloc[0])
+    earlier = {key: case[key] for key in ("answers", "tree")} | {"numbers": [2, 3, 4], "target": 10}
+    assert case_view(earlier) == case_view(case)
+
+
 def test_no_tree_no_row_no_figure(rows):
-    empty = case_rows(None, PROBLEM, {}, "mean_logprob")
+    empty = case_rows(None, PROBLEM, TASK, {}, "mean_logprob")
     assert empty.empty and "accuracy" in empty
     for without in (empty, table([row("table_1", accuracy=0.5)]), rows.assign(case=None)):
         with pytest.raises(UserError, match="no case study"):

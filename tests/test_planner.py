@@ -165,7 +165,7 @@ def our_longest(experiment):
 
 def test_what_is_there_counts_nothing(experiment, tmp_path, monkeypatch):
     monkeypatch.setattr(audit, "our_longest", our_longest)
-    monkeypatch.setattr(audit, "paper_longest", lambda: 60)
+    monkeypatch.setattr(audit, "PAPER_LONGEST", 60)
     shutil.copytree(experiment.run.folder, tmp_path / "run")
     finished = replace(experiment, run=Run(tmp_path / "run"))
     counted = []

@@ -5,10 +5,11 @@ import pandas as pd
 import pytest
 
 from lib.base.errors import UserError
-from lib.drawing.plots import operator_shares
+from lib.drawing.plots import kind_remark, kind_shares
 from lib.drawing.style import MODEL_COLOURS, handle, legend, panels, save_figure, whole
 from lib.evaluation.results import row, table
 from lib.evaluation.statistics import wilson_interval
+from lib.profiles.load import load_profile
 from lib.studies.paper import (
     figure_3,
     figure_4,
@@ -137,11 +138,16 @@ def test_a_legend_of_many_long_names_stays_within_the_figure():
 
 def test_operator_shares_by_split(monkeypatch):
     monkeypatch.setattr("lib.drawing.style.plt.close", lambda figure: None)
-    problems = pd.DataFrame({"split": ["seen", "new"], "solution": ["1+2=3\n3*4=12", "8/2=4"]})
-    figure = operator_shares(problems)
+    problems = pd.DataFrame({"split": ["new", "seen"], "solution": ["8/2=4", "1+2=3\n3*4=12"]})
+    counts = load_profile("smoke").load_task().step_kinds(problems)
+    figure = kind_shares(counts)
     monkeypatch.undo()
     bars = [[patch.get_height() for patch in axes.patches] for axes in figure.axes]
-    assert bars == [[0.5, 0, 0.5, 0], [0, 0, 0, 1.0]]
+    assert bars == [[0, 0, 0, 1.0], [0.5, 0, 0.5, 0]]
+    assert "differ most in `/`: 0% of the steps of `seen` and 100% of `new`" in kind_remark(counts)
+    with pytest.raises(UserError, match="names none"):
+        kind_shares(pd.DataFrame())
+    assert kind_remark(pd.DataFrame()) == ""
     # A notebook shows pyplot's figures: any other, before one of them, would be text alone.
     assert figure.canvas.manager is not None
     matplotlib.pyplot.close(figure)

@@ -74,7 +74,7 @@ def test_the_text_says_where_most_are_lost():
     bits = ((1, 1.5), (2, 0.25), (3, 0.0))  # the third step is none of a right path
     rows += [row("diversity", quantity="entropy", step=k, value=v) | shared for k, v in bits]
     remark, text = coverage_remark(table(rows)), coverage_text(table(rows))
-    assert "S, seen targets: 61% solved; most of the others are lost at step 2 (25%)." in remark
+    assert "S, seen split: 61% solved; most of the others are lost at step 2 (25%)." in remark
     assert "| S, seen, b=1 | 3.2 | 2.0 | 1.5 | 1.50 | 0.25 |" in text
     assert coverage_remark(table([])) == coverage_text(table([])) == ""
 

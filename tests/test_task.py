@@ -12,6 +12,7 @@ from adding import Adding
 
 from lib.base.errors import UserError
 from lib.base.files import ROOT
+from lib.evaluation.decomposition import beside_paper
 from lib.evaluation.results import read_results
 from lib.evaluation.scoring import evaluate_responses, evaluate_search
 from lib.experiment import experiment as experiment_module
@@ -173,6 +174,8 @@ def test_a_second_task_runs_all_notebooks(tmp_path):
     assert set(rows["checker"].dropna()) == {"strict"}
     assert {"table_1", "figure_3", "figure_4", "figure_5", "claims"} <= set(rows["artifact"])
     assert set(rows["error"].dropna()) == set(Adding.errors)
+    assert set(rows.loc[rows["artifact"] == "table_1", "task"]) == {"adding"}
+    assert beside_paper(rows)["paper"].isna().all()  # its numbers are of another task
     assert not {"targets", "figure_7", "mining", "verdicts"} & set(rows["artifact"])
 
 

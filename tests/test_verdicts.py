@@ -90,7 +90,7 @@ def test_the_text_and_the_figure():
     assert told in verdicts_remark(rows)
     assert "| S, seen | 0.69 [" in text and "| AUC, step 1 | AUC, step 2 |" in text
     titles = [axes.get_title() for axes in verdict_curves(rows).axes]
-    assert titles == ["ROC, seen targets", "calibration, seen targets"]
+    assert titles == ["ROC, seen split", "calibration, seen split"]
     assert verdicts_remark(table([])) == verdicts_text(table([])) == ""
     with pytest.raises(UserError, match="no rows"):
         verdict_curves(table([]))

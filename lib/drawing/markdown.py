@@ -40,7 +40,7 @@ def points(value: float, low: float | None = None, high: float | None = None) ->
 def in_words(rows: pd.DataFrame, value: str = "accuracy") -> str:
     """Shares of rows that differ in model and split alone: `S 48.4% (seen) and 50.5% (new)`."""
     told: dict[str, list[str]] = {}
-    # S before L, and seen targets before new ones.
+    # S before L, and the split seen before new.
     for row in rows.sort_values(["model", "split"], ascending=False).to_dict("records"):
         told.setdefault(row["model"], []).append(f"{100 * row[value]:.1f}% ({row['split']})")
     return ", ".join(f"{model} {' and '.join(shares)}" for model, shares in told.items())

@@ -1,6 +1,7 @@
-"""Plots that belong to no study.
+"""Plots that belong to no study: what kinds of step the problems of each split need.
 
-Takes tables; gives figures. Knows nothing of how a row was measured.
+Takes counts, a row a kind of step and a column a split (`Task.step_kinds`); gives a figure, and a
+sentence. Knows nothing of any task.
 """
 
 import pandas as pd
@@ -10,43 +11,29 @@ from matplotlib.ticker import PercentFormatter
 from lib.base.errors import UserError
 from lib.drawing.style import panels, styled
 
-OPERATORS = "+-*/"
-
 
 @styled
-def operator_shares(problems: pd.DataFrame) -> Figure:
-    """How often each operator stands in the solutions (column solution): a panel a split."""
-    if "solution" not in problems or not problems["solution"].str.contains(r"[-+*/]").any():
-        raise UserError("figure of operators: the problems have no solutions with operators")
-    splits = list(problems["split"].drop_duplicates())
-    figure, axes = panels(1, len(splits), height=1.9)
-    for panel, split in zip(axes[0], splits, strict=True):
-        solutions = problems.loc[problems["split"] == split, "solution"]
-        counts = [solutions.str.count(f"\\{operator}").sum() for operator in OPERATORS]
-        shares = [count / sum(counts) for count in counts]
-        panel.bar(list(OPERATORS), shares, color="#6f6f6f")
-        panel.set_title(f"{split} (n={len(solutions)})")
+def kind_shares(counts: pd.DataFrame) -> Figure:
+    """How often each kind of step stands in the solutions: a panel a split."""
+    if counts.empty:
+        raise UserError("figure of the kinds of step: the task names none")
+    figure, axes = panels(1, len(counts.columns), height=1.9)
+    for panel, split in zip(axes[0], counts, strict=True):
+        panel.bar(counts.index, counts[split] / counts[split].sum(), color="#6f6f6f")
+        panel.set_title(f"{split} (n={counts[split].sum()} steps)")
         panel.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes[0][0].set_ylabel("share of steps")
     return figure
 
 
-def operator_remark(problems: pd.DataFrame) -> str:
-    """Where the two test splits' solutions differ most in their operators, in a sentence."""
-    shares = {
-        split: pd.Series({op: cell.str.count(f"\\{op}").sum() for op in "+-*/"}).pipe(
-            lambda counts: 100 * counts / max(1, counts.sum())
-        )
-        for split, cell in problems.groupby("split")["solution"]
-        if split in ("seen", "new")
-    }
-    if len(shares) < 2:
-        return "Only one of the two test splits has problems."
-    apart = (shares["new"] - shares["seen"]).abs()
-    operator = apart.idxmax()
-    seen, new = (shares[split][operator] for split in ("seen", "new"))
+def kind_remark(counts: pd.DataFrame) -> str:
+    """In which kind of step the two test splits differ most, in a sentence; "" without them."""
+    if not {"seen", "new"} <= set(counts):
+        return ""
+    shares = 100 * counts / counts.sum()
+    kind = (shares["new"] - shares["seen"]).abs().idxmax()
     return (
-        f"They differ most in `{operator}`: {seen:.0f}% of the steps for seen targets and "
-        f"{new:.0f}% for new ones. A difference of accuracy between the two splits is read with "
-        "that in mind (notebook 05 compares new targets with seen ones like them)."
+        f"The test splits differ most in `{kind}`: {shares.loc[kind, 'seen']:.0f}% of the steps of "
+        f"`seen` and {shares.loc[kind, 'new']:.0f}% of `new`. A difference of accuracy between the "
+        "two is read with that in mind."
     )

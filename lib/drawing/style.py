@@ -26,7 +26,7 @@ from lib.evaluation.results import table
 
 PALETTE = sns.color_palette("colorblind")
 #: One meaning for each colour, in all figures: the models; how deep a search goes (darker is
-#: deeper); the methods; how a state is expanded. Seen and new targets are panels, never colours.
+#: deeper); the methods; how a state is expanded. The test splits are panels, never colours.
 MODEL_COLOURS = {"S": PALETTE[0], "L": PALETTE[1]}
 DEPTH_COLOURS = ["#c497d8", "#8e44ad", "#5b1a7a", "#2d0440"]
 METHOD_COLOURS = {
@@ -41,7 +41,7 @@ METHOD_COLOURS = {
 }
 EXPANSION_COLOURS = {"sample": "#1b7f79", "beam_sample": "#c2385a", "stochastic_beam": "#d99a1c"}
 LOSS_COLOUR = "#2f4858"  # where a search is lost: shades of it, the first step the darkest
-SPLITS = {"seen": "seen targets", "new": "new targets"}
+SPLITS = {"seen": "seen split", "new": "new split"}
 METHODS = {
     "sft": "SFT",
     "sft_greedy": "SFT, greedy",

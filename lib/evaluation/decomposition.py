@@ -59,8 +59,11 @@ def size_gap(parts: pd.DataFrame) -> pd.DataFrame:
 
 
 def beside_paper(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with a column `paper`: its accuracy in the same cell, NaN where it has none."""
+    """The rows with a column `paper`: its accuracy in the same cell, NaN where it has none.
+
+    Rows with a value in the column `task` are of another task than the paper's.
+    """
     names = [name for name in ("method", "model", "split", "N", "b", "ratio") if name in rows]
     cells = zip(*(rows[name] for name in names), strict=True)
-    found = [paper_accuracy(*cell) for cell in cells]
-    return rows.assign(paper=pd.Series(found, index=rows.index, dtype=float))
+    found = pd.Series([paper_accuracy(*cell) for cell in cells], index=rows.index, dtype=float)
+    return rows.assign(paper=found if "task" not in rows else found.where(rows["task"].isna()))

@@ -8,6 +8,7 @@ Knows nothing about our own results.
 
 import pandas as pd
 
+TASK = "countdown"  # the task that its numbers are of
 CELLS = (("S", "seen"), ("S", "new"), ("L", "seen"), ("L", "new"))
 
 # (method, N, b): accuracy % of 1B seen, 1B new, 3B seen, 3B new

@@ -9,18 +9,21 @@ from collections.abc import Mapping
 
 import pandas as pd
 
+from lib.base.checked import build
 from lib.drawing.markdown import accuracy, markdown_table
 from lib.drawing.style import METHODS
 from lib.evaluation.claims import NOT_TESTED, RULE, claims_table, headline
 from lib.evaluation.decomposition import beside_paper
+from lib.profiles.settings import TaskSettings
 from lib.studies import catalogue
 from lib.studies.beyond.larger_model_answer import answer
+from lib.tasks.task import load_task
 
 
 def render(manifest: Mapping, rows: pd.DataFrame) -> str:
     """The page of these results."""
     profile = manifest.get("profile", "cpu")
-    parts = [f"# Results of the profile `{profile}`", TERMS, made_by(manifest)]
+    parts = [f"# Results of the profile `{profile}`", terms(manifest), made_by(manifest)]
     if headlines := headline_table(rows):
         parts += [
             "## Every method",
@@ -44,12 +47,20 @@ def render(manifest: Mapping, rows: pd.DataFrame) -> str:
 TERMS = (
     "**S** and **L** are the smaller and the larger model; they stand where the paper has its 1B "
     "and its 3B. **N** (breadth) is how many continuations of a question are sampled; **b** "
-    "(depth) is how often the search rolls back; b=0 never does. **Seen** targets occur in "
-    "training, with other numbers; **new** ones were held out. An answer is right by the "
-    "**strict** checker: every number used once, every step exact, the last result the target. The "
-    "**ceiling** (pass@N) counts a problem as solved if any of the finished paths is right. Bars "
-    "and brackets are 95% intervals; hollow diamonds are the paper's own numbers."
+    "(depth) is how often the search rolls back; b=0 never does. {task}The **ceiling** (pass@N) "
+    "counts a problem as solved if any of the finished paths is right. Bars and brackets are 95% "
+    "intervals; hollow diamonds are the paper's own numbers."
 )
+
+
+def terms(manifest: Mapping) -> str:
+    """The words that the page uses, some of which its task defines."""
+    found = manifest.get("settings", {}).get("task")
+    if not found:
+        return TERMS.format(task="")
+    settings = build(TaskSettings, found, "task")
+    words = load_task(settings.module, settings.settings).terms
+    return TERMS.format(task=f"{words} " if words else "")
 
 
 def made_by(manifest: Mapping) -> str:

@@ -18,7 +18,7 @@ def show(experiment: Experiment, *studies: Study) -> None:
     """Make what is missing, and display what these studies show."""
     for study in studies:
         if study.wanted(experiment):
-            show_rows(study.rows(experiment), study)
+            show_rows(study.measured(experiment), study)
         else:
             display(Markdown(lacking(experiment, study)))
 

@@ -108,6 +108,6 @@ def figures() -> Iterator[Figure]:
 
 def everything(experiment: Experiment) -> pd.DataFrame:
     """Every row of results.json: all studies', and the paper's claims judged by them."""
-    parts = [study.rows(experiment) for study in wanted(experiment)]
+    parts = [study.measured(experiment) for study in wanted(experiment)]
     rows = table(pd.concat(parts, ignore_index=True).to_dict("records"))
     return table([*rows.to_dict("records"), *claims_rows(rows).to_dict("records")])

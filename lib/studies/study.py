@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib import figure as matplotlib_figure
 
+from lib.evaluation.paper import TASK
 from lib.evaluation.results import table
 from lib.experiment.experiment import Experiment
 
@@ -80,6 +81,12 @@ class Study:
     title: str = ""
     remark: Callable[[pd.DataFrame], str] | None = None
     text: Callable[[pd.DataFrame], str] | None = None
+
+    def measured(self, experiment: Experiment) -> pd.DataFrame:
+        """Its rows; those of another task than the paper's name it (column `task`), so that no
+        number of the paper's is put beside them."""
+        rows, name = self.rows(experiment), experiment.task.name
+        return rows if name == TASK else rows.assign(task=name)
 
     def wanted(self, experiment: Experiment) -> bool:
         """Whether the profile asks for it."""

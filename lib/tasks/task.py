@@ -22,7 +22,8 @@ It may give (what it lacks is None, and what needs it is left out)
 - `read_public`: problems and D_back of a data set, in place of the generator's (`data.public`);
 - `form`: how the explorer asks for a problem and shows its states;
 - `near_misses`: True if D_back may hold them (`traces.near_miss`);
-- `summary`, `split_step`: these have defaults.
+- `terms`: what seen, new and right mean, in a sentence or two of Markdown for a run's page;
+- `summary`, `step_kinds`, `split_step`: these have defaults.
 """
 
 from __future__ import annotations
@@ -135,10 +136,15 @@ class Task(ABC):
         Callable[[str | Path, str, Mapping[str, int]], tuple[pd.DataFrame, pd.DataFrame]] | None
     ) = None
     near_misses: ClassVar[bool] = False
+    terms: ClassVar[str] = ""
 
     def summary(self, problems: pd.DataFrame) -> pd.DataFrame:
         """What to know of each split: one row a split."""
         return problems.groupby("split").agg(problems=("split", "size"))
+
+    def step_kinds(self, problems: pd.DataFrame) -> pd.DataFrame:
+        """How often each kind of step stands in the solutions: a row a kind, a column a split."""
+        return pd.DataFrame()
 
     def split_step(self, step: str) -> tuple[str, str]:
         """A step's choice, and the outcome that follows from it; all of it is choice here."""
@@ -197,7 +203,7 @@ class Form(Protocol):
         """The problem that the fields' texts state; `UserError` says which field is wrong."""
 
     def texts(self, problem: Any) -> dict[str, str]:
-        """The fields' texts for a problem."""
+        """The fields' texts for a problem, also for a row of the task's table."""
 
     def random_problem(self, generator: random.Random) -> Any:
         """A problem that can be solved."""

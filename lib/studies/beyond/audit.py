@@ -24,7 +24,7 @@ from lib.evaluation.scoring import accuracy_row
 from lib.evaluation.statistics import paired_difference
 from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import TEST_SPLITS, Experiment
-from lib.models.tokenizer import PIECES, StepTokenizer
+from lib.models.tokenizer import StepTokenizer
 from lib.search import selection
 from lib.search.search import roll_backs
 from lib.search.selection import SELECTION_RULES, summed_mean_logprob
@@ -34,16 +34,13 @@ from lib.studies.beyond.audit_report import audit_remark, audit_text, points_by_
 from lib.studies.measurements import Searched
 from lib.studies.paper import figure_3, tables_3_and_4
 from lib.studies.study import Figure, Study
-from lib.tasks.task import load_task
 
 MODEL = "S"
 SUMMED = "summed_mean_logprob"
 PUBLISHED_TOKENS = 50
-#: The paper's task (section 4.1), to count how long its problems are in Llama's tokens.
-PAPER_TASK = {"numbers": 4, "max_number": 99, "target_low": 10, "target_high": 100}
-PAPER_TASK |= {"max_result": 9999, "held_out": 0.1}
-COUNTED_PROBLEMS = 2_000
-LLAMA_DIGITS = 3  # its tokens hold up to three digits
+#: Tokens of the longest of the paper's problems (section 4.1) with its solution, in pieces of
+#: Llama's kind, the two special tokens at its ends among them; tests/test_audit.py counts them.
+PAPER_LONGEST = 50
 MAIN, SMALL = "backtracking", "small"  # which checkpoint is the reference
 
 
@@ -76,14 +73,6 @@ class Switches:
         return None if found == PublishedSampling() else found
 
 
-def paper_longest() -> int:
-    """Tokens of the longest of the paper's problems with its solution, in pieces of Llama's kind,
-    the two special tokens at its ends among them."""
-    task = load_task("lib.tasks.countdown", PAPER_TASK)
-    texts = task.optimal_traces(task.make_problems({"train": COUNTED_PROBLEMS}, 0))["text"]
-    return 2 + max(len(PIECES[LLAMA_DIGITS].findall(text)) for text in texts)
-
-
 def our_longest(experiment: Experiment) -> int:
     """Tokens of the longest validation problem with its solution."""
     tokenizer = experiment.tokenizer(experiment.checkpoint(MODEL, "backtracking"))
@@ -94,7 +83,7 @@ def our_longest(experiment: Experiment) -> int:
 def cuts(experiment: Experiment) -> tuple[int, int]:
     """Tokens of the published cut, as a share of the longest problem's, and of a harder one."""
     longest = our_longest(experiment)
-    share = min(1.0, PUBLISHED_TOKENS / paper_longest())
+    share = min(1.0, PUBLISHED_TOKENS / PAPER_LONGEST)
     hard = experiment.profile.settings(AuditSettings).hard_cut
     return round(share * longest), round(hard * longest)
 

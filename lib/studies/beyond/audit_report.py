@@ -171,7 +171,7 @@ def _about_evaluated(found: pd.DataFrame) -> str:
         return ""
     clean = [_cell(found, "evaluated_problems", split) for split in ("seen", "new")]
     elsewhere = " and ".join(
-        f"{_points(cell)} on {cell['split']} targets" for cell in clean if cell is not None
+        f"{_points(cell)} on the {cell['split']} split" for cell in clean if cell is not None
     )
     return (
         "Self-improvement on the problems that evaluation reads concerns figures 3 and 8, not the "

@@ -141,7 +141,9 @@ def extent(found: pd.DataFrame) -> str:
         cells = search[search["split"] == split].sort_values(["b", "N"]).tail(1)
         for cell in cells.to_dict("records"):
             gain = points(cell["difference"], cell["low"], cell["high"])
-            text.append(f"Self-Backtracking ({setting(cell).strip()}) on {split} targets: {gain}.")
+            text.append(
+                f"Self-Backtracking ({setting(cell).strip()}) on the {split} split: {gain}."
+            )
     return " ".join(text)
 
 

@@ -113,7 +113,7 @@ def _measured(rows: pd.DataFrame) -> str:
         )
     base, loses = gaps[gaps["letter"].isna()].to_dict("records"), _loses(rows)
     said = "; ".join(
-        f"{each['split']} targets {100 * each['accuracy_S']:.1f} against "
+        f"{each['split']} split {100 * each['accuracy_S']:.1f} against "
         f"{100 * each['accuracy_L']:.1f}, a gap of {_points(each['gap'])} "
         f"[{_points(each['gap_low'])}, {_points(each['gap_high'])}] points"
         for each in base

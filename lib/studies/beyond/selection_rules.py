@@ -114,7 +114,7 @@ def selection_remark(rows: pd.DataFrame) -> str:
             accuracy = here[here["split"] == split].set_index("selection")["accuracy"]
             best = accuracy.max()
             what = "no rule is better" if accuracy[default] == best else f"at best {100 * best:.1f}"
-            parts.append(f"{100 * accuracy[default]:.1f}% on {split} targets ({what})")
+            parts.append(f"{100 * accuracy[default]:.1f}% on the {split} split ({what})")
         told.append(f"For {model} validation chose `{default}`: {' and '.join(parts)}.")
     return " ".join([*told, "No test problem had a say."]) if told else ""
 

@@ -138,7 +138,7 @@ def gain_table(rows: pd.DataFrame) -> str:
         ]
         for row in found.to_dict("records")
     ]
-    head = ["", "targets", "search", "solved, %", "gain over b=0, points", "gained", "lost"]
+    head = ["", "split", "search", "solved, %", "gain over b=0, points", "gained", "lost"]
     return markdown_table(head, lines) if lines else ""
 
 

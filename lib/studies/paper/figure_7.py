@@ -1,15 +1,16 @@
 """Figure 7, a case study: one test problem that plain decoding fails and search solves by rolling
 back, with its tree.
 
-Takes an experiment of Countdown; gives the first case by a stated rule (RULE), as a row that holds
-its tree (artifact `figure_7`), so that results.json alone gives the figure. No row where there is
-none.
+Takes an experiment whose task has a form; gives the first case by a stated rule (RULE), as a row
+that holds its tree (artifact `figure_7`), so that results.json alone gives the figure. No row where
+there is none.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -21,14 +22,13 @@ from lib.experiment.experiment import Experiment
 from lib.explorer.annotation import annotate
 from lib.explorer.tree_figure import draw_tree
 from lib.explorer.tree_view import Labels, TreeView, describe, score_rules
+from lib.profiles.load import load_profile
+from lib.profiles.settings import TaskSettings
 from lib.search.tree import SearchTree
 from lib.studies.measurements import Searched, chosen, decoding_outcomes, middle_breadth, searches
 from lib.studies.study import Figure, Study
-from lib.tasks.countdown import problems
-from lib.tasks.countdown.rules import Problem
-from lib.tasks.countdown.task import CountdownTask
+from lib.tasks.task import Task, load_task
 
-TASK = CountdownTask(problems.Settings(4, 99, 10, 100, 9999, 0.1))  # for its rules alone
 RULE = (
     "The first problem of the seen test split that both greedy decodings (SFT, and the "
     "backtracking model) answer wrongly, and whose search with b = 1 chooses a correct path that "
@@ -41,8 +41,8 @@ PLAIN = {"sft": "SFT greedy", "backtracking": "backtracking data greedy"}
 
 
 def applies(experiment: Experiment) -> bool:
-    """Whether there can be a case: the figure knows Countdown's states alone."""
-    return isinstance(experiment.task, CountdownTask) and 1 in experiment.profile.search.depths
+    """Whether there can be a case: its states are shown as the task's form has them."""
+    return experiment.task.form is not None and 1 in experiment.profile.search.depths
 
 
 def case_search(experiment: Experiment) -> Searched:
@@ -75,8 +75,13 @@ def rows(experiment: Experiment) -> pd.DataFrame:
     if case is None:
         return table([])
     answers = {name: found.set_index("problem")["response"][case] for name, found in plain.items()}
-    problem, rule = searched.problems.to_dict("records")[case], experiment.profile.search.selection
-    return case_rows(trees[case], problem, answers, rule, model=MODEL, split=SPLIT)
+    asked, form = list(searched.problems.itertuples(index=False))[case], experiment.task.form
+    try:
+        form.parse(form.texts(asked))
+    except UserError:  # a problem larger than the form takes is not drawn either
+        return table([])
+    made_by, rule = experiment.profile.task, experiment.profile.search.selection
+    return case_rows(trees[case], asked, made_by, answers, rule, model=MODEL, split=SPLIT)
 
 
 def first_case(
@@ -107,20 +112,20 @@ def first_solved(experiment: Experiment, searched: Searched) -> int:
 def case_rows(
     tree: SearchTree | None,
     problem: Any,
+    made_by: TaskSettings,
     answers: Mapping[str, str],
     selection: str,
     **columns: Any,
 ) -> pd.DataFrame:
     """One row, artifact `figure_7`: its column `case` is JSON; no row where there is no tree.
 
-    answers: what each plain decoding said, by the name to show.
+    made_by: the problem's task; answers: what each plain decoding said, by the name to show.
     """
     if tree is None:
         return table([])
-    given = Problem.of(problem)
     case = {
-        "numbers": given.numbers,
-        "target": given.target,
+        "task": asdict(made_by),
+        "problem": load_task(**asdict(made_by)).form.texts(problem),
         "answers": dict(answers),
         "tree": json.loads(tree.to_json()),
     }
@@ -149,18 +154,19 @@ def draw_case(rows: pd.DataFrame) -> Drawn:
 
 def case_view(case: Mapping[str, Any]) -> TreeView:
     """The view of a case, its title naming the problem and what plain decoding said."""
-    problem = Problem(tuple(case["numbers"]), case["target"])
-    tree = SearchTree.from_json(json.dumps(case["tree"]))
-    answers = [f"{name}: {_short(text)}" for name, text in case["answers"].items()]
-    numbers = ", ".join(map(str, problem.numbers))
-    title = "   |   ".join([f"{numbers} \N{RIGHTWARDS ARROW} {problem.target}", *answers])
-    labels = Labels(title, goal=str(problem.target))
-    return describe(tree, annotate(tree, problem, TASK), score_rules(tree), labels=labels)
+    if "task" not in case:  # as results.json had it when there was one task
+        texts = {"numbers": ", ".join(map(str, case["numbers"])), "target": str(case["target"])}
+        case = {**case, "task": asdict(load_profile("paper").task), "problem": texts}
+    task = load_task(**case["task"])
+    problem, tree = task.form.parse(case["problem"]), SearchTree.from_json(json.dumps(case["tree"]))
+    answers = [f"{name}: {_short(text, task)}" for name, text in case["answers"].items()]
+    title = "   |   ".join([task.form.title(problem), *answers])
+    labels = Labels(title, goal=task.form.goal(problem))
+    return describe(tree, annotate(tree, problem, task), score_rules(tree), labels=labels)
 
 
-def _short(response: str) -> str:
-    steps = [line for line in response.split("\n") if "=" in line]
-    return "; ".join(steps) if steps else "no step"
+def _short(response: str, task: Task) -> str:
+    return "; ".join(response.split(task.step_end)[:-1]) or "no step"
 
 
 STUDY = Study(

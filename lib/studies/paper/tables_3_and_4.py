@@ -125,9 +125,7 @@ def remark(rows: pd.DataFrame) -> str:
     for _, cells in found.groupby(["b", "N"]):
         by_ratio = cells.groupby(cells["ratio"].map(ratio_value))["accuracy"].mean()
         told.append(f"1:{by_ratio.idxmax():g} for{setting(cells.iloc[0])}")
-    return (
-        f"The best D_op : D_back, seen and new targets together: {', '.join(told)}." if told else ""
-    )
+    return f"The best D_op : D_back, both test splits together: {', '.join(told)}." if told else ""
 
 
 def ratio_table(rows: pd.DataFrame) -> str:
@@ -142,7 +140,7 @@ def ratio_table(rows: pd.DataFrame) -> str:
         by_ratio = {row["ratio"]: row for row in cell.to_dict("records")}
         shown = [accuracy(by_ratio[ratio]) if ratio in by_ratio else "" for ratio in ratios]
         lines.append([split, f"b={depth} N={breadth}", *shown])
-    return markdown_table(["targets", "", *(f"1:{ratio:g}" for ratio in ratios)], lines)
+    return markdown_table(["split", "", *(f"1:{ratio:g}" for ratio in ratios)], lines)
 
 
 @styled

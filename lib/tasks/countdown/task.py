@@ -35,6 +35,11 @@ class CountdownTask(Task):
     goal: str = GOAL
     errors: ClassVar = rules.ERRORS
     near_misses: ClassVar = True
+    terms: ClassVar = (
+        "**Seen** targets occur in training, with other numbers; **new** ones were held out. An "
+        "answer is right by the **strict** checker: every number used once, every step exact, the "
+        "last result the target."
+    )
 
     @property
     def pieces(self) -> tuple[str, ...]:
@@ -92,6 +97,14 @@ class CountdownTask(Task):
         return table.groupby("split").agg(
             problems=("target", "size"), targets=("target", "nunique")
         )
+
+    def step_kinds(self, table: pd.DataFrame) -> pd.DataFrame:
+        """The operators."""
+        counts = {
+            split: [solutions.str.count(f"\\{operator}").sum() for operator in OPERATORS]
+            for split, solutions in table.groupby("split")["solution"]
+        }
+        return pd.DataFrame(counts, index=list(OPERATORS))
 
     def split_step(self, step: str) -> tuple[str, str]:
         """Operands, operator and `=`; then the result."""
