@@ -51,7 +51,7 @@ def searching(count: int, folder: Path) -> str:
     from scripted_engine import LINES
 
     from lib.profiles.search_spec import SearchSpec
-    from lib.search.search import search_to_file
+    from lib.search.search_file import search_to_file
 
     prompts = [f"###Question: numbers [3, 4]->target {n}\n###Response:\n" for n in range(count)]
     spec = SearchSpec(4, 1)

@@ -17,7 +17,7 @@ from lib.models.tokenizer import StepTokenizer, build_tokenizer
 from lib.profiles.search_spec import SearchSpec
 from lib.search.parallel import end_shared, main, search_in_processes, work
 from lib.search.sampler import CacheSampler, SamplerSource
-from lib.search.search import search_to_file
+from lib.search.search_file import search_to_file
 from lib.search.tree import read_trees
 from lib.studies.catalogue import load_profile
 

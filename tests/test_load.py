@@ -9,7 +9,8 @@ from lib.models.llama import build_model
 from lib.models.tokenizer import StepTokenizer, build_tokenizer
 from lib.profiles.search_spec import SearchSpec
 from lib.search.sampler import make_sampler
-from lib.search.search import iter_search, search, search_to_file
+from lib.search.search import iter_search, search
+from lib.search.search_file import search_to_file
 from lib.search.tree import SearchTree, TreeFile
 from lib.tasks.countdown import problems
 from lib.tasks.countdown.task import CountdownTask

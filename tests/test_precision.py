@@ -20,7 +20,7 @@ from lib.profiles.search_spec import CHUNK_SIZE, SearchSpec
 from lib.search import decoding, parallel
 from lib.search.parallel import search_in_processes
 from lib.search.sampler import MAX_ROWS, SamplerSource, make_sampler, rows_of_chunk
-from lib.search.search import search_to_file
+from lib.search.search_file import search_to_file
 from lib.studies.catalogue import load_profile
 
 PROFILE = load_profile("smoke")

@@ -13,7 +13,8 @@ from lib.models.tokenizer import StepTokenizer, build_tokenizer
 from lib.profiles.search_spec import SearchSpec
 from lib.search.rollout import Sample
 from lib.search.sampler import CacheSampler
-from lib.search.search import iter_search, search, search_to_file
+from lib.search.search import iter_search, search
+from lib.search.search_file import search_to_file
 from lib.search.tree import SearchTree, TreeFile, at_depth, read_trees
 
 TOKENIZER = build_tokenizer([*"abcdeQ", "\n"])

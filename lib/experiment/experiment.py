@@ -53,7 +53,7 @@ from lib.search import search as search_module
 from lib.search.compatibility import demand_searchable
 from lib.search.parallel import search_in_processes
 from lib.search.sampler import SamplerSource, make_sampler, rows_of_chunk
-from lib.search.search import search_to_file
+from lib.search.search_file import search_to_file
 from lib.search.tree import TreeFile
 from lib.search.variants import PublishedSampling, SamplingVariant, applied
 from lib.search.vllm import close_shared, shared_sampler

@@ -39,7 +39,8 @@ from lib.base.files import ROOT, read_json, write_atomic
 from lib.base.processes import end_group, end_with_parent, free_port, python_environment
 from lib.profiles.search_spec import SearchSpec
 from lib.search.sampler import SamplerSource, rows_of_chunk
-from lib.search.search import chunk_count, file_header, is_written, iter_search
+from lib.search.search import chunk_count, iter_search
+from lib.search.search_file import file_header, is_written
 
 LAST_LINES = 12
 JOB = "job.json"
@@ -68,7 +69,7 @@ def search_in_processes(
     on_progress: Callable[[int], object] | None = None,
     launched: bool | None = None,
 ) -> Path:
-    """See `lib.search.search.search_to_file`.
+    """See `lib.search.search_file.search_to_file`.
 
     `processes` of 0 are one for each core, or each GPU. `on_progress` is called with the number of
     problems just done. `launched` asks for torch's launcher; the default is where there are GPUs.

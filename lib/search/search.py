@@ -1,26 +1,24 @@
 """Self-backtracking search: takes a sampler and prompts, gives one `SearchTree` per prompt.
 
-Expand the question, roll every `<backtrack>` back one step, expand what that gives, `depth` times
-(the paper's section 3.3). Knows nothing of models (a `Sampler` makes the tokens), of the task (a
-step is what a step-end token closes) or of choosing an answer (lib/search/selection.py).
+Expand the question; then `depth` times roll every `<backtrack>` back one step, select the states to
+go on from, and expand them (the paper's section 3.3). Knows nothing of models (a `Sampler` makes
+the tokens), of the task (a step is what a step-end token closes), of files or of choosing an answer
+(lib/search/selection.py).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from lib.base.errors import UserError
 from lib.models.tokenizer import StepTokenizer
 from lib.profiles.search_spec import SearchSpec
-from lib.search.growth import Decoder, Growth
+from lib.search.rollout import Sample
 from lib.search.sampler import Sampler
-from lib.search.tree import SearchTree
+from lib.search.tree import Node, SearchTree
 
 #: Raised whenever the same inputs give other results: what was made before is then made again.
 VERSION = 1
@@ -66,7 +64,7 @@ def iter_search(
     for chunk in range(chunk_count(prompts, spec)) if chunks is None else chunks:
         first = chunk * spec.chunk
         asked = prompts[first : first + spec.chunk]
-        growing = [Growth(ids, text_of) for ids in tokenizer.encode_prompts(asked)]
+        growing = [GrowingTree(ids, text_of) for ids in tokenizer.encode_prompts(asked)]
         _grow(growing, sampler, spec, chunk)
         yield [
             each.finish(first + place, prompt, tokenizer.step_end, spec)
@@ -76,14 +74,14 @@ def iter_search(
             on_progress(len(growing))
 
 
-def _grow(trees: Sequence[Growth], sampler: Sampler, spec: SearchSpec, chunk: int) -> None:
+def _grow(trees: Sequence[GrowingTree], sampler: Sampler, spec: SearchSpec, chunk: int) -> None:
     """Expand the questions of one chunk together; roll back, select, expand, `depth` times."""
     # One session a chunk: its memory is bounded, and so is what its trees depend on.
     session = getattr(sampler, "session", None) if spec.depth else None
     sampler = session() if session else sampler
     how = {} if spec.expansion == "sample" else {"expansion": spec.expansion}
 
-    def expand(states: Sequence[tuple[Growth, int]], count: int, level: int) -> None:
+    def expand(states: Sequence[tuple[GrowingTree, int]], count: int, level: int) -> None:
         prefixes = [tree.state(state) for tree, state in states]
         seed = _stream(spec.seed, chunk, level)
         found = sampler.sample(prefixes, [count] * len(states), spec.temperature, seed, **how)
@@ -115,75 +113,126 @@ def roll_backs(depth: int, from_one: bool = False) -> int:
     return max(depth - 1, 0) if from_one else depth
 
 
-def search_to_file(
-    path: Path | str,
-    sampler: Sampler,
-    tokenizer: StepTokenizer,
-    prompts: Sequence[str],
-    spec: SearchSpec,
-    made_of: str = "",
-    on_progress: Callable[[int], object] | None = None,
-) -> Path:
-    """Search and write the trees as JSON lines, chunk by chunk; a killed search goes on from there.
+class GrowingTree:
+    """One problem's tree while it grows: nodes as records, found again by (parent, tokens)."""
 
-    The file's first line says what was searched. `path` appears when all trees are in it (until
-    then it is `<path>.partial`); where it is there already, made of the same, nothing is done.
-    `made_of` names what the arguments do not show, such as a hash of the model.
-    """
-    path = Path(path)
-    partial = path.with_name(path.name + ".partial")
-    first_line = file_header(prompts, spec, made_of)
-    on_progress = on_progress or (lambda done: None)
+    def __init__(self, prompt_ids: Sequence[int], text_of: Callable[[tuple[int, ...], str], str]):
+        self.prompt_ids = tuple(prompt_ids)
+        self.text_of = text_of
+        self.nodes: list[dict] = []
+        self.found: dict[tuple[int | None, tuple[int, ...]], int] = {}
+        self.expanded: dict[int, int] = {}
+        self.tokens_generated: dict[int, int] = {}  # by level
+        self.tokens_sampled = 0
+        self._visit(None, "root", 0, (), (), math.nan, 0)
 
-    if is_written(path, first_line):
-        on_progress(len(prompts))
-        return path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    done, size = _whole_chunks(partial, first_line, len(prompts), spec.chunk)
-    on_progress(min(done * spec.chunk, len(prompts)))
-    left = range(done, chunk_count(prompts, spec))
-    with open(partial, "ab") as file:
-        file.truncate(size)
-        if not size:
-            file.write(first_line.encode())
-        for trees in iter_search(sampler, tokenizer, prompts, spec, left):
-            file.write("".join(tree.to_json() + "\n" for tree in trees).encode())
-            file.flush()
-            on_progress(len(trees))
-        os.fsync(file.fileno())
-    os.replace(partial, path)
-    return path
+    def _visit(self, parent, kind, level, tokens, logprobs, p_backtrack, count) -> int:
+        """The node of these tokens under the parent: `count` more visits, or a new node."""
+        key = (parent, tokens)
+        if key not in self.found:
+            self.found[key] = len(self.nodes)
+            path_logprob = math.fsum(logprobs)
+            if parent is not None:
+                path_logprob += self.nodes[parent]["path_logprob"]
+            self.nodes.append(
+                dict(parent=parent, kind=kind, level=level, tokens=tokens, logprobs=logprobs)
+                | dict(p_backtrack=None, visits=0, path_logprob=path_logprob)
+            )
+        node = self.nodes[self.found[key]]
+        node["visits"] += count
+        if node["p_backtrack"] is None and not math.isnan(p_backtrack):
+            node["p_backtrack"] = p_backtrack
+        return self.found[key]
+
+    def state(self, node: int) -> tuple[int, ...]:
+        """Token ids of the prompt and the steps down to the node."""
+        parts = []
+        while self.nodes[node]["parent"] is not None:
+            parts.append(self.nodes[node]["tokens"])
+            node = self.nodes[node]["parent"]
+        return self.prompt_ids + tuple(token for part in reversed(parts) for token in part)
+
+    def add(self, state: int, level: int, samples: Iterable[Sample]) -> None:
+        """Merge what was sampled from a state into the tree."""
+        generated = getattr(samples, "lost_tokens", 0)
+        samples = sorted(samples, key=lambda sample: sample.tokens)
+        self.expanded[state] = level
+        previous: tuple[int, ...] = ()
+        for sample in samples:
+            node, start = state, 0
+            if state == 0:
+                self._visit(None, "root", 0, (), (), sample.p_backtrack_start, sample.count)
+            for end, p_backtrack in zip(sample.step_ends, sample.p_backtrack, strict=True):
+                tokens, logprobs = sample.tokens[start : end + 1], sample.logprobs[start : end + 1]
+                node = self._visit(node, "step", level, tokens, logprobs, p_backtrack, sample.count)
+                start = end + 1
+            rest, logprobs = sample.tokens[start:], sample.logprobs[start:]
+            self._visit(node, sample.stop, level, rest, logprobs, math.nan, sample.count)
+
+            shared = 0
+            while shared < len(previous) and previous[shared] == sample.tokens[shared]:
+                shared += 1
+            generated += len(sample.tokens) - shared
+            self.tokens_sampled += sample.count * len(sample.tokens)
+            previous = sample.tokens
+        self.tokens_generated[level] = self.tokens_generated.get(level, 0) + generated
+
+    def rolled_back(self, limit: int) -> list[int]:
+        """At most `limit` states to expand next: one step before each `<backtrack>`, of those that
+        were not expanded yet the most visited, then the most probable.
+
+        A `<backtrack>` in the middle of a step takes back that unfinished step.
+        """
+        states = set()
+        for node in self.nodes:
+            if node["kind"] == "backtrack":
+                state = node["parent"]
+                if len(node["tokens"]) == 1 and state != 0:
+                    state = self.nodes[state]["parent"]
+                states.add(state)
+        states -= self.expanded.keys()
+        order = sorted(
+            states,
+            key=lambda i: (-self.nodes[i]["visits"], -self.nodes[i]["path_logprob"], i),
+        )
+        return order[:limit]
+
+    def finish(self, problem_id: int, prompt: str, step_end: str, spec: SearchSpec) -> SearchTree:
+        """The tree that a search of this prompt has grown."""
+        levels = range(spec.depth + 1)
+        by_level = tuple(self.tokens_generated.get(level, 0) for level in levels)
+        nodes = []
+        for i, node in enumerate(self.nodes):
+            text = self.text_of(node["tokens"], node["kind"])
+            del node["path_logprob"]
+            nodes.append(Node(id=i, text=text, **node))
+        return SearchTree(
+            problem_id=problem_id,
+            prompt=prompt,
+            step_end=step_end,
+            nodes=tuple(nodes),
+            expanded=tuple(self.expanded.items()),
+            tokens_generated=sum(by_level),
+            tokens_sampled=self.tokens_sampled,
+            # The usual search's trees are written as they were before there were others.
+            tokens_by_level=() if spec.is_usual else by_level,
+            **spec.settings(),
+        )
 
 
-def is_written(path: Path, first_line: str) -> bool:
-    """Whether a file of trees is there, made of the same."""
-    if not path.exists():
-        return False
-    with open(path, encoding="utf-8") as file:
-        return file.readline() == first_line
+class Decoder:
+    """Text of a node's tokens. The same steps come again and again, so each is decoded once."""
 
+    def __init__(self, tokenizer: StepTokenizer):
+        self.tokenizer = tokenizer
+        self.known: dict[tuple[tuple[int, ...], str], str] = {}
 
-def file_header(prompts: Sequence[str], spec: SearchSpec, made_of: str) -> str:
-    """The first line of a file of trees: what was searched."""
-    asked = hashlib.sha256("\0".join(prompts).encode())
-    asked.update(b"null")  # the problems have no numbers but their places
-    header = {"chunk_size": spec.chunk, "problems": asked.hexdigest(), "made_of": made_of}
-    return json.dumps({"search": spec.settings() | header}, separators=(",", ":")) + "\n"
-
-
-def _whole_chunks(
-    partial: Path, first_line: str, problems: int, chunk_size: int
-) -> tuple[int, int]:
-    """How many chunks a partial file holds whole, and how many bytes they are."""
-    if not partial.exists():
-        return 0, 0
-    with open(partial, "rb") as file:
-        if file.readline() != first_line.encode():
-            return 0, 0
-        chunks, size = 0, file.tell()
-        for lines, line in enumerate(iter(file.readline, b""), 1):
-            if not line.endswith(b"}\n"):
-                break
-            if lines % chunk_size == 0 or lines == problems:
-                chunks, size = chunks + 1, file.tell()
-    return chunks, size
+    def __call__(self, tokens: tuple[int, ...], kind: str) -> str:
+        key = (tokens, kind)
+        if key not in self.known:
+            if len(self.known) > 1_000_000:
+                self.known.clear()
+            ids = tokens[:-1] if kind == "goal" else tokens
+            text = self.tokenizer.decode(ids) if ids else ""
+            self.known[key] = text.removesuffix(self.tokenizer.step_end) if kind == "step" else text
+        return self.known[key]
