@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from lib.base import hardware
@@ -169,6 +170,21 @@ QUOTAS = [
 def test_cores_are_those_that_a_container_grants(tmp_path, monkeypatch, lines, files, cores):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
     assert hardware.available_cores(groups(tmp_path, lines, files)) == cores
+
+
+LIMITS = [
+    ("0::/a/b\n", {"sys/fs/cgroup/a/memory.max": "1048576\n"}, 2**20),
+    ("0::/\n", {"sys/fs/cgroup/memory.max": "max\n"}, 2**40),
+    (V1, {"sys/fs/cgroup/memory/docker/a/memory.limit_in_bytes": "2097152\n"}, 2**21),
+    (V1, {"sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n"}, 2**40),
+]
+
+
+@pytest.mark.parametrize(("lines", "files", "limit"), LIMITS)
+def test_memory_is_what_a_container_grants(tmp_path, monkeypatch, lines, files, limit):
+    machine = psutil.virtual_memory()._replace(total=2**40)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: machine)
+    assert hardware.memory_limit(groups(tmp_path, lines, files)) == limit
 
 
 def test_fewer_cores_by_affinity_hold_too(tmp_path, monkeypatch):

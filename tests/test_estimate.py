@@ -73,7 +73,7 @@ def test_the_plan_names_every_part_and_their_sum(experiment, monkeypatch):
     monkeypatch.setattr(estimate_module, "rates", lambda *_: RATES | {"sweep S": RATES["S"]})
     monkeypatch.setattr(catalogue, "STUDIES", STUDIES)
     monkeypatch.setattr(Planner, "work_of", lambda *_: Work(Counter({"sweep S": 6_000})))
-    text = estimate(experiment)
+    text = estimate(experiment).text
     assert "S: 1.2M parameters, 100 training examples/s" in text
     lines = [line.split() for line in text.splitlines()]
     for name in ("trunk", "table", "[ratios]"):
@@ -87,7 +87,7 @@ def test_the_plan_names_every_part_and_their_sum(experiment, monkeypatch):
 def test_a_finished_run_is_not_measured(experiment, monkeypatch):
     monkeypatch.setattr(estimate_module, "speeds", None)
     monkeypatch.setattr(Planner, "work_of", lambda *_: Work())
-    text = estimate(experiment)
+    text = estimate(experiment).text
     assert "  S: all made\n" in text and text.endswith("together about 0 s")
 
 
@@ -107,7 +107,7 @@ def test_only_what_has_work_is_measured_on_its_own_task_and_recipe(experiment, m
 def test_pretrained_models_are_not_guessed_at(experiment):
     pretrained = ModelSettings(0, 8, 10, path="models/some")
     experiment.profile = replace(experiment.profile, models={"S": pretrained})
-    text = estimate(experiment)
+    text = estimate(experiment).text
     assert "models/some, pretrained" in text
     assert "[compute]" in text.split("NOT COUNTED")[1] and not list(experiment.run.folder.iterdir())
 

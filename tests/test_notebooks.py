@@ -11,6 +11,7 @@ import pytest
 
 from lib.base.errors import UserError
 from lib.base.files import ROOT
+from lib.base.load import Watch
 from lib.commands import notebooks
 
 PARAMETERS = {"profile": "smoke", "seed": 5}
@@ -58,6 +59,16 @@ def test_a_kernel_that_ends_is_told_in_one_line(root, capfd, code):
     write(root, f"import os\nprint('made')\n{code}")
     line = failure(root, capfd)
     assert line.startswith(f"notebooks/01_data.ipynb, cell 3: {ENDS[code]}")
+
+
+def test_a_killed_kernel_s_memory_is_told(root):
+    write(root, "import os\nos.kill(os.getpid(), 9)")
+    watch = Watch()
+    watch.held = 3 * 2**30
+    with pytest.raises(
+        UserError, match=r"too little memory, .* \(the run held 3\.0 of \d+\.\d GB\)"
+    ):
+        notebooks.execute("01_data", PARAMETERS, root / "run", watch)
 
 
 def test_a_kernel_that_cannot_be_imported_is_told_in_one_line(root, capfd, monkeypatch):

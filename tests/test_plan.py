@@ -8,6 +8,7 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from lib.base.errors import UserError
 from lib.commands import plan
+from lib.commands.estimate import Plan
 from lib.commands.plan import needed_tokens, training_examples, zero2_memory
 from lib.models import pretrained
 from lib.models.llama import build_model, parameter_count
@@ -164,5 +165,8 @@ def test_every_profile_has_a_plan(monkeypatch):
 
 
 def test_a_profile_from_scratch_is_timed_here(monkeypatch):
-    monkeypatch.setattr(plan, "estimate", lambda experiment: f"timed {experiment.profile.name}")
+    def estimate(experiment):
+        return Plan(f"timed {experiment.profile.name}", None)
+
+    monkeypatch.setattr(plan, "estimate", estimate)
     assert plan.plan(load_profile("smoke"), "smoke", "")[-1] == "timed smoke"

@@ -14,6 +14,7 @@ import pytest
 from lib.base.errors import UserError
 from lib.base.files import ROOT
 from lib.commands import notebooks, reproduce
+from lib.commands.estimate import Plan
 from lib.experiment.artifacts import MADE, Run
 from lib.experiment.experiment import RUNS_VARIABLE, Experiment
 from lib.studies.catalogue import load_profile, open_experiment
@@ -25,7 +26,7 @@ def experiment(tmp_path, monkeypatch):
     for module in (reproduce, notebooks):
         monkeypatch.setattr(module, "ROOT", tmp_path)
     monkeypatch.setattr(reproduce, "NOTEBOOKS", ("01_data", "02_training"))
-    monkeypatch.setattr(reproduce, "estimate", lambda experiment: "the plan")
+    monkeypatch.setattr(reproduce, "estimate", lambda experiment: Plan("the plan", 60.0))
     monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     write(tmp_path, "01_data", "open('made', 'a').write(f'{profile} {seed} ')")
     shown = "import pandas, sys\nprint('progress', file=sys.stderr)\n"
@@ -194,3 +195,26 @@ def test_a_model_that_cannot_be_used_is_said_before_any_work(experiment, monkeyp
     made.parent.mkdir(parents=True)
     made.touch()  # what was trained from it is there: nobody asks for the model again
     assert reproduce.main([]) == 0
+
+
+class Watched:
+    def __init__(self, others):
+        self.told = others
+
+    def others(self):
+        return self.told
+
+
+def test_a_run_that_goes_much_slower_than_its_plan_says_so_and_why(monkeypatch, capsys):
+    busy, quiet = Watched("other programs kept 1.5 of 2 cores busy"), Watched("")
+    assert reproduce.late(600, 1499, busy) == reproduce.late(None, 1e6, busy) == ""
+    assert reproduce.late(600, 1500, busy) == (
+        "slower than planned: 25 min, where the plan said 10 min; other programs kept 1.5 of 2"
+        " cores busy"
+    )
+    assert "the plan was too low" in reproduce.late(600, 1500, quiet)
+    monkeypatch.setattr(reproduce, "GRACE_S", 0.0)
+    look = reproduce.slowness(0.0)
+    for _ in range(2):
+        look(busy)
+    assert capsys.readouterr().out.count("slower than planned") == 1

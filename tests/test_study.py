@@ -61,7 +61,7 @@ def test_it_is_planned_run_drawn_and_reported(tmp_path, monkeypatch):
     work = planner.work_of(adding_study.STUDY.requests(planner))
     assert work.tokens == {"S": pytest.approx(2 * sum(search_tokens(3, n, 0) for n in (2, 5)))}
     seconds = estimate_module.format_duration(sum(work.tokens.values()))
-    assert f"[sample_cost] {seconds}" in " ".join(estimate_module.estimate(experiment).split())
+    assert f"[sample_cost] {seconds}" in " ".join(estimate_module.estimate(experiment).text.split())
 
     rows = adding_study.rows(experiment)
     assert set(rows["N"]) == {2, 5} and set(rows["problems"]) == {3}

@@ -11,6 +11,7 @@ import platform
 import shlex
 import shutil
 import sys
+from collections.abc import Iterator
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -90,24 +91,36 @@ def available_cores(system: Path = Path("/")) -> int:
     return max(1, min([cores, *map(int, _quotas(system))]))
 
 
-def _quotas(system: Path) -> list[float]:
-    """The CPU quotas, in cores, of this process's control groups (Linux; version 1 and 2)."""
-    found = []
+def memory_limit(system: Path = Path("/")) -> int:
+    """Bytes of memory that this process may hold: the machine's, or its containers' limit."""
+    limits = [psutil.virtual_memory().total]
+    for folder in _groups(system, "memory"):
+        text = _text(folder / "memory.max") or _text(folder / "memory.limit_in_bytes")
+        limits += [int(text)] if text.strip().isdecimal() else []
+    return min(limits)
+
+
+def _quotas(system: Path) -> Iterator[float]:
+    """The CPU quotas, in cores, of this process's control groups."""
+    for folder in _groups(system, "cpu"):
+        limit = _text(folder / "cpu.max").split() or [
+            _text(folder / "cpu.cfs_quota_us").strip(),
+            _text(folder / "cpu.cfs_period_us").strip(),
+        ]
+        if all(number.isdecimal() and int(number) for number in limit):
+            yield int(limit[0]) / int(limit[1])
+
+
+def _groups(system: Path, controller: str) -> Iterator[Path]:
+    """The folders of this process's control groups (Linux; version 1 and 2)."""
     for group in _text(system / "proc/self/cgroup").splitlines():
         _, names, path = group.split(":", 2)
-        if names and "cpu" not in names.split(","):
+        if names and controller not in names.split(","):
             continue
         # A container sees its own group as the root, or the host's path that is not there.
-        places = [Path(path.lstrip("/")), *Path(path.lstrip("/")).parents]
-        for mount in (system / "sys/fs/cgroup" / names, system / "sys/fs/cgroup/cpu"):
-            for folder in (mount / place for place in places):
-                limit = _text(folder / "cpu.max").split() or [
-                    _text(folder / "cpu.cfs_quota_us").strip(),
-                    _text(folder / "cpu.cfs_period_us").strip(),
-                ]
-                if all(number.isdecimal() and int(number) for number in limit):
-                    found.append(int(limit[0]) / int(limit[1]))
-    return found
+        inner = Path(path.lstrip("/"))
+        for mount in dict.fromkeys([names, controller if names else ""]):
+            yield from (system / "sys/fs/cgroup" / mount / at for at in (inner, *inner.parents))
 
 
 def _text(path: Path) -> str:
@@ -136,7 +149,7 @@ def describe() -> dict[str, str | int | float]:
     return {
         "processor": processor(),
         "cores": available_cores(),
-        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
+        "memory_gb": round(memory_limit() / 2**30, 1),
         "instructions": " ".join(fast),
         "device": device(),
     }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
+from typing import NamedTuple
 
 import torch
 
@@ -136,7 +137,14 @@ def spent(experiment: Experiment) -> dict[str, float]:
     return {name: work.spent for name, work in works.items() if work.spent}
 
 
-def estimate(experiment: Experiment) -> str:
+class Plan(NamedTuple):
+    """What will be made, as text, and how long it should take; None where a part is not counted."""
+
+    text: str
+    seconds: float | None
+
+
+def estimate(experiment: Experiment) -> Plan:
     """The plan: what will be made, and roughly how long each part takes here.
 
     What the run's folder has already takes no time. Pretrained models are not measured, so that
@@ -181,4 +189,5 @@ def estimate(experiment: Experiment) -> str:
         lines.append(f"  NOT COUNTED, though some of them train models too: {more}")
     total = sum(seconds(work, measured) for work in (*works, *studies.values()))
     lines.append(f"  together about {format_duration(total)}")
-    return "\n".join(lines)
+    pretrained = len(scratch) < len(profile.models)
+    return Plan("\n".join(lines), None if not_counted or pretrained else total)

@@ -28,9 +28,10 @@ from nbconvert import HTMLExporter
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from lib.base import files
+from lib.base import files, hardware
 from lib.base.errors import UserError
 from lib.base.files import ROOT
+from lib.base.load import Watch
 
 #: What Jupyter and IPython read and write, beneath the folder of a run's kernels.
 FOLDERS = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")
@@ -51,10 +52,13 @@ class RunKernel(AsyncKernelManager):
         RunKernel.process = self.provisioner.process
 
 
-def execute(name: str, parameters: Mapping[str, Any], run: Path) -> Path:
+def execute(
+    name: str, parameters: Mapping[str, Any], run: Path, watch: Watch | None = None
+) -> Path:
     """Execute notebooks/`name`.ipynb into the folder `run`; returns the executed notebook.
 
-    Raises `UserError` naming the notebook, the cell and what happened where it does not end well.
+    `watch` knows how much memory the run has held. Raises `UserError` naming the notebook, the cell
+    and what happened where it does not end well.
     """
     folder = run / "notebooks"
     folder.mkdir(parents=True, exist_ok=True)
@@ -85,7 +89,7 @@ def execute(name: str, parameters: Mapping[str, Any], run: Path) -> Path:
         except Exception as error:  # what Jupyter's parts raise has no common kind
             if files.unwritable(error, run):
                 raise
-            where, why = _cell_at_work(unfinished), _why(error, place)
+            where, why = _cell_at_work(unfinished), _why(error, place, watch)
             raise UserError(f"notebooks/{name}.ipynb{where}: {why}; {GOES_ON}") from error
         executed = nbformat.read(unfinished, as_version=4)
         keep_last_progress(executed)
@@ -174,20 +178,28 @@ def _cell_at_work(unfinished: Path) -> str:
     return f", cell {begun[-1]}" if begun else ""
 
 
-def _why(error: Exception, place: Path) -> str:
+def _why(error: Exception, place: Path, watch: Watch | None) -> str:
     """How its kernel ended, or why it did not start."""
     process = RunKernel.process
     status = process.poll() if process is not None else None
     if status is not None and status < 0:
         how = signal.Signals(-status).name
-        memory = ": too little memory, or somebody ended it" if how == "SIGKILL" else ""
-        return f"its kernel was ended by {how}{memory}"
+        return f"its kernel was ended by {how}" + (_memory(watch) if how == "SIGKILL" else "")
     said = _last_line(place / LOG) or (str(error) or type(error).__name__).splitlines()[0]
     if status is not None:
         return f"its kernel ended with status {status} ({said})"
     if process is None:
         return f"no kernel can be started ({said}); `make env` installs what it needs"
     return f"its kernel does not answer ({said})"
+
+
+def _memory(watch: Watch | None) -> str:
+    """What a process that the system ended is told to have lacked."""
+    text = ": too little memory, or somebody ended it"
+    if watch is None:
+        return text
+    held, limit = watch.held / 2**30, hardware.memory_limit() / 2**30
+    return f"{text} (the run held {held:.1f} of {limit:.1f} GB)"
 
 
 def _last_line(log: Path) -> str:

@@ -219,7 +219,7 @@ def plan(profile: Profile, source: str, hardware: str) -> list[str]:
         lines += ["", f"NOT COUNTED, though some of them train models too: {', '.join(more)}"]
     if not machine:
         with tempfile.TemporaryDirectory() as folder:
-            measured = estimate(Experiment(profile, source, 0, Run(Path(folder))))
+            measured = estimate(Experiment(profile, source, 0, Run(Path(folder)))).text
         lines += ["", "on this machine (for an accelerator: HARDWARE=h100):", measured]
     return lines
 

@@ -14,11 +14,13 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from lib.base import files
 from lib.base.errors import UserError, exit_status
 from lib.base.files import ROOT
+from lib.base.load import Watch
 from lib.commands import notebooks
 from lib.commands.estimate import estimate, format_duration, spent
 from lib.experiment.artifacts import MADE
@@ -39,16 +41,57 @@ def reproduce(experiment: Experiment) -> None:
             experiment.start(name, None)  # the same of a model that cannot be had, or not searched
     print(f"{profile.name}: {profile.description}", flush=True)
     print(f"run folder: {shown(experiment.run.folder)}", flush=True)
-    print(estimate(experiment), flush=True)
+    start = time.monotonic()
+    with Watch() as before:
+        plan = estimate(experiment)
+        before.look()
+    print(plan.text, *(f"  {told}" for told in [before.others()] if told), sep="\n", flush=True)
+    watch = Watch(on_look=slowness(plan.seconds))
+    with watch:
+        durations = execute(experiment, watch)
+    record_durations(experiment, durations)
+    if told := late(plan.seconds, time.monotonic() - start, watch):
+        print(told, flush=True)
+
+
+#: A run is late where it takes so many times its plan, which counts no compiling and no checks, and
+#: so many seconds more.
+LATE, GRACE_S = 2.0, 300.0
+
+
+def late(planned_s: float | None, spent_s: float, watch: Watch) -> str:
+    """That a run goes much slower than planned, and why; empty where it does not, or who knows."""
+    if planned_s is None or spent_s < LATE * planned_s + GRACE_S:
+        return ""
+    why = watch.others() or "other programs did not: the plan was too low, or memory is short"
+    planned, taken = format_duration(planned_s), format_duration(spent_s)
+    return f"slower than planned: {taken}, where the plan said {planned}; {why}"
+
+
+def slowness(planned_s: float | None) -> Callable[[Watch], None]:
+    """What tells once, while a run goes on, that it is `late`."""
+    start, told = time.monotonic(), False
+
+    def look(watch: Watch) -> None:
+        nonlocal told
+        if not told and (text := late(planned_s, time.monotonic() - start, watch)):
+            told = True
+            print(f"\n{text} (docs/speed.md)", flush=True)
+
+    return look
+
+
+def execute(experiment: Experiment, watch: Watch) -> dict[str, float]:
+    """Execute the notebooks in order -> how many seconds each took."""
     parameters = {"profile": experiment.source, "seed": experiment.seed}
     durations = {}
     for name in NOTEBOOKS:
         print(f"\n== notebooks/{name}.ipynb", flush=True)
         start = time.monotonic()
-        notebooks.execute(name, parameters, experiment.run.folder)
+        notebooks.execute(name, parameters, experiment.run.folder, watch)
         durations[name] = round(time.monotonic() - start, 1)
         print(f"== {name}: {format_duration(durations[name])}", flush=True)
-    record_durations(experiment, durations)
+    return durations
 
 
 def record_durations(experiment: Experiment, durations: dict[str, float]) -> None:

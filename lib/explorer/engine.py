@@ -24,7 +24,7 @@ from lib.search.sampler import make_sampler
 from lib.search.search import search
 from lib.search.tree import SearchTree
 
-MAX_NEW_TOKENS = 96
+LEAST_NEW_TOKENS = 96  # of any response, also where a typed problem is longer than the task's
 
 
 class Stopped(UserError):
@@ -32,9 +32,10 @@ class Stopped(UserError):
 
 
 class Engine:
-    """One loaded checkpoint; `example` is a text of the task that its tokenizer must write."""
+    """One loaded checkpoint of a task: `example` is a text that its tokenizer must write, `longest`
+    its longest response in tokens."""
 
-    def __init__(self, folder: str | Path, example: str, step_end: str):
+    def __init__(self, folder: str | Path, example: str, step_end: str, longest: int = 0):
         folder = Path(folder)
         check_folder(folder)
         self.name = folder.name
@@ -49,7 +50,7 @@ class Engine:
         self._check_tokenizer(example)
         self._stop = threading.Event()
         self.model.register_forward_pre_hook(self._raise_if_stopped)
-        self.sampler = make_sampler(self.model, self.steps, MAX_NEW_TOKENS)
+        self.sampler = make_sampler(self.model, self.steps, max(longest, LEAST_NEW_TOKENS))
 
     def search(
         self, prompt: str, breadth: int, depth: int, temperature: float, seed: int

@@ -198,7 +198,8 @@ class Explorer:
             form = self.task.form
             example = form.prompt(form.random_problem(random.Random(0)))
             example += form.step_example + self.task.step_end
-            self._loaded = {folder: Engine(folder, example, self.task.step_end)}
+            how = example, self.task.step_end, self.task.max_response_tokens
+            self._loaded = {folder: Engine(folder, *how)}
         return self._loaded[folder]
 
     def _with(self, values: dict[str, str], wish: Callable[[], None]) -> None:
