@@ -200,6 +200,7 @@ class Explorer {
 
   showTruth() {
     this.root.classList.toggle("st-show-truth", this.truth.checked);
+    if (this.truth.checked) this.tree.showTruth();
     this.truthKey.toggleAttribute("hidden", !this.truth.checked);
     this.select(this.selection, false);
   }

@@ -30,7 +30,7 @@ from lib.explorer.widget import (
     setting_fields,
 )
 from lib.explorer.words import guide, times
-from lib.explorer.worker import Latest, Worker
+from lib.explorer.worker import Latest, Show, Worker
 from lib.tasks.task import VERDICT_THRESHOLD
 
 GREEDY_TRIES = 40
@@ -202,12 +202,12 @@ class Explorer:
             self._loaded = {folder: Engine(folder, *how)}
         return self._loaded[folder]
 
-    def _with(self, values: dict[str, str], wish: Callable[[], None]) -> None:
+    def _with(self, values: dict[str, str], wish: Callable[[], Show]) -> Show:
         """Fulfil a wish of the page, with what stood in its fields."""
         self.view.values = values
-        wish()
+        return wish()
 
-    def _search(self) -> None:
+    def _search(self) -> Show:
         values, form = dict(self.view.values), self.task.form
         problem, settings = form.parse(values), read_settings(values)
         engine = self._ready_engine()
@@ -231,9 +231,9 @@ class Explorer:
             greedy=greedy,
         )
         self._searched_on = 0
-        self._show(Shown(problem, settings, engine, first_search(tree), labels))
+        return self._view(Shown(problem, settings, engine, first_search(tree), labels))
 
-    def _find_hard_problem(self) -> None:
+    def _find_hard_problem(self) -> Show:
         engine, form = self._ready_engine(), self.task.form
         self.view.say("Looking for a problem that greedy decoding fails …", "busy")
         for _ in range(GREEDY_TRIES):
@@ -243,9 +243,9 @@ class Explorer:
         else:
             raise UserError(f"Greedy decoding solved {GREEDY_TRIES} random problems; try again.")
         self.view.values = {**self.view.values, **form.texts(problem)}
-        self._search()
+        return self._search()
 
-    def _expand(self, node: int) -> None:
+    def _expand(self, node: int) -> Show:
         shown = self._checked(node)
         self.view.say("Searching on from the selected state …", "busy")
         # A seed of its own, or searching on from the question would find what is already there.
@@ -255,9 +255,9 @@ class Explorer:
         session = search_further(shown.session, node, branch)
         added = len(session.tree.nodes) - len(shown.session.tree.nodes)
         line = f"Searched on: {times(added, 'new node')}; step on to see what is new."
-        self._show(replace(shown, session=session), node, line)
+        return self._view(replace(shown, session=session), node, line)
 
-    def _play(self, node: int, text: str) -> None:
+    def _play(self, node: int, text: str) -> Show:
         shown = self._checked(node)
         step = self.task.form.parse_step(str(text))
         if step is None:
@@ -267,7 +267,7 @@ class Explorer:
         verdict = "step back" if read.p_backtrack >= VERDICT_THRESHOLD else "go on"
         line = f"{step}: the model says {verdict}, P(<backtrack>) = {read.p_backtrack:.3f}."
         session, added = play_step(shown.session, node, step, read)
-        self._show(replace(shown, session=session), added, line)
+        return self._view(replace(shown, session=session), added, line)
 
     def _checked(self, node: int) -> Shown:
         """What is in the view, if one can go on from the node."""
@@ -283,8 +283,8 @@ class Explorer:
             step + self.task.step_end for step in steps
         )
 
-    def _show(self, shown: Shown, selected: int = 0, line: str = "") -> None:
-        """Put a session into the view: a search from its question on, else from what is new."""
+    def _view(self, shown: Shown, selected: int = 0, line: str = "") -> Show:
+        """A session's view, to be shown: a search from its question on, else from what is new."""
         session, before = shown.session, self.shown
         notes = annotate(session.tree, shown.problem, self.task)
         decode = getattr(shown.engine, "token_texts", None)
@@ -295,10 +295,15 @@ class Explorer:
             newest = len(session.parts) - 1
             step = 1 + next(p["first"] for p in view.data["phases"] if p["part"] == newest)
         self.shown, self.treeview = shown, view
-        with self.view.hold_sync():
-            self.view.tree = {**view.data, "step": step, "selected": selected, "grown": bool(line)}
-            self.view.say(line or self._summary(notes))
-        self._keep_picture()
+        start = {"step": step, "selected": selected, "grown": bool(line)}
+
+        def show() -> None:
+            with self.view.hold_sync():
+                self.view.tree = {**view.data, **start}
+                self.view.say(line or self._summary(notes))
+            self._keep_picture(view)
+
+        return show
 
     def _summary(self, notes: list[Note]) -> str:
         finished = [note for note in notes if note.correct is not None]
@@ -309,9 +314,9 @@ class Explorer:
             return text + " The exact solver finds no solution: this problem is impossible."
         return text + " Press Play or Step to watch it."
 
-    def _keep_picture(self) -> None:
+    def _keep_picture(self, view: TreeView) -> None:
         """The picture that stays in the notebook when the kernel is gone; drawing takes seconds."""
-        view, picture = self.treeview, self._picture
+        picture = self._picture
 
         def draw() -> None:
             from lib.explorer.tree_figure import draw_tree

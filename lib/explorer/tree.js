@@ -21,7 +21,9 @@ export class TreePanel {
   constructor(parent, host) {
     this.host = host;
     this.stage = make(parent, "div", { class: "st-stage" });
-    this.view = new Viewport(this.stage, { role: "tree", "aria-description": KEYS }, () => this.dots());
+    this.view = new Viewport(this.stage, { role: "tree", "aria-description": KEYS }, {
+      dots: () => this.dots(), moved: () => this.cull(),
+    });
     this.folds = new Folds();
     this.load(null, false);
     this.view.svg.addEventListener("keydown", (event) => this.key(event));
@@ -35,9 +37,15 @@ export class TreePanel {
         else if (type === "click") host.select(id);
       });
     }
+    // The words of a node, over it: 2,000 of them would only make the page heavy.
+    this.view.canvas.addEventListener("pointerover", (event) => {
+      const group = event.target.closest("[data-id]");
+      if (group && !group.querySelector("title")) draw(group, "title", {}, group.getAttribute("aria-label"));
+    });
     this.resizer = new ResizeObserver(() => {
       if (!this.tree || this.stage.clientWidth === this.width) return;
       const { untouched } = this.view;
+      this.width = this.stage.clientWidth;
       this.place();
       if (untouched) this.auto();
     });
@@ -51,7 +59,10 @@ export class TreePanel {
     this.nodes = tree ? tree.nodes : [];
     this.step = 0;
     this.marked = [];
+    this.told = false;
+    this.at = [];
     this.view.canvas.replaceChildren();
+    this.width = this.stage.clientWidth; // now, while there is little to lay out
     this.folds.load(this.nodes, grown);
     if (!tree) return;
     this.view.svg.setAttribute("aria-label", `Search tree of ${tree.title}, ${tree.nodes.length} nodes`);
@@ -62,8 +73,8 @@ export class TreePanel {
     const arrows = draw(all, "g", { class: "st-returns", "aria-hidden": "true" });
     this.arrows = tree.returns.map(() => draw(arrows, "path", { class: "st-hidden" }));
     this.here = draw(all, "path", { class: "st-here", d: "M-14 -6L-5 0L-14 6Z", "aria-hidden": "true" });
-    this.view.canvas.append(all);
     this.place();
+    this.view.canvas.append(all);
   }
 
   drawNode(parent, node) {
@@ -74,7 +85,6 @@ export class TreePanel {
       class: `st-node st-${node.kind} st-hidden${marks.join("")}`, role: "treeitem", tabindex: -1, "data-id": node.id,
       "aria-level": node.depth + 1, "aria-selected": "false", "aria-label": words,
     });
-    draw(group, "title", {}, words);
     const parts = { group };
     parts.edge = node.parent === null ? null : draw(group, "path", { class: "st-edge" });
     parts.body = draw(group, "g", { class: "st-body" });
@@ -84,20 +94,36 @@ export class TreePanel {
     }
     const round = LEAVES.has(node.kind) ? Math.min(half, 11) : 3;
     draw(parts.body, "rect", { class: "st-box", y: -half, width: node.width, height: 2 * half, rx: round, fill: node.colour });
-    const label = draw(parts.body, "text", { class: "st-label" });
     node.label.forEach((line, index) => {
-      draw(label, "tspan", { x: node.width / 2, y: 4 + 14 * index - 7 * (node.label.length - 1) }, line);
+      const y = 4 + 14 * index - 7 * (node.label.length - 1);
+      draw(parts.body, "text", { class: "st-label", x: node.width / 2, y }, line);
     });
-    if (node.mark) draw(parts.body, "text", { class: `st-mark st-${node.verdict}`, x: node.width - 3, y: 4 }, node.mark);
-    if (node.note) parts.note = draw(parts.body, "text", { class: `st-note st-${node.verdict}` }, node.note);
-    parts.fold = draw(parts.body, "text", { class: "st-fold st-hidden", x: node.width / 2, y: half + 9 });
+    if (node.kind === "goal") this.drawNote(node, parts);
     return parts;
+  }
+
+  drawNote(node, parts) {
+    const at = this.narrow ? { x: 1, y: -this.tree.box / 2 - 4 } : { x: node.width + 5, y: 4 };
+    const text = this.narrow ? node.short_note : node.note;
+    parts.note ??= draw(parts.body, "text", { class: `st-note st-${node.verdict}` });
+    parts.note.textContent = text;
+    for (const [name, value] of Object.entries(at)) parts.note.setAttribute(name, value);
+  }
+
+  // The solver's words, drawn when they are first asked for.
+  showTruth() {
+    if (!this.tree || this.told) return;
+    this.told = true;
+    for (const node of this.nodes) {
+      const parts = this.groups[node.id];
+      if (node.mark) draw(parts.body, "text", { class: `st-mark st-${node.verdict}`, x: node.width - 3, y: 4 }, node.mark);
+      if (node.note) this.drawNote(node, parts);
+    }
   }
 
   // Where every node stands; null for those that are folded away.
   place() {
     if (!this.tree) return;
-    this.width = this.stage.clientWidth;
     const narrow = this.width > 0 && this.width < NARROW;
     const { row: height, columns, width } = this.tree.layouts[narrow ? "narrow" : "wide"];
     const rows = this.folds.rows();
@@ -115,7 +141,7 @@ export class TreePanel {
     const down = Math.max(...rows.values()) * height + top + half + MARGIN;
     this.view.extent = { width: this.folds.kept ? Math.max(...this.nodes.map((node) => this.right(node))) + MARGIN : width, height: down };
     const scale = Math.min(1, Math.max(READABLE, this.width / this.view.extent.width));
-    this.stage.style.height = `${Math.max(150, Math.min(TALLEST[narrow ? "narrow" : "wide"], Math.ceil(down * scale) + 2))}px`;
+    this.view.resize(this.width, Math.max(150, Math.min(TALLEST[narrow ? "narrow" : "wide"], Math.ceil(down * scale))));
     for (const node of this.nodes) this.refresh(node.id);
     if (this.step) this.show(this.step);
   }
@@ -129,8 +155,7 @@ export class TreePanel {
       const [x, y] = this.narrow ? [1, -half - 4] : [edge - box + 2, -5];
       put(parts.text, { x, y });
       put(parts.strike, { x1: x - 2, x2: x + 2 + 7.3 * [...node.edge].length, y1: y - 4, y2: y - 4 });
-      put(parts.note, this.narrow ? { x: 1, y: -half - 4 } : { x: node.width + 5, y: 4 });
-      if (parts.note) parts.note.textContent = this.narrow ? node.short_note : node.note;
+      if (parts.note) this.drawNote(node, parts);
     }
     if (!at) return;
     put(parts.body, { transform: `translate(${at.x} ${at.y})` });
@@ -150,6 +175,19 @@ export class TreePanel {
     const bow = Math.sign(side) * Math.min(44, 14 + Math.abs(y1 - y2) / 4);
     const head = `M${x2 - 4} ${y2 + Math.sign(side) * 6}L${x2} ${y2}L${x2 + 5} ${y2 + Math.sign(side) * 5}`;
     path.setAttribute("d", `M${x1} ${y1}C${x1 - 20} ${y1 - 14} ${x2 + 10} ${y2 + bow} ${x2} ${y2}${head}`);
+  }
+
+  // What lies far outside the window is not drawn: a browser takes its time for 2,000 nodes.
+  cull() {
+    const [low, high] = this.view.rows();
+    for (const node of this.nodes) {
+      const [at, from] = [this.at[node.id], this.at[node.parent ?? node.id]];
+      if (!at) continue;
+      const parts = this.groups[node.id];
+      const out = Math.max(at.y, from.y) < low || Math.min(at.y, from.y) > high;
+      if (out !== parts.out) parts.group.classList.toggle("st-out", out);
+      parts.out = out;
+    }
   }
 
   right(node) {
@@ -226,8 +264,8 @@ export class TreePanel {
     group.setAttribute("aria-selected", "true");
     group.setAttribute("tabindex", 0);
     if (!focus) return;
-    group.focus({ preventScroll: true });
     this.reveal(id);
+    group.focus({ preventScroll: true });
   }
 
   reveal(id) {
@@ -289,10 +327,11 @@ export class TreePanel {
     if (!folded && !this.folded) return;
     this.folded = folded;
     const hidden = this.folds.counts((id) => this.rank[id] < this.step);
-    this.groups.forEach(({ fold }, id) => {
+    this.groups.forEach((parts, id) => {
       const here = this.at[id] !== null && hidden[id] > 0;
-      fold.classList.toggle("st-hidden", !here);
-      if (here) fold.textContent = `+${hidden[id]} more`;
+      if (here) parts.fold ??= draw(parts.body, "text", { class: "st-fold", x: this.nodes[id].width / 2, y: this.tree.box / 2 + 9 });
+      parts.fold?.classList.toggle("st-hidden", !here);
+      if (here) parts.fold.textContent = `+${hidden[id]} more`;
     });
   }
 

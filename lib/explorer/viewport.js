@@ -1,7 +1,7 @@
 // The window on a drawing that is larger than it: moving, zooming, and a small map of the whole.
 //
-// Takes the stage (an element) with an SVG whose group `canvas` is the drawing, and `dots()`, which
-// gives what the map shows. Knows nothing of trees.
+// Takes a stage (an element) for an SVG, whose group `canvas` is the drawing; `dots()` gives what the
+// map shows, and `moved()` is told of every move. Knows nothing of trees.
 
 import { draw, make } from "./dom.js";
 
@@ -9,13 +9,17 @@ const MAP = { width: 150, height: 96 };
 export const READABLE = 0.8; // of the size that the text was made for
 
 export class Viewport {
-  constructor(stage, label, dots) {
+  constructor(stage, label, { dots, moved }) {
     this.stage = stage;
     this.dots = dots;
+    this.moved = moved;
     this.svg = draw(stage, "svg", label);
     this.canvas = draw(this.svg, "g");
-    this.map = make(stage, "canvas", { class: "st-map", hidden: "", "aria-hidden": "true", title: "The whole tree: drag the window", ...MAP });
+    this.map = make(stage, "div", { class: "st-map", hidden: "", "aria-hidden": "true", title: "The whole tree: drag the window" });
+    this.dotted = make(this.map, "canvas", MAP);
+    this.frame = make(this.map, "div");
     this.extent = { width: 1, height: 1 };
+    this.measured = [600, 400];
     this.zoom = { scale: 1, x: 0, y: 0 };
     this.svg.addEventListener("wheel", (event) => {
       if (!(event.ctrlKey || event.metaKey)) return;
@@ -28,15 +32,22 @@ export class Viewport {
       this.drag(event, (dx, dy) => this.move(start.scale, start.x + dx, start.y + dy));
     });
     this.map.addEventListener("pointerdown", (event) => {
-      const [x, y] = [event.offsetX, event.offsetY];
+      const box = this.dotted.getBoundingClientRect();
+      const [x, y] = [event.clientX - box.left, event.clientY - box.top];
       const [across, down] = [this.extent.width / MAP.width, this.extent.height / MAP.height];
       this.centreOn(x * across, y * down);
       this.drag(event, (dx, dy) => this.centreOn((x + dx) * across, (y + dy) * down));
     });
   }
 
+  // Measured when the stage changes, not when it is asked for: the browser would lay out the page.
+  resize(width, height) {
+    this.stage.style.height = `${height}px`;
+    this.measured = [width || 600, height];
+  }
+
   size() {
-    return [this.stage.clientWidth || 600, this.stage.clientHeight || 400];
+    return this.measured;
   }
 
   move(scale, x, y) {
@@ -44,6 +55,7 @@ export class Viewport {
     this.untouched = false;
     this.svg.classList.toggle("st-far", scale < 0.25); // too small to read: not worth drawing
     this.canvas.setAttribute("transform", `translate(${x} ${y}) scale(${scale})`);
+    this.moved();
     this.paintMap();
   }
 
@@ -59,6 +71,13 @@ export class Viewport {
     const scale = Math.max(0.02, Math.min(4, this.zoom.scale * factor));
     const ratio = scale / this.zoom.scale;
     this.move(scale, x - (x - this.zoom.x) * ratio, y - (y - this.zoom.y) * ratio);
+  }
+
+  // The rows that can be seen, and as many again on either side.
+  rows() {
+    const [, height] = this.size();
+    const { scale, y } = this.zoom;
+    return [(-height - y) / scale, (2 * height - y) / scale];
   }
 
   // The scale at which all of the drawing is in the window.
@@ -109,29 +128,28 @@ export class Viewport {
     window.addEventListener("pointerup", stop);
   }
 
-  // The map, where not all of the drawing is in the window; painted once a frame.
+  // The map, where not all of the drawing is in the window.
   paintMap() {
-    cancelAnimationFrame(this.painting);
-    this.painting = requestAnimationFrame(() => {
-      const [width, height] = this.size();
-      const { scale, x, y } = this.zoom;
-      const { width: across, height: down } = this.extent;
-      const whole = across * scale <= width + 1 && down * scale <= height + 1 && x >= -1 && y >= -1;
-      this.map.toggleAttribute("hidden", whole);
-      if (whole) return;
-      const { right: seenX = 0, y: seenY = 0 } = this.revealed || {};
-      const covered = seenX * scale + x > width - MAP.width - 12 && seenY * scale + y > height / 2;
-      this.map.classList.toggle("st-map-top", covered);
-      const [smallX, smallY] = [MAP.width / across, MAP.height / down];
-      const pen = this.map.getContext("2d");
+    const [width, height] = this.size();
+    const { scale, x, y } = this.zoom;
+    const { width: across, height: down } = this.extent;
+    const whole = across * scale <= width + 1 && down * scale <= height + 1 && x >= -1 && y >= -1;
+    this.map.toggleAttribute("hidden", whole);
+    if (whole) return;
+    const { right = 0, y: middle = 0 } = this.revealed || {};
+    this.map.classList.toggle("st-map-top", right * scale + x > width - MAP.width - 12 && middle * scale + y > height / 2);
+    const [smallX, smallY] = [MAP.width / across, MAP.height / down];
+    const sides = { left: -x / scale * smallX, top: -y / scale * smallY, width: width / scale * smallX, height: height / scale * smallY };
+    for (const [name, value] of Object.entries(sides)) this.frame.style[name] = `${value.toFixed(1)}px`;
+    // The dots are many: painted once the reader pauses.
+    this.painting ??= setTimeout(() => {
+      this.painting = null;
+      const pen = this.dotted.getContext("2d");
       pen.clearRect(0, 0, MAP.width, MAP.height);
       for (const dot of this.dots()) {
         pen.fillStyle = dot.colour;
         pen.fillRect(dot.x * smallX, dot.y * smallY - 1, dot.width * smallX, Math.max(1.5, 14 * smallY));
       }
-      pen.strokeStyle = "#1565c0";
-      pen.lineWidth = 2;
-      pen.strokeRect((-x / scale) * smallX, (-y / scale) * smallY, (width / scale) * smallX, (height / scale) * smallY);
-    });
+    }, 250);
   }
 }

@@ -13,8 +13,8 @@ from lib.explorer.widget import TreeWidget
 
 BUSY = "A search is under way: wait for it to end, or press Stop."
 
-#: What has just shown its result may not have let go yet.
-PATIENCE_S = 0.5
+#: What is to be shown when the work is done.
+Show = Callable[[], None]
 
 
 class Worker:
@@ -29,7 +29,7 @@ class Worker:
     def busy(self) -> bool:
         return self._lock.locked()
 
-    def start(self, work: Callable[[], None]) -> bool:
+    def start(self, work: Callable[[], Show]) -> bool:
         """Do `work` in a thread; False where something is under way."""
         if not self._acquire():
             return False
@@ -37,7 +37,7 @@ class Worker:
         self._thread.start()
         return True
 
-    def run(self, work: Callable[[], None]) -> None:
+    def run(self, work: Callable[[], Show]) -> None:
         """Do `work` and wait for its end."""
         if self._acquire():
             self._locked(work)
@@ -48,28 +48,35 @@ class Worker:
             self._thread.join()
 
     def _acquire(self) -> bool:
-        if self._lock.acquire(timeout=PATIENCE_S):
+        if self._lock.acquire(blocking=False):
             return True
         self.view.say(BUSY, "error")
         return False
 
-    def _locked(self, work: Callable[[], None]) -> None:
-        """Do `work` while holding the lock; this is the edge where every failure becomes a line."""
+    def _locked(self, work: Callable[[], Show]) -> None:
+        """Do `work` while holding the lock; what it gives is shown when the next can begin."""
+        self.view.busy = True
         try:
-            self.view.busy = True
-            work()
-        except UserError as error:
-            text = str(error)
-            stopped = text == "stopped"
-            self.view.say("Stopped; the tree is as it was." if stopped else text, "error")
-        except KeyboardInterrupt:
-            self.view.say("Interrupted; the tree is as it was.", "error")
-        except Exception as error:
-            line = (str(error).strip() or "no message").splitlines()[0][:200]
-            self.view.say(f"That failed ({type(error).__name__}: {line}). Try again.", "error")
+            show = self._done(work)
         finally:
             self.view.busy = False
             self._lock.release()
+        show()
+
+    def _done(self, work: Callable[[], Show]) -> Show:
+        """Do `work`; this is the edge where every failure becomes a line."""
+        try:
+            return work()
+        except UserError as error:
+            line = str(error)
+            if line == "stopped":
+                line = "Stopped; the tree is as it was."
+        except KeyboardInterrupt:
+            line = "Interrupted; the tree is as it was."
+        except Exception as error:
+            told = (str(error).strip() or "no message").splitlines()[0][:200]
+            line = f"That failed ({type(error).__name__}: {told}). Try again."
+        return lambda: self.view.say(line, "error")
 
 
 class Latest:
