@@ -1,14 +1,12 @@
-// The tree itself: an SVG that can be stepped through, walked and folded.
+// The tree itself: an SVG that can be stepped through, walked and folded; drawn once, then shown.
 //
-// Takes the data of lib/explorer/tree_view.py; tells its host (`select`, `stepTo`, `phaseBy`, `fit`)
-// what the reader does. Every node is drawn once, when the tree arrives; a step only shows what was
-// hidden.
+// Takes the data of lib/explorer/tree_view.py; tells its host (`select`, `stepTo`, `phaseBy`, `fit`) of the reader.
 
 import { draw, make } from "./dom.js";
 import { Folds } from "./folds.js";
+import { LEAVES, arrowPath, drawNode, drawNote } from "./marks.js";
 import { READABLE, Viewport } from "./viewport.js";
 
-const LEAVES = new Set(["goal", "backtrack", "limit"]);
 const MARGIN = 24; // as lib/explorer/layout.py has it
 const TALLEST = { wide: 580, narrow: 760 }; // pixels of the window on the tree
 const NARROW = 760; // pixels: below it, a step stands above its state
@@ -69,45 +67,13 @@ export class TreePanel {
     this.rank = [];
     tree.steps.forEach((step, index) => { if (step.node !== null) this.rank[step.node] = index; });
     const all = document.createDocumentFragment();
-    this.groups = this.nodes.map((node) => this.drawNode(all, node));
+    this.groups = this.nodes.map((node) =>
+      drawNode(all, node, tree.steps[this.rank[node.id]].text, tree.box, this.narrow));
     const arrows = draw(all, "g", { class: "st-returns", "aria-hidden": "true" });
     this.arrows = tree.returns.map(() => draw(arrows, "path", { class: "st-hidden" }));
     this.here = draw(all, "path", { class: "st-here", d: "M-14 -6L-5 0L-14 6Z", "aria-hidden": "true" });
     this.place();
     this.view.canvas.append(all);
-  }
-
-  drawNode(parent, node) {
-    const half = this.tree.box / 2;
-    const words = this.tree.steps[this.rank[node.id]].text;
-    const marks = ["struck", "again", "own"].filter((name) => node[name]).map((name) => ` st-${name}`);
-    const group = draw(parent, "g", {
-      class: `st-node st-${node.kind} st-hidden${marks.join("")}`, role: "treeitem", tabindex: -1, "data-id": node.id,
-      "aria-level": node.depth + 1, "aria-selected": "false", "aria-label": words,
-    });
-    const parts = { group };
-    parts.edge = node.parent === null ? null : draw(group, "path", { class: "st-edge" });
-    parts.body = draw(group, "g", { class: "st-body" });
-    if (node.edge) {
-      parts.text = draw(parts.body, "text", { class: "st-step" }, node.edge);
-      if (node.struck) parts.strike = draw(parts.body, "line", { class: "st-strike" });
-    }
-    const round = LEAVES.has(node.kind) ? Math.min(half, 11) : 3;
-    draw(parts.body, "rect", { class: "st-box", y: -half, width: node.width, height: 2 * half, rx: round, fill: node.colour });
-    node.label.forEach((line, index) => {
-      const y = 4 + 14 * index - 7 * (node.label.length - 1);
-      draw(parts.body, "text", { class: "st-label", x: node.width / 2, y }, line);
-    });
-    if (node.kind === "goal") this.drawNote(node, parts);
-    return parts;
-  }
-
-  drawNote(node, parts) {
-    const at = this.narrow ? { x: 1, y: -this.tree.box / 2 - 4 } : { x: node.width + 5, y: 4 };
-    const text = this.narrow ? node.short_note : node.note;
-    parts.note ??= draw(parts.body, "text", { class: `st-note st-${node.verdict}` });
-    parts.note.textContent = text;
-    for (const [name, value] of Object.entries(at)) parts.note.setAttribute(name, value);
   }
 
   // The solver's words, drawn when they are first asked for.
@@ -117,7 +83,7 @@ export class TreePanel {
     for (const node of this.nodes) {
       const parts = this.groups[node.id];
       if (node.mark) draw(parts.body, "text", { class: `st-mark st-${node.verdict}`, x: node.width - 3, y: 4 }, node.mark);
-      if (node.note) this.drawNote(node, parts);
+      if (node.note) drawNote(node, parts, this.tree.box, this.narrow);
     }
   }
 
@@ -155,7 +121,7 @@ export class TreePanel {
       const [x, y] = this.narrow ? [1, -half - 4] : [edge - box + 2, -5];
       put(parts.text, { x, y });
       put(parts.strike, { x1: x - 2, x2: x + 2 + 7.3 * [...node.edge].length, y1: y - 4, y2: y - 4 });
-      if (parts.note) this.drawNote(node, parts);
+      if (parts.note) drawNote(node, parts, this.tree.box, this.narrow);
     }
     if (!at) return;
     put(parts.body, { transform: `translate(${at.x} ${at.y})` });
@@ -169,12 +135,7 @@ export class TreePanel {
   // From a `<backtrack>`, back over its step, to the state that is expanded again.
   placeArrow(arrow, path, half) {
     const [from, to] = [this.at[arrow.from], this.at[arrow.to]];
-    if (!from || !to) return;
-    const side = from.y <= to.y ? -half : half;
-    const [x1, y1, x2, y2] = [from.x + 8, from.y - half, to.x + this.nodes[arrow.to].width - 10, to.y + side];
-    const bow = Math.sign(side) * Math.min(44, 14 + Math.abs(y1 - y2) / 4);
-    const head = `M${x2 - 4} ${y2 + Math.sign(side) * 6}L${x2} ${y2}L${x2 + 5} ${y2 + Math.sign(side) * 5}`;
-    path.setAttribute("d", `M${x1} ${y1}C${x1 - 20} ${y1 - 14} ${x2 + 10} ${y2 + bow} ${x2} ${y2}${head}`);
+    if (from && to) path.setAttribute("d", arrowPath(from, to, this.nodes[arrow.to].width, half));
   }
 
   // What lies far outside the window is not drawn: a browser takes its time for 2,000 nodes.
