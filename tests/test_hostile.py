@@ -266,9 +266,10 @@ def test_jupyterlab_is_for_this_machine_only_and_keeps_its_token():
     command = subprocess.run(
         ["make", "-n", "lab", "MAKEFLAGS="], cwd=ROOT, capture_output=True, text=True
     ).stdout
-    words = command[command.index("-m jupyterlab") :].split()
+    words = command[command.index("jupyterlab.labapp") :].split()
     options = {word.rstrip(")") for word in words if word.startswith("--")}
-    assert options <= {"--ip=127.0.0.1", "--allow-root"} and "--ip=127.0.0.1" in options
+    rooted = f'--ServerApp.root_dir="{ROOT}"'
+    assert options <= {"--ip=127.0.0.1", "--allow-root", rooted} and "--ip=127.0.0.1" in options
     # Its default is a random token; only a setting could take it away.
     from jupyter_server.auth.identity import IdentityProvider, PasswordIdentityProvider
 
