@@ -30,7 +30,7 @@ ASKED := $(if $(filter-out file,$(origin PYTHON)),--python "$(PYTHON)")
 SEEN := $(shell test -x $(RUN) && cat "$(VENV)/.pins-installed" 2>/dev/null)
 CHECK := $(if $(ASKED),check,$(if $(filter-out x$(shell pwd -P),x$(SEEN)),check))
 # The Python that makes or checks an environment: its own, where it works.
-BY = $$("$(1)/bin/python" -c 'print("$(1)/bin/python")' 2>/dev/null || \
+BY = $$("$(1)/bin/python" -c 'import sys; print(sys.executable)' 2>/dev/null || \
 	sh scripts/find_python "$(PYTHON)")
 
 .DEFAULT_GOAL := help

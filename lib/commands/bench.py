@@ -64,7 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
     }
     parser = argparse.ArgumentParser(prog="python -m lib.commands.bench", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(parts))
-    chosen = parser.parse_args(arguments).parts or ["data", "training", "search", "busy"]
+    # On a GPU the cores have little to do.
+    usual = ["data", "training", "search", *(["busy"] if hardware.device() == "cpu" else [])]
+    chosen = parser.parse_args(arguments).parts or usual
     if unknown := set(chosen) - set(parts):
         parser.error(f"{min(unknown)}: no such part; choose from {', '.join(parts)}")
     profile = load_profile("cpu")
