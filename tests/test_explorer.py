@@ -1,5 +1,6 @@
 import json
 import time
+from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ from scripted_engine import ScriptedEngine
 
 from lib.base.errors import UserError
 from lib.explorer.explorer import Explorer
+from lib.explorer.widget import TreeWidget
+from lib.explorer.worker import Latest, Worker
 from lib.tasks.countdown.rules import check
 from lib.tasks.countdown.solver import reachable
 
@@ -254,3 +257,23 @@ def test_the_first_problem_is_searched_when_it_is_displayed(monkeypatch):
     explorer._ipython_display_()
     explorer.wait()
     assert explorer.problem.target == 62 and explorer.tree is not None
+
+
+def test_a_thread_works_on_behalf_of_whoever_started_it():
+    """Or a kernel takes what it sends for the answer to another message."""
+    asked_by, seen = ContextVar("asked_by", default="nobody"), []
+    worker, latest = Worker(TreeWidget()), Latest()
+    asked_by.set("the page")
+    assert worker.start(lambda: seen.append(asked_by.get()) or (lambda: None))
+    latest.ask(lambda: seen.append(asked_by.get()))
+    worker.wait()
+    latest.wait()
+    assert seen == ["the page", "the page"]
+
+
+def test_the_same_words_again_are_a_change():
+    view, said = TreeWidget(), []
+    view.observe(lambda change: said.append(change["new"]["text"]), "message")
+    view.say("Grid: no.", "error")
+    view.say("Grid: no.", "error")
+    assert said == ["Grid: no."] * 2

@@ -594,9 +594,6 @@ def test_a_saved_notebook_shows_its_last_picture(opened, lab, chromium, shots):
 # ---- 8. a second task, both themes, keyboard alone ---------------------------------------------
 
 
-@pytest.mark.xfail(
-    reason="after a bad field of several lines the kernel is said not to answer; not understood yet"
-)
 def test_a_grid_in_the_node(opened, shots):
     page = opened("grid.ipynb")
     page.locator(".st-message", has_text="Search done: 13 nodes").wait_for()

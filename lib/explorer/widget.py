@@ -30,10 +30,12 @@ class TreeWidget(anywidget.AnyWidget):
     busy = traitlets.Bool(False).tag(sync=True)
     tree = traitlets.Dict().tag(sync=True)
     message = traitlets.Dict().tag(sync=True)
+    _said = 0
 
     def say(self, text: str, kind: str = "info") -> None:
         """Show one line above the tree; `kind` is info, busy or error."""
-        self.message = {"kind": kind, "text": text}
+        self._said += 1  # the same words again are news too
+        self.message = {"kind": kind, "text": text, "number": self._said}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
 
 from lib.base.errors import UserError
 from lib.explorer.widget import TreeWidget
@@ -33,8 +34,7 @@ class Worker:
         """Do `work` in a thread; False where something is under way."""
         if not self._acquire():
             return False
-        self._thread = threading.Thread(target=self._locked, args=(work,), daemon=True)
-        self._thread.start()
+        self._thread = _thread(lambda: self._locked(work))
         return True
 
     def run(self, work: Callable[[], Show]) -> None:
@@ -92,8 +92,7 @@ class Latest:
         with self._lock:
             self._next = work
             if self._thread is None:
-                self._thread = threading.Thread(target=self._work, daemon=True)
-                self._thread.start()
+                self._thread = _thread(self._work)
 
     def wait(self) -> None:
         """Wait until nothing is left to do."""
@@ -109,3 +108,14 @@ class Latest:
                     self._thread = None
                     return
             work()
+
+
+def _thread(work: Callable[[], None]) -> threading.Thread:
+    """A thread that does `work` on behalf of whoever starts it.
+
+    Without its context a kernel takes what the thread sends for the answer to whatever came last,
+    and routes the widget's next message to where that came from, which may be gone.
+    """
+    thread = threading.Thread(target=copy_context().run, args=(work,), daemon=True)
+    thread.start()
+    return thread
