@@ -7,7 +7,7 @@ from lib.base.errors import UserError
 from lib.drawing import markdown
 from lib.evaluation.results import row, table
 from lib.evaluation.scoring import accuracy_row
-from lib.studies.beyond import equal_compute, larger_model_answer, sweep, verdicts
+from lib.studies.beyond import equal_compute, larger_model_answer, verdicts
 from lib.studies.beyond.larger_model import BASE, DISTINCT, JUDGE, SHIFT, TEMPERATURE
 from lib.studies.beyond.larger_model_answer import HOLDS, OPEN, REFUTED, answer, judged
 
@@ -21,27 +21,11 @@ def gap(remedy, split, moved, half, applied="L"):
     return row("gap", **columns) | values | {"remedy": remedy, "letter": letter, "applied": applied}
 
 
-def sweep_row(model, examples, epochs, rate, right, computed, loss):
-    outcomes = [True] * right + [False] * (1000 - right)
-    made = {"examples": examples, "epochs": epochs, "rate": rate, "computed": computed}
-    made |= {"computed_low": computed - 0.005, "computed_high": computed + 0.005}
-    made |= {"reachable": 0.5, "ceiling": 0.9, "greedy": 0.3, "greedy_low": 0.28}
-    made |= {"greedy_high": 0.32, "train_loss": loss / 2, "test_loss": loss}
-    made |= {"flops": 1e6 * epochs * examples * (4 if model == "L" else 1)}
-    return accuracy_row(outcomes, artifact="sweep", method="m", model=model) | made
-
-
 def rows_of_everything():
     rows = [gap(BASE, split, 0.0, 0.0) for split in ("seen", "new")]
     for remedy, moved, half in ((SHIFT, 0.06, 0.03), (JUDGE, 0.0, 0.01), (TEMPERATURE, 0.02, 0.04)):
         for applied in ("L", "both"):
             rows += [gap(remedy, split, moved, half, applied) for split in ("seen", "new")]
-    for examples in (1000, 4000):
-        for epochs in (1, 3):
-            right = 700 - 100 * (epochs == 3 and examples == 1000)
-            rows.append(sweep_row("S", examples, epochs, 1.0, 700, 0.90, 0.5))
-            rows.append(sweep_row("L", examples, epochs, 1.0, right, 0.95, 0.4))
-            rows.append(sweep_row("L", examples, epochs, 0.3, 720, 0.92, 0.5))
     return table(rows)
 
 
@@ -55,8 +39,6 @@ def test_the_answer_is_written_from_the_rows():
     assert "L loses. S against L: seen split 80.0 against 70.0, a gap of +10.0" in text
     assert "P(`<backtrack>`) is miscalibrated: **holds**" in text
     assert "seen +6.0 [+3.0, +9.0]" in text
-    assert "most with 1000 examples, 3 epochs and L at 1 times the learning rate" in text
-    assert "95.0% against 90.0%, accuracy 60.0 against 70.0" in text
     # The paper's gap: (73.54 - 64.12 + 73.78 - 61.98) / 2 = 10.61, less 6.
     assert "gap is +10.6 points" in text and "would leave a gap of +4.6" in text
     assert "make reproduce PROFILE=paper" in text
@@ -66,7 +48,6 @@ def test_the_answer_is_written_from_the_rows():
 
 def test_where_l_does_not_lose_no_cause_is_said_to_hold():
     rows = rows_of_everything()
-    rows = rows[~((rows["artifact"] == "sweep") & (rows["accuracy"] == 0.6))]
     ahead = rows["artifact"] == "gap"
     for column in ("gap", "gap_low", "gap_high"):
         rows.loc[ahead, column] -= 0.15
@@ -91,18 +72,10 @@ def test_the_answer_with_one_model_and_with_nothing():
     assert "(b) S, shifted `<backtrack>` (validation chose 1): seen +1.0 [+0.0, +2.0]" in text
 
 
-def test_no_regime_is_said_to_be_none():
-    rows = rows_of_everything()
-    rows = rows[~((rows["artifact"] == "sweep") & (rows["accuracy"] == 0.6))]
-    assert "In none of them does L surely compute better and lose" in answer(rows)
-
-
-@pytest.mark.parametrize("draw", [larger_model_answer.draw_remedies, sweep.draw_sweep])
-def test_figures_of_causes(draw):
-    figure = draw(rows_of_everything())
-    assert figure.axes
+def test_figures_of_causes():
+    assert larger_model_answer.draw_remedies(rows_of_everything()).axes
     with pytest.raises(UserError, match="no rows"):
-        draw(table([]))
+        larger_model_answer.draw_remedies(table([]))
 
 
 def searched(method, b, n, temperature, tokens, accuracy, split="seen"):

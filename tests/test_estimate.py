@@ -14,7 +14,6 @@ from lib.experiment.planner import Planner
 from lib.experiment.work import Work
 from lib.profiles.settings import ModelSettings
 from lib.studies import catalogue
-from lib.studies.beyond import sweep
 from lib.studies.catalogue import load_profile
 from lib.studies.study import Study
 
@@ -62,23 +61,23 @@ def cannot_say(_):
 STUDIES = (
     study("table", ""),
     study("ratios", "ratios"),
-    study("one", "sweep"),
-    study("two", "sweep"),
+    study("one", "dfs"),
+    study("two", "dfs"),
     study("compute", "compute", cannot_say),
     study("new", "new"),
 )
 
 
 def test_the_plan_names_every_part_and_their_sum(experiment, monkeypatch):
-    monkeypatch.setattr(estimate_module, "rates", lambda *_: RATES | {"sweep S": RATES["S"]})
+    monkeypatch.setattr(estimate_module, "rates", lambda *_: RATES)
     monkeypatch.setattr(catalogue, "STUDIES", STUDIES)
-    monkeypatch.setattr(Planner, "work_of", lambda *_: Work(Counter({"sweep S": 6_000})))
+    monkeypatch.setattr(Planner, "work_of", lambda *_: Work(Counter(S=6_000)))
     text = estimate(experiment).text
     assert "S: 1.2M parameters, 100 training examples/s" in text
     lines = [line.split() for line in text.splitlines()]
     for name in ("trunk", "table", "[ratios]"):
         assert [name, "60", "s"] in lines
-    assert ["[sweep]", "2", "min"] in lines  # two studies have that section
+    assert ["[dfs]", "2", "min"] in lines  # two studies have that section
     assert text.split("NOT COUNTED")[1].splitlines()[0].endswith(": [compute]")
     assert "[new]" not in text
     assert text.endswith("together about 7 min")
@@ -91,16 +90,9 @@ def test_a_finished_run_is_not_measured(experiment, monkeypatch):
     assert "  S: all made\n" in text and text.endswith("together about 0 s")
 
 
-def test_only_what_has_work_is_measured_on_its_own_task_and_recipe(experiment, monkeypatch):
+def test_only_what_has_work_is_measured(experiment, monkeypatch):
     monkeypatch.setattr(estimate_module, "speeds", lambda made, sizes: (made, sizes))
     planner = Planner.of(experiment)
-    settings = experiment.profile.settings(sweep.SweepSettings)
-    assert planner.work_of(sweep.requests(planner)).models() >= {"sweep S", "sweep L"}
-    (name, (small, sizes)), *more = estimate_module.rates(planner, {"sweep L"}).items()
-    assert (name, more) == ("sweep L", [])
-    assert small.profile.task.settings == settings.task
-    assert small.profile.training.branch.batch_size == settings.batch_size
-    assert sizes.hidden_size == settings.models["L"].hidden_size
     assert estimate_module.rates(planner, {"S"}) == {"S": (planner, experiment.profile.models["S"])}
 
 

@@ -17,9 +17,7 @@ from lib.studies.beyond.audit import AuditSettings
 from lib.studies.beyond.equal_compute import ComputeSettings
 from lib.studies.beyond.expansions import ExpansionSettings
 from lib.studies.beyond.larger_model import HypothesisSettings
-from lib.studies.beyond.own_errors import MiningSettings
 from lib.studies.beyond.step_coverage import InstrumentSettings
-from lib.studies.beyond.sweep import SweepModel, SweepSettings
 from lib.studies.catalogue import load_profile, sections
 from lib.studies.paper import figure_3, figure_4, figure_13, table_1
 from lib.studies.paper.tables_3_and_4 import RatioSettings
@@ -31,32 +29,19 @@ SMOKE = load_profile("smoke")
 def experiment(tmp_path_factory):
     """Everything that a profile can ask for, on two tiny models; only the problems are made."""
     made = small(tmp_path_factory.mktemp("run"))
-    size, known = SweepModel(16, 1, 1), SMOKE.sections
+    known = SMOKE.sections
     made.profile = made.profile.with_sections(
         baselines=replace(
             known["baselines"], breadths=(2, 4), test_problems=5, problems=10, samples=2, pairs=6
         ),
         stream=replace(known["stream"], examples=30, max_tokens=64),
         dfs=replace(known["dfs"], budgets=(3, 6), samples=4),
-        mining=replace(known["mining"], problems=7, breadth=3, examples=20, test_problems=5),
         ratios=RatioSettings((0.5, 1.0), 40, 5, (4,), (0, 1)),
         audit=AuditSettings(5, 4, 1, 40, 0.9),
         instruments=InstrumentSettings(6, 4),
         compute=ComputeSettings(("S",), 4, (1, 4), ((4, 1), (8, 0)), (1.5,), 4, (1, 3)),
         expansions=ExpansionSettings(("S",), ("sample", "beam_sample"), 5, (2, 4), (0, 1)),
         hypotheses=HypothesisSettings(4, 3, 4, 1, (2.0,), 3, (-1.0, 1.0), 32),
-        sweep=SweepSettings(
-            task=dict(SMOKE.task.settings),
-            models={"S": size, "L": size},
-            trunk_examples=100,
-            examples=(20, 30),
-            epochs=(1, 2),
-            rates=(1.0, 0.5),
-            batch_size=8,
-            test_problems=8,
-            breadth=4,
-            depth=1,
-        ),
     )
     _ = made.data
     return made
@@ -108,7 +93,7 @@ def test_checkpoints_and_the_tables_of_every_run(experiment):
     assert not list(experiment.run.folder.glob("models*"))
 
 
-def test_each_study_by_hand(found, experiment):
+def test_each_study_by_hand(found):
     both = [search_tokens(5, 4, b) for b in (0, 1)]
     assert found["ratios"].examples == {"S": 2 * 40}
     assert found["ratios"].tokens == {"S": pytest.approx(2 * 2 * both[1])}
@@ -133,12 +118,6 @@ def test_each_study_by_hand(found, experiment):
     assert found["stream"].examples == {"S": 3 * 30}
     assert found["stream"].tokens == {"S": LONG_RESPONSE_COST * 12 * 32}
     assert found["dfs"].tokens == {"S": search_tokens(12, 2, 0)}
-    assert found["sweep"].examples == {
-        "sweep S": 100 + (20 + 30) * (1 + 2),
-        "sweep L": 100 + 2 * (20 + 30) * (1 + 2),
-    }
-    cell = search_tokens(16, 4, 1) + decoded_tokens(16, 1)
-    assert found["sweep"].tokens == pytest.approx({"sweep S": 4 * cell, "sweep L": 8 * cell})
     # N = 4 of the SFT model, and N = 8; at T = 1.5 both models' samples and b = 1; three beams.
     tokens = [search_tokens(4, n, b) for n, b in ((4, 0), (8, 0), (4, 0), (4, 0), (4, 1))]
     assert found["compute"].tokens == {"S": pytest.approx(2 * (sum(tokens) + decoded_tokens(4, 3)))}
@@ -146,8 +125,6 @@ def test_each_study_by_hand(found, experiment):
     wide = [search_tokens(5, 2, b) for b in (0, 1)]
     wide += [search_tokens(5, n, 1, "beam_sample") for n in (2, 4)]
     assert found["expansions"].tokens == {"S": pytest.approx(2 * sum(wide))}
-    epochs = experiment.profile.settings(MiningSettings).recipe.epochs
-    assert found["mining"].examples == {"S": 2 * 20 * epochs}
 
 
 def test_more_samples_cost_less_each_and_beams_share_less():
@@ -173,7 +150,7 @@ def test_what_is_there_counts_nothing(experiment, tmp_path, monkeypatch):
         planner = Planner.of(finished)
         works = works_of(planner)
         counted.append({name for name, work in works.items() if work.examples or work.tokens})
-        for place in planner.asked.places:
+        for place in planner.places:
             place.mkdir(parents=True, exist_ok=True)
             if not (place / MADE).exists():
                 (place / MADE).write_text('{"duration_s": 1}')

@@ -8,15 +8,10 @@ import torch
 from test_measurements import small
 
 from lib.evaluation.results import dumps, table
-from lib.studies.beyond import (
-    equal_compute,
-    larger_model,
-    sweep,
-)
+from lib.studies.beyond import equal_compute, larger_model
 from lib.studies.beyond.equal_compute import ComputeSettings
 from lib.studies.beyond.larger_model import HypothesisSettings
 from lib.studies.beyond.step_coverage import InstrumentSettings
-from lib.studies.beyond.sweep import SweepModel, SweepSettings
 from lib.studies.catalogue import wanted
 from lib.training.logprobs import mean_loss, response_logprobs
 
@@ -24,24 +19,12 @@ from lib.training.logprobs import mean_loss, response_logprobs
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
     made = small(tmp_path_factory.mktemp("run"))
-    replace, task = dataclasses.replace, made.profile.task
+    replace = dataclasses.replace
     improvement = replace(made.profile.improvement, rounds=0)
     made.profile = replace(made.profile, improvement=improvement).with_sections(
         instruments=InstrumentSettings(problems=6, validation_problems=4),
         compute=ComputeSettings(("S",), 4, (1, 4), ((4, 1), (8, 0)), (1.5,), 4, (2,)),
         hypotheses=HypothesisSettings(4, 4, 4, 1, (2.0,), 3, (-1.0, 1.0), 32),
-        sweep=SweepSettings(
-            task=dict(task.settings),
-            models={"S": SweepModel(16, 1, 1), "L": SweepModel(32, 1, 2)},
-            trunk_examples=128,
-            examples=(128,),
-            epochs=(1, 2),
-            rates=(1.0, 0.5),
-            batch_size=32,
-            test_problems=8,
-            breadth=4,
-            depth=1,
-        ),
     )
     return made
 
@@ -102,17 +85,6 @@ def test_losses_by_hand(experiment):
     assert response_logprobs(model, tokenizer, [prompt], [response])[0] == pytest.approx(
         exact, abs=1e-5
     )
-
-
-@pytest.mark.slow
-def test_sweep_and_its_comparisons(experiment):
-    rows = sweep.rows(experiment)
-    assert len(rows) == 2 + 4 and set(rows["problems"]) == {16}
-    assert (rows["flops"] > 0).all()
-    found = sweep.comparisons(rows)
-    assert len(found[found["pairing"] == "equal examples"]) == 4
-    assert len(found[found["pairing"] == "equal loss"]) == 2
-    assert not (found["regime"] & ~found["regime_pointwise"]).any()
 
 
 def section_rows(experiment):

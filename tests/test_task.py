@@ -37,8 +37,7 @@ def write_profile(path, small, sections=()):
     names = [re.search(r"^\[(\w+)", part, flags=re.MULTILINE) for part in parts]
     needed = {"data", "traces", "models", "training", "search", "improvement", *sections}
     kept = [part for part, name in zip(parts, names, strict=True) if name and name[1] in needed]
-    text = re.sub(r"\[sweep\.task\][^\[]*", "[sweep.task]\nmost = 10\n\n", TASK + "".join(kept))
-    text = text.replace("near_miss = 0.5\n", "")  # Countdown's
+    text = (TASK + "".join(kept)).replace("near_miss = 0.5\n", "")  # Countdown's
     for key, value in small.items():
         kind = r"\[" if isinstance(value, list) else r"(?!\[)"
         text = re.sub(rf"^{key} = {kind}.*", f"{key} = {value}", text, flags=re.MULTILINE)
@@ -149,8 +148,7 @@ def test_a_missing_task_is_named(module):
     assert "\n" not in str(error.value)
 
 
-STUDIES = ("instruments", "baselines", "compute", "hypotheses", "sweep", "ratios", "audit")
-STUDIES += ("expansions", "mining")
+STUDIES = ("instruments", "baselines", "compute", "hypotheses", "ratios", "audit", "expansions")
 
 
 @pytest.mark.slow
@@ -176,7 +174,7 @@ def test_a_second_task_runs_all_notebooks(tmp_path):
     assert set(rows["error"].dropna()) == set(Adding.errors)
     assert set(rows.loc[rows["artifact"] == "table_1", "task"]) == {"adding"}
     assert beside_paper(rows)["paper"].isna().all()  # its numbers are of another task
-    assert not {"targets", "figure_7", "mining", "verdicts"} & set(rows["artifact"])
+    assert not {"figure_7", "verdicts"} & set(rows["artifact"])
 
 
 def test_what_a_task_lacks_is_not_asked_of_it(tmp_path):

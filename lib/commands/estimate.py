@@ -75,9 +75,9 @@ def speeds(experiment: Experiment, sizes: ModelSettings) -> tuple[int, float, fl
 
 
 def rates(planner: Planner, wanted: Collection[str]) -> dict[str, tuple[int, float, float]]:
-    """`speeds` of the from-scratch models of these names, each on its own task and recipe."""
-    models = planner.models().items()
-    return {name: speeds(*model) for name, model in models if name in wanted and not model[1].path}
+    """`speeds` of the from-scratch models of these names."""
+    models = planner.profile.models.items()
+    return {n: speeds(planner, sizes) for n, sizes in models if n in wanted and not sizes.path}
 
 
 def seconds(work: Work, measured: Mapping[str, tuple[int, float, float]]) -> float:

@@ -119,10 +119,6 @@ class Experiment:
         """What `read()` gives; a planner goes on with `expected` where it is not there yet."""
         return read()
 
-    def part(self, profile: Profile, folder: str, label: str = "") -> Experiment:
-        """An experiment with settings of its own in a folder of this run."""
-        return Experiment(profile, self.source, self.seed, Run(self.run.folder / folder))
-
     # Problems ------------------------------------------------------------------------------------
 
     @cached_property

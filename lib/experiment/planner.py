@@ -20,8 +20,6 @@ from lib.base.errors import UserError
 from lib.experiment.artifacts import MADE, Artifact, Run, versions
 from lib.experiment.experiment import Experiment
 from lib.experiment.work import NO_WORK, Work
-from lib.profiles.load import Profile
-from lib.profiles.settings import ModelSettings
 from lib.tasks.task import Task
 
 Known = TypeVar("Known")
@@ -29,23 +27,13 @@ PROBLEMS = "data"  # the one artifact that a planner makes
 
 
 @dataclass
-class Asked:
-    """What a planner and its parts were asked for."""
-
-    places: set[Path] = field(default_factory=set)  # of artifacts, there or not
-    work: Work = field(default_factory=Work)  # that was not handed out yet
-    parts: dict[str, Planner] = field(default_factory=dict)  # by their label, itself among them
-
-
-@dataclass
 class Planner(Experiment):
-    """See above. `label` stands before its models' names in the work."""
+    """See above."""
 
-    asked: Asked = field(default_factory=Asked)
-    label: str = ""
+    places: set[Path] = field(default_factory=set)  # of artifacts asked for, there or not
+    work: Work = field(default_factory=Work)  # that was not handed out yet
 
     def __post_init__(self) -> None:
-        self.asked.parts.setdefault(self.label, self)
         # Every search asks for its problems, which are found in a table of all.
         self.problems = cache(super().problems)
 
@@ -54,11 +42,6 @@ class Planner(Experiment):
         """A planner of what this experiment would make."""
         run = Run(experiment.run.folder)
         return cls(experiment.profile, experiment.source, experiment.seed, run)
-
-    def part(self, profile: Profile, folder: str, label: str = "") -> Planner:
-        """A planner of an experiment that is a part of this one; its work is this one's."""
-        run = Run(self.run.folder / folder)
-        return Planner(profile, self.source, self.seed, run, self.asked, label)
 
     def make(
         self,
@@ -73,9 +56,9 @@ class Planner(Experiment):
         place, key = self.run.place(name, inputs)
         there = name == PROBLEMS or (place / MADE).exists()
         artifact = self.run.make(name, inputs, fill) if there else Artifact(place, key, 0.0)
-        if place not in self.asked.places:
-            self.asked.places.add(place)
-            self.asked.work.add(Work(spent=artifact.duration_s) if there else work, self.label)
+        if place not in self.places:
+            self.places.add(place)
+            self.work.add(Work(spent=artifact.duration_s) if there else work)
         return artifact
 
     def known(self, read: Callable[[], Known], expected: Known) -> Known:
@@ -90,13 +73,5 @@ class Planner(Experiment):
             for _ in requests:
                 pass
         finally:
-            work, self.asked.work = self.asked.work, Work()
+            work, self.work = self.work, Work()
         return work
-
-    def models(self) -> dict[str, tuple[Planner, ModelSettings]]:
-        """The models that work is counted of, by the names that it has: its own and its parts'."""
-        return {
-            label + name: (part, sizes)
-            for label, part in self.asked.parts.items()
-            for name, sizes in part.profile.models.items()
-        }

@@ -24,18 +24,17 @@ FORWARD = 1 / 3  # of a training example's work
 class Work:
     """Examples to train on (a forward pass alone is a part of one) and tokens to sample, by model.
 
-    A model is one of the profile's, or one of a part's: `sweep S`. spent: the seconds that the rest
-    took, which is done.
+    spent: the seconds that the rest took, which is done.
     """
 
     examples: Counter[str] = field(default_factory=Counter)
     tokens: Counter[str] = field(default_factory=Counter)
     spent: float = 0.0
 
-    def add(self, other: Work, label: str = "") -> None:
-        """This and the other, whose models' names begin with `label`."""
+    def add(self, other: Work) -> None:
+        """This and the other."""
         for mine, theirs in ((self.examples, other.examples), (self.tokens, other.tokens)):
-            mine.update({label + model: count for model, count in theirs.items() if count})
+            mine.update({model: count for model, count in theirs.items() if count})
         self.spent += other.spent
 
     def models(self) -> set[str]:

@@ -32,7 +32,7 @@ def render(manifest: Mapping, rows: pd.DataFrame) -> str:
         ]
     if manifest.get("command", "reproduce") == "reproduce":  # ablations test no claim
         parts += ["## The paper's claims", claims_markdown(rows), f"The rule: {RULE}"]
-    if rows["artifact"].isin(["remedy", "sweep"]).any():
+    if (rows["artifact"] == "remedy").any():
         parts += ["## Why does the larger model lose?", answer(rows)]
     for study in catalogue.STUDIES:
         shown = [figure for figure in study.figures if figure.has_rows(rows)]

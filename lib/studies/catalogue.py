@@ -25,11 +25,8 @@ from lib.studies.beyond import (
     equal_compute,
     expansions,
     larger_model,
-    own_errors,
     selection_rules,
     step_coverage,
-    sweep,
-    targets,
     verdicts,
 )
 from lib.studies.paper import (
@@ -52,7 +49,6 @@ STUDIES: tuple[Study, ...] = (
     *table_2.STUDIES,
     best_of_n.STUDY,
     dpo_kto.STUDY,
-    targets.STUDY,
     figure_4.STUDY,
     figure_3.STUDY,
     figure_5.STUDY,
@@ -66,9 +62,7 @@ STUDIES: tuple[Study, ...] = (
     selection_rules.STUDY,
     equal_compute.STUDY,
     expansions.STUDY,
-    own_errors.STUDY,
     larger_model.STUDY,
-    sweep.STUDY,
     figure_6.STUDY,
     ablations.STUDY,
 )

@@ -6,8 +6,7 @@ and unseen traces (`memorisation`), and of S less L (`gap`). Hypotheses: (a) the
 themselves: a higher temperature, or samples without replacement, would help; (b) P(<backtrack>) is
 miscalibrated: a constant added to its logit would help; (c) the model remembers its training data;
 (d) it ranks its paths worse: the other model would choose better among them. What has a setting
-chooses it on the validation split. (c) goes on in lib/studies/beyond/sweep.py, with (e), unequal
-training.
+chooses it on the validation split.
 """
 
 from __future__ import annotations

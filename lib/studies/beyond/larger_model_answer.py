@@ -28,24 +28,19 @@ from lib.drawing.style import (
 )
 from lib.evaluation.paper import paper_accuracy
 from lib.evaluation.results import table
-from lib.studies.beyond.sweep import PAIRINGS, comparisons
-from lib.studies.beyond.sweep import remark as sweep_remark
 
 HOLDS, REFUTED, OPEN = "holds", "does not hold", "undecided"
 MARGIN = 0.02  # a remedy that surely moves the gap by less than this is no cause of it
 CAUSE_RULE = (
     "A cause *holds* when its remedy, given to L alone, takes something off the gap (S less L) on "
     "both splits: the paired 95% intervals lie above 0. It *does not hold* when both intervals lie "
-    f"below {100 * MARGIN:.0f} points, and is *undecided* otherwise. In the sweep, whose "
-    "cells are too many to judge each, it holds when their mean moves by more than that. Where no "
-    "interval shows L losing, there is nothing to explain, and no cause is judged."
+    f"below {100 * MARGIN:.0f} points, and is *undecided* otherwise. Where no interval shows L "
+    "losing, there is nothing to explain, and no cause is judged."
 )
 CAUSES = {
     "a": "its samples repeat themselves",
     "b": "its P(<backtrack>) is miscalibrated",
-    "c": "it remembers its training data",
     "d": "it ranks its paths worse",
-    "e": "it is trained unequally",
 }
 COMMAND = "make reproduce PROFILE=paper"
 
@@ -77,10 +72,10 @@ def judged(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def answer(rows: pd.DataFrame, command: str = COMMAND) -> str:
-    """Markdown: what was measured, each cause, the sweep, what it predicts, the command."""
+    """Markdown: what was measured, each cause, what it predicts, the command."""
     known = table(rows)
     none = "This run measured no hypotheses: its profile has no section `[hypotheses]`."
-    parts = [_measured(known) or none, *_causes(known), _sweep(known), _prediction(known)]
+    parts = [_measured(known) or none, *_causes(known), _prediction(known)]
     parts.append(f"The one command that tests it on the real models: `{command}`.")
     parts.append(f"The rule: {CAUSE_RULE}")
     # A bare <backtrack> would be taken for an HTML tag and vanish.
@@ -172,64 +167,6 @@ def _remedies_alone(rows: pd.DataFrame) -> list[str]:
     return lines
 
 
-def _sweep(rows: pd.DataFrame) -> str:
-    pairs = comparisons(rows)
-    if pairs.empty:
-        return ""
-    lines = "\n".join(f"- {line}" for line in _unequal(pairs))
-    return f"**The sweep** {sweep_remark(rows).removeprefix('The sweep ')}\n\n{lines}"
-
-
-def _unequal(pairs: pd.DataFrame) -> list[str]:
-    """Hypotheses c and e in the sweep: what epochs, data and learning rate do to the gap."""
-    lines = []
-    same = pairs[pairs["pairing"] == PAIRINGS[0]]
-    explains = bool(same["loses_sure"].any())
-    epochs = same.groupby("epochs")[["loses", "loss_gap_S", "loss_gap_L"]].mean()
-    if len(epochs) > 1:
-        first, last = epochs.iloc[0], epochs.iloc[-1]
-        change = last["loses"] - first["loses"]
-        memory = ", ".join(
-            f"{model} {first[f'loss_gap_{model}']:+.3f}, then {last[f'loss_gap_{model}']:+.3f}"
-            for model in ("L", "S")
-        )
-        verdict = HOLDS if change > MARGIN else REFUTED
-        cause = f"L loses because {CAUSES['c']}: **{verdict}** in the sweep. " if explains else ""
-        lines.append(
-            f"(c) {cause}From {epochs.index[0]:.0f} to {epochs.index[-1]:.0f} epochs over the same "
-            f"data the gap, S less L, moves by {_points(change)} points (loss on unseen traces "
-            f"less that on learned ones: {memory})."
-        )
-    size = same.groupby("examples")["loses"].mean()
-    if len(size) > 1:
-        lines[-1:] = [
-            f"{' '.join(lines[-1:])} From {size.index[0]:.0f} to {size.index[-1]:.0f} examples it "
-            f"moves by {_points(size.iloc[-1] - size.iloc[0])}."
-        ]
-    by_pairing = pairs.groupby("pairing")["loses"].mean()
-    means = ", ".join(f"{_points(by_pairing[name])} at {name}" for name in PAIRINGS)
-    cause = f"L loses because {CAUSES['e']}: the" if explains else "The"
-    line = f"(e) {cause} mean gap is {means}."
-    if same["rate_L"].nunique() > 1:
-        moved, most = _own_rate(same)
-        line += (
-            " With the learning rate that gives L the lowest loss on unseen traces, "
-            f"{_points(moved)} points come off the gap on average, at most {_points(most)}"
-        )
-        verdict = HOLDS if moved > MARGIN else REFUTED
-        line += f": for the learning rate the cause **{verdict}**." if explains else "."
-    return [*lines, line]
-
-
-def _own_rate(same: pd.DataFrame) -> tuple[float, float]:
-    """What a learning rate of L's own, chosen by loss, adds to its accuracy: mean and most."""
-    gains = []
-    for _, cell in same.groupby(["examples", "epochs"]):
-        usual = cell.loc[(cell["rate_L"] - 1).abs().idxmin(), "accuracy_L"]
-        gains.append(cell.loc[cell["test_loss_L"].idxmin(), "accuracy_L"] - usual)
-    return float(np.mean(gains)), float(np.max(gains))
-
-
 def _prediction(rows: pd.DataFrame) -> str:
     def paper(model: str, split: str, breadth: int = 32, depth: int = 1) -> float:
         return paper_accuracy("self_backtracking", model, split, breadth, depth)
@@ -256,18 +193,6 @@ def _prediction(rows: pd.DataFrame) -> str:
         said += "."
     elif len(causes):
         said += " No remedy holds here, so none of them is predicted to close it."
-    pairs = comparisons(rows)
-    same = pairs[pairs["pairing"] == PAIRINGS[0]] if len(pairs) else pairs
-    if len(same) and same["epochs"].nunique() > 1:
-        epochs = same.groupby("epochs")["loses"].mean()
-        said += (
-            f" What the sweep predicts of the paper's 3 epochs: training for {epochs.index[0]:.0f} "
-            f"in place of {epochs.index[-1]:.0f} moves the gap by "
-            f"{_points(epochs.iloc[0] - epochs.iloc[-1])} points"
-        )
-        if same["rate_L"].nunique() > 1:
-            said += f", a learning rate of the 3B's own by {_points(-_own_rate(same)[0])}"
-        said += "."
     return said
 
 
