@@ -78,7 +78,7 @@ chaos: $(STAMP) ## kill runs at random moments, resume, compare (ARGS="--profile
 	$(RUN) tests/chaos.py $(ARGS)
 
 bench: $(STAMP) ## speed of the generator, training and search on this machine (ARGS=vllm: that sampler)
-	$(RUN) -m lib.commands.bench $(ARGS)
+	$(RUN) -m benchmarks $(ARGS)
 
 fuzz: $(FUZZ_STAMP) ## a million hostile inputs, an hour or more (ARGS=--random: without a guide)
 	$(RUN) tests/fuzz.py $(ARGS)

@@ -1,18 +1,18 @@
-"""Rules of the house that a reader can rely on, read from lib/'s own source."""
+"""Rules of the house that a reader can rely on, read from the source itself."""
 
 import ast
 from pathlib import Path
 
-LIB = Path(__file__).parents[1] / "lib"
+ROOT = Path(__file__).parents[1]
 MOST_PARAMETERS = 8
 
 
 def functions():
-    """Every function of lib/, with where it stands."""
-    for path in sorted(LIB.rglob("*.py")):
+    """Every function of lib/ and benchmarks/, with where it stands."""
+    for path in (path for name in ("lib", "benchmarks") for path in (ROOT / name).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-                yield f"{path.relative_to(LIB)}:{node.lineno} {node.name}", node.args
+                yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", node.args
 
 
 def parameters(arguments):

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from lib.base.errors import UserError
-from lib.commands import bench_search as bench_search_module
-from lib.commands.bench_search import (
+from benchmarks import search as bench_search_module
+from benchmarks.search import (
     PeakMemory,
     bench_search,
     products_per_s,
     search_plainly,
     tokens_read,
 )
+from lib.base.errors import UserError
 from lib.models.llama import build_model
 from lib.models.tokenizer import StepTokenizer, build_tokenizer
 from lib.profiles.search_spec import SearchSpec

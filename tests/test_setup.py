@@ -89,9 +89,9 @@ def test_every_import_is_pinned():
     known = {canonicalize_name(Requirement(pin).name) for pin in listed}
     known |= {"vllm", "atheris"}  # in an environment, and a file of pins, of their own
     distributions = packages_distributions()
-    ours = {"lib", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
-    missing = []
-    for path in [*(ROOT / "lib").glob("*.py"), *(ROOT / "tests").glob("*.py")]:
+    ours = {"lib", "benchmarks", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    missing, folders = [], ("lib", "benchmarks", "tests")
+    for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
         for name in imported(path) - set(sys.stdlib_module_names) - ours:
             owners = {canonicalize_name(owner) for owner in distributions.get(name, [name])}
             if not owners & known:
@@ -349,7 +349,7 @@ def test_no_file_names_a_machine_or_a_package_host():
     # Put together here, so that this file does not find itself.
     words = ["/" + name + "/" for name in ("root", "home", "Users", "opt", "work")]
     words += ["index" + "-url", "find" + "-links", "pythonhosted" + ".org"]
-    folders = ("lib", "tests", "notebooks", "profiles", "scripts", ".ci", ".github")
+    folders = ("lib", "benchmarks", "tests", "notebooks", "profiles", "scripts", ".ci", ".github")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
     kinds = ("Makefile", "LICENSE", ".git[ia]*", "*.md", "*.txt", "*.yml", "*.toml", "*.cff")
     files += [path for kind in kinds for path in ROOT.glob(kind)]

@@ -3,23 +3,24 @@
 import pytest
 import torch
 
-from lib.base import hardware
-from lib.base.environment import SPINS
-from lib.commands import bench_busy as bench_busy_module
-from lib.commands import bench_training as bench_training_module
-from lib.commands.bench_busy import DEFAULT_SPINS
-from lib.commands.bench_training import (
+from benchmarks import busy as bench_busy_module
+from benchmarks import training as bench_training_module
+from benchmarks.busy import DEFAULT_SPINS
+from benchmarks.training import (
     BATCH_SIZE,
     GPU_BATCH_SIZE,
     GPU_SIZES,
     SIZES,
-    StepTimes,
     bench_traces,
     bench_training,
     matmul_peak,
     train_fast,
     train_plainly,
 )
+from lib.base import hardware
+from lib.base.environment import SPINS
+from lib.commands import estimate
+from lib.commands.estimate import StepTimes
 from lib.models.llama import build_model, parameter_count
 from lib.models.tokenizer import build_tokenizer
 from lib.profiles.recipe import Recipe
@@ -30,7 +31,7 @@ TOKENIZER = build_tokenizer(PROFILE.load_task().pieces)
 
 
 def test_step_times_skip_the_first_steps():
-    times = StepTimes(skip=2)
+    times = StepTimes(2, BATCH_SIZE)
     times.times = [(1, 0.0), (2, 100.0), (3, 101.0), (4, 102.0)]
     assert times.examples_per_s() == BATCH_SIZE
 
@@ -42,9 +43,9 @@ def test_a_rate_is_that_of_the_recipe_s_batch(monkeypatch):
         assert log_steps == 1 and not keep
         times.times = [(1, 0.0), (2, 100.0), (3, 102.0)]
 
-    monkeypatch.setattr(bench_training_module, "train", train)
+    monkeypatch.setattr(estimate, "train", train)
     recipe = Recipe(batch_size=16, packing=True)
-    assert bench_training_module.training_speed(None, None, range(64), recipe) == 8
+    assert estimate.training_speed(None, None, range(64), recipe) == 8
 
 
 def test_a_gpu_s_loss_is_told_seldom_and_often_enough_to_time_it(monkeypatch):
@@ -57,14 +58,9 @@ def test_a_gpu_s_loss_is_told_seldom_and_often_enough_to_time_it(monkeypatch):
         for step in range(log_steps, len(traces) // recipe.batch_size + 1, log_steps):
             times(step, 0, 0.0)
 
-    monkeypatch.setattr(bench_training_module, "train", train)
+    monkeypatch.setattr(estimate, "train", train)
     for steps in (8, 62, 4):
-        assert (
-            bench_training_module.training_speed(
-                None, None, range(16 * steps), Recipe(batch_size=16)
-            )
-            > 0
-        )
+        assert estimate.training_speed(None, None, range(16 * steps), Recipe(batch_size=16)) > 0
     assert asked == [3, 10, 1]
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.busy import busy_processes
 from lib.base.files import ROOT
-from lib.commands.bench_busy import busy_processes
 from lib.evaluation.results import read_results
 from lib.profiles.load import PROFILES
 

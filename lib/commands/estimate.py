@@ -5,26 +5,34 @@ Takes an experiment; gives a printed plan. Stages that are finished already cost
 
 from __future__ import annotations
 
+import gc
+import tempfile
 import time
 from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from lib.base import hardware
 from lib.base.errors import UserError
-from lib.commands.bench_training import COMPILE_SKIP, training_speed
 from lib.experiment.experiment import Experiment
 from lib.experiment.planner import Planner
 from lib.experiment.work import Work
 from lib.models.llama import build_model, parameter_count, with_fast_products
-from lib.models.tokenizer import StepTokenizer, build_tokenizer
+from lib.models.tokenizer import StepTokenizer, TokenizedTraces, build_tokenizer
+from lib.profiles.recipe import Recipe
 from lib.profiles.settings import ModelSettings
 from lib.search.parallel import process_count
 from lib.search.sampler import make_sampler, rows_of_chunk
 from lib.studies import catalogue
 from lib.studies.study import Study, nothing
+from lib.training.trainer import TrainingSpec, train
 
+COMPILE_SKIP = 2  # steps that pay for compilation
+GPU_LOG_STEPS = 10
 WARM_UP_STEPS = 6
 WARM_UP_PROBLEMS = 32
 
@@ -35,6 +43,46 @@ def format_duration(seconds: float) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+class StepTimes:
+    """Seconds from the first counted step to the last."""
+
+    def __init__(self, skip: int, batch_size: int) -> None:
+        self.skip, self.batch_size, self.times = skip, batch_size, []
+
+    def __call__(self, step: int, last: int, loss: float) -> None:
+        self.times.append((step, time.perf_counter()))
+
+    def examples_per_s(self) -> float:
+        (first, start), *_, (last, end) = [t for t in self.times if t[0] >= self.skip]
+        return (last - first) * self.batch_size / (end - start)
+
+
+def training_speed(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    traces: TokenizedTraces,
+    recipe: Recipe,
+    times: StepTimes | None = None,
+) -> float:
+    """Examples/s of our training on these traces, once it is compiled (`COMPILE_SKIP` steps).
+
+    One process without DeepSpeed, whatever the profile says. The model is not kept. `times` is told
+    of each step, and may end the training by raising.
+    """
+    times = times or StepTimes(COMPILE_SKIP, recipe.batch_size)
+    log_steps = 1
+    if hardware.device() == "cuda":  # a loss that is told is waited for: the GPU stands still
+        timed = len(traces) // recipe.batch_size - COMPILE_SKIP
+        log_steps = max(1, min(GPU_LOG_STEPS, timed // 2))
+    with tempfile.TemporaryDirectory() as folder:
+        spec = TrainingSpec(replace(recipe, epochs=1), 0, log_steps)
+        train(model, tokenizer, traces, spec, Path(folder), times, keep=False)
+    gc.collect()  # a Trainer's cycles hold the model
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return times.examples_per_s()
 
 
 def speeds(experiment: Experiment, sizes: ModelSettings) -> tuple[int, float, float]:

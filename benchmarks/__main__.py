@@ -15,12 +15,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.busy import bench_busy
+from benchmarks.search import bench_search, bench_vllm
+from benchmarks.training import bench_training
 from lib.base import hardware
 from lib.base.errors import exit_status
 from lib.base.files import ROOT
-from lib.commands.bench_busy import bench_busy
-from lib.commands.bench_search import bench_search, bench_vllm
-from lib.commands.bench_training import bench_training
 from lib.profiles.load import Profile
 from lib.studies.catalogue import load_profile
 from lib.tasks.task import Task
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> int:
         "busy": lambda _: bench_busy(),
         "vllm": lambda profile: bench_vllm(*shipped(profile)),
     }
-    parser = argparse.ArgumentParser(prog="python -m lib.commands.bench", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(parts))
     # On a GPU the cores have little to do.
     usual = ["data", "training", "search", *(["busy"] if hardware.device() == "cpu" else [])]

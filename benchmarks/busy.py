@@ -2,7 +2,7 @@
 
 Takes nothing; gives lines that set this repository's bounded OpenMP spin
 (lib/base/environment.py) beside torch's default, measured by turns. Each measurement is a process
-of its own, since a spin is set before torch loads: `python -m lib.commands.bench_busy SECONDS`.
+of its own, since a spin is set before torch loads: `python -m benchmarks.busy SECONDS`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
+from benchmarks.training import bench_traces
 from lib.base.environment import SPINS
 from lib.base.errors import UserError
 from lib.base.files import ROOT
 from lib.base.processes import python_environment
-from lib.commands.bench_training import COMPILE_SKIP, StepTimes, bench_traces, training_speed
+from lib.commands.estimate import COMPILE_SKIP, StepTimes, training_speed
 from lib.models.llama import build_model
 from lib.models.tokenizer import build_tokenizer
 from lib.profiles.load import Profile, load_profile
@@ -76,7 +77,7 @@ def measured(spins: str, busy: int, seconds: float = SECONDS) -> float:
     """`steps_per_s` of a new process, beside so many busy ones."""
     environment = python_environment() | {"GOMP_SPINCOUNT": spins}
     environment.pop("OMP_WAIT_POLICY", None)
-    command = [sys.executable, "-m", "lib.commands.bench_busy", str(seconds)]
+    command = [sys.executable, "-m", "benchmarks.busy", str(seconds)]
     with busy_processes(busy):
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     if done.returncode:

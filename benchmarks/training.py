@@ -7,12 +7,9 @@ share of the machine's measured matrix-product peak ours uses. A GPU has sizes o
 
 from __future__ import annotations
 
-import gc
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 import torch
@@ -26,36 +23,21 @@ from transformers import (
 )
 
 from lib.base import hardware
+from lib.commands.estimate import COMPILE_SKIP, StepTimes, training_speed
 from lib.models.llama import build_model, parameter_count
 from lib.models.size import from_scratch
 from lib.models.tokenizer import StepTokenizer, TokenizedTraces, build_tokenizer
 from lib.profiles.load import Profile
 from lib.profiles.recipe import Recipe
 from lib.training.muon import orthogonalise_flops
-from lib.training.trainer import TrainingSpec, train
 
 BATCH_SIZE, GPU_BATCH_SIZE = 128, 512
-PLAIN_SKIP, COMPILE_SKIP = 1, 2  # steps that pay for allocations, and for compilation
+PLAIN_SKIP = 1  # steps that pay for allocations
 #: Width, layers, heads, and how many steps are timed: 2M, 3M, 10M and 25M parameters.
 SIZES = ((208, 4, 8, 10), (256, 4, 8, 10), (384, 6, 6, 5), (512, 8, 8, 4))
 #: The gpu profile's.
 GPU_SIZES = ((768, 4, 6, 60), (1280, 4, 10, 40))
-GPU_LOG_STEPS = 10
 PEAK_SIZE = 2048
-
-
-class StepTimes:
-    """Seconds from the first counted step to the last."""
-
-    def __init__(self, skip: int, batch_size: int = BATCH_SIZE) -> None:
-        self.skip, self.batch_size, self.times = skip, batch_size, []
-
-    def __call__(self, step: int, last: int, loss: float) -> None:
-        self.times.append((step, time.perf_counter()))
-
-    def examples_per_s(self) -> float:
-        (first, start), *_, (last, end) = [t for t in self.times if t[0] >= self.skip]
-        return (last - first) * self.batch_size / (end - start)
 
 
 class Clock(TrainerCallback):
@@ -116,32 +98,6 @@ def train_plainly(
             callbacks=[Clock(times)],
         )
         trainer.train()
-    return times.examples_per_s()
-
-
-def training_speed(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    traces: TokenizedTraces,
-    recipe: Recipe,
-    times: StepTimes | None = None,
-) -> float:
-    """Examples/s of our training on these traces, once it is compiled (`COMPILE_SKIP` steps).
-
-    One process without DeepSpeed, whatever the profile says. The model is not kept. `times` is told
-    of each step, and may end the training by raising.
-    """
-    times = times or StepTimes(COMPILE_SKIP, recipe.batch_size)
-    log_steps = 1
-    if hardware.device() == "cuda":  # a loss that is told is waited for: the GPU stands still
-        timed = len(traces) // recipe.batch_size - COMPILE_SKIP
-        log_steps = max(1, min(GPU_LOG_STEPS, timed // 2))
-    with tempfile.TemporaryDirectory() as folder:
-        spec = TrainingSpec(replace(recipe, epochs=1), 0, log_steps)
-        train(model, tokenizer, traces, spec, Path(folder), times, keep=False)
-    gc.collect()  # a Trainer's cycles hold the model
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
     return times.examples_per_s()
 
 
