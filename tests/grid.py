@@ -135,7 +135,7 @@ WAY = ["r1c3=3", "r2c1=2", "r2c2=3", "r2c3=1", "r3c1=3", "r3c2=1"]
 class GridEngine:
     """Plays WAY with one sample and errs with three others, from which a roll-back goes on."""
 
-    def search(self, prompt, breadth, depth, temperature, seed):
+    def search(self, prompt, breadth, depth, temperature, seed, per_state="sqrt"):
         nodes = [Node(0, None, "root", 0, "", (), (), 0.01, 4)]
 
         def add(parent, kind, level, text, p=None, visits=1):

@@ -102,14 +102,14 @@ class ScriptedEngine:
         self.sampler, self.tokenizer = ScriptedSampler(evil, skill), LINES
         self.slow_target, self.stopped, self.searches = slow_target, False, 0
 
-    def search(self, prompt, breadth, depth, temperature, seed):
+    def search(self, prompt, breadth, depth, temperature, seed, per_state="sqrt"):
         self.searches += 1
         end = time.monotonic() + 60 * (read_state(prompt)[0].target == self.slow_target)
         while time.monotonic() < end:
             if self.stopped:
                 raise Stopped("stopped")
             time.sleep(0.01)
-        spec = SearchSpec(breadth, depth, temperature, seed)
+        spec = SearchSpec(breadth, depth, temperature, seed, per_state=per_state)
         return search(self.sampler, self.tokenizer, [prompt], spec)[0]
 
     def greedy(self, prompt):

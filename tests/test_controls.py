@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 
 import pytest
@@ -39,17 +40,35 @@ def test_checkpoints_in_order_of_preference(tmp_path):
     assert checkpoint_choices(tmp_path / "nowhere") == {}
 
 
+def test_a_checkpoint_of_another_task_is_not_offered(tmp_path):
+    for name in ("models/mine", "models/other", "models/unknown", "runs/adds-0/models/S-5"):
+        make_checkpoint(tmp_path / name)
+    for name, module in (("mine", "lib.countdown"), ("other", "adding")):
+        table = {"settings": {"task": {"module": module, "settings": {}}}}
+        (tmp_path / "models" / name / "manifest.json").write_text(json.dumps(table))
+    (tmp_path / "profiles").mkdir()
+    (tmp_path / "profiles" / "adds.toml").write_text('[task]\nmodule = "adding"\nsettings = {}\n')
+    found = checkpoint_choices(tmp_path, task=profile_task(ROOT, "cpu"))
+    assert list(found) == ["models/mine", "models/unknown"]
+
+
 def test_fields_of_a_search():
     fields = {field["name"]: field for field in setting_fields(["a", "b"])}
-    assert list(fields) == ["breadth", "depth", "temperature", "seed", "checkpoint"]
+    assert list(fields) == ["breadth", "depth", "temperature", "seed", "per_state", "checkpoint"]
     assert fields["checkpoint"]["options"] == ["a", "b"]
     assert all(field["tip"] and field["label"] for field in fields.values())
     assert setting_fields([])[-1]["options"] == ["none yet"]
 
 
 def test_settings_are_read_and_bounded():
-    texts = {"breadth": "16", "depth": "1", "temperature": "0.7", "seed": "5"}
-    expected = {"breadth": 16, "depth": 1, "temperature": 0.7, "seed": 5}
+    texts = {
+        "breadth": "16",
+        "depth": "1",
+        "temperature": "0.7",
+        "seed": "5",
+        "per_state": "N each",
+    }
+    expected = {"breadth": 16, "depth": 1, "temperature": 0.7, "seed": 5, "per_state": "breadth"}
     assert read_settings(texts) == expected
     for name, text, said in [
         ("breadth", "1000000000", "Breadth N: '1000000000' is not a whole number from 1 to 512"),
@@ -58,6 +77,7 @@ def test_settings_are_read_and_bounded():
         ("depth", "-1", "Depth b: '-1' is not"),
         ("temperature", "nan", "Temperature: 'nan' is not a number from 0 to 5"),
         ("temperature", "warm", "Temperature: 'warm' is not"),
+        ("per_state", "N", "Roll back with: 'N' is not one of √N each, N each"),
         ("seed", "9" * 99, "Seed: '99999999999999999999' is not"),
     ]:
         with pytest.raises(UserError) as error:

@@ -38,6 +38,7 @@ def test_search_is_the_real_one_and_repeatable(engine):
     tree = engine.search(PROMPT, breadth=8, depth=1, temperature=1.0, seed=3)
     assert tree.prompt == PROMPT and tree.nodes[0].visits == 8
     assert tree == engine.search(PROMPT, breadth=8, depth=1, temperature=1.0, seed=3)
+    assert engine.search(PROMPT, 8, 1, 1.0, 3, per_state="breadth").per_state == "breadth"
     below = engine.search(PROMPT + "45-39=6\n", 4, 0, 1.0, 0)
     assert below.prompt == PROMPT + "45-39=6\n"
 

@@ -194,6 +194,19 @@ def test_fields_and_settings_by_name(explorer):
     assert "Breadth N: '0' is not a whole number from 1 to 512" in message(explorer)
 
 
+def test_a_state_gets_as_many_continuations_again_as_are_asked_for(explorer):
+    for per_state, count in (("√N each", 4), ("N each", 16)):
+        explorer.run("2, 39, 45, 10", 62, per_state=per_state)
+        session = explorer.shown.session
+        again = [state for state, level in explorer.tree.expanded if level == 1]
+        assert again and all(session.continuations(state, 0) >= count for state in again)
+        told = f"again with {count} continuations"
+        assert any(told in step["text"] for step in explorer.view.tree["steps"])
+    assert explorer.view.tree["made"] == "given engine, N = 16, b = 1 with N each, T = 0.7, seed 0"
+    explorer.run(per_state="all")
+    assert "Roll back with: 'all' is not one of √N each, N each" in message(explorer)
+
+
 def test_greedy_stands_beside_the_search(explorer):
     explorer.run("2, 39, 45, 10", 62)
     [greedy] = explorer.view.tree["comparison"]

@@ -656,7 +656,7 @@ def test_keyboard_only(opened):
     page = opened("scripted.ipynb")
     run(page)
     type_problem(page, "3, 7, 11, 25", "40")
-    for _ in range(6):
+    for _ in range(7):
         page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Run"
     forget_message(page)

@@ -1,12 +1,13 @@
 """What a task knows of each node of a search tree: its state, the truth, and what was wrong.
 
-Takes a search tree, its problem and the task; gives one Note a node. Knows nothing of models,
-positions or drawing.
+Takes a search tree, its problem and the task; gives one Note a node, and the Labels beside the
+tree. Knows nothing of models, positions or drawing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from lib.search.tree import Node, SearchTree
@@ -29,6 +30,20 @@ class Note:
     correct: bool | None = None
     error: str | None = None
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the view says beside its tree; all of it may be empty."""
+
+    title: str = ""  # the problem on one line
+    made: str = ""  # model, breadth, depth, temperature, seed
+    values: Mapping[str, str] = field(default_factory=dict)  # what the form said
+    state_label: str = "State"
+    step_example: str = ""
+    goal: str = "the goal"
+    warning: str = ""
+    greedy: Mapping[str, Any] | None = None  # steps, correct, note
 
 
 def annotate(tree: SearchTree, problem: Any, task: Task) -> list[Note]:
@@ -85,3 +100,27 @@ def judge_answer(task: Task, problem: Any, response: str) -> dict[str, Any]:
             note += f"; from {step} on, {task.form.goal(problem)} was out of reach"
         break
     return {"steps": steps, "correct": False, "note": note}
+
+
+def make_labels(
+    task: Task, problem: Any, values: Mapping[str, str], greedy: str, known: Task | None
+) -> Labels:
+    """What the view says beside a tree that the form's `values` asked for.
+
+    greedy: the response of greedy decoding. known: the task with the settings that the checkpoint
+    was trained with, if it is known.
+    """
+    form = task.form
+    outside = known.form.outside(problem) if known else ""
+    again = " with N each" if values["per_state"] == "N each" and values["depth"] != "0" else ""
+    return Labels(
+        title=form.title(problem),
+        made=f"{values['checkpoint']}, N = {values['breadth']}, b = {values['depth']}{again}, "
+        f"T = {values['temperature']}, seed {values['seed']}",
+        values=values,
+        state_label=form.state_label,
+        step_example=form.step_example,
+        goal=form.goal(problem),
+        warning=outside and f"Not what this checkpoint was trained on: {outside}. Expect errors.",
+        greedy=judge_answer(task, problem, greedy),
+    )

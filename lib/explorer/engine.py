@@ -53,10 +53,16 @@ class Engine:
         self.sampler = make_sampler(self.model, self.steps, max(longest, LEAST_NEW_TOKENS))
 
     def search(
-        self, prompt: str, breadth: int, depth: int, temperature: float, seed: int
+        self,
+        prompt: str,
+        breadth: int,
+        depth: int,
+        temperature: float,
+        seed: int,
+        per_state: str = "sqrt",
     ) -> SearchTree:
         """The search tree of what `prompt` asks; it may hold steps already."""
-        spec = SearchSpec(breadth, depth, temperature, seed)
+        spec = SearchSpec(breadth, depth, temperature, seed, per_state=per_state)
         return search(self.sampler, self.steps, [prompt], spec)[0]
 
     def greedy(self, prompt: str) -> str:

@@ -17,12 +17,13 @@ from IPython.display import HTML, display
 
 from lib.base.errors import UserError
 from lib.base.files import ROOT
-from lib.explorer.annotation import Note, annotate, judge_answer
-from lib.explorer.checkpoints import checkpoint_choices, default_task, profile_task, trained_on
+from lib.explorer.annotation import Labels, Note, annotate, make_labels
+from lib.explorer.checkpoints import checkpoint_choices, load_engine, profile_task, trained_on
 from lib.explorer.page import save_page, tree_page
 from lib.explorer.session import Session, first_search, play_step, search_further, state_steps
-from lib.explorer.tree_view import Labels, TreeView, describe, score_rules
+from lib.explorer.tree_view import TreeView, describe, score_rules
 from lib.explorer.widget import (
+    PER_STATE,
     SETTINGS,
     TreeWidget,
     read_settings,
@@ -76,15 +77,16 @@ class Explorer:
         self._random = random.Random(seed)
         self._worker, self._painter = Worker(self.view), Latest()
         self._first, self._picture = first, None
-        self._folders = {"given engine": None}
-        if engine is None:
-            self._folders = checkpoint_choices(root, f"{profile}-{seed}", checkpoint)
-        self.view.say("Press Run." if self._folders else NO_CHECKPOINT)
+        mistake = ""
         try:
             self.task = profile_task(root, profile)
         except UserError as error:
-            self.task = default_task()
-            self.view.say(str(error), "error")
+            self.task, mistake = profile_task(ROOT, "cpu"), str(error)
+        self._folders = {"given engine": None}
+        if engine is None:
+            self._folders = checkpoint_choices(root, f"{profile}-{seed}", checkpoint, self.task)
+        told = "Press Run." if self._folders else NO_CHECKPOINT
+        self.view.say(mistake or told, "error" if mistake else "info")
         self._build_form(seed)
         self.view.on_msg(self._on_message)
 
@@ -92,6 +94,7 @@ class Explorer:
         form = self.task.form
         self.view.fields = [*map(vars, form.fields), *setting_fields(list(self._folders))]
         values = {each.name: f"{each.default:g}" for each in SETTINGS} | {"seed": str(seed)}
+        values["per_state"] = next(iter(PER_STATE))
         values["checkpoint"] = next(iter(self._folders), "none yet")
         self.view.values = form.texts(form.random_problem(self._random)) | values
         self.view.guide = [list(pair) for pair in guide(form.about)]
@@ -179,28 +182,17 @@ class Explorer:
 
     def _ready_engine(self) -> Any:
         """The engine of the chosen checkpoint, ready to work."""
-        self._engine = self._chosen_engine()
+        folder = self._folders.get(self.view.values["checkpoint"])
+        if folder is not None:
+            if folder not in self._loaded:
+                self.view.say(f"Loading {Path(folder).name}; the first time, PyTorch too …", "busy")
+                self._loaded = {folder: load_engine(folder, self.task)}
+            self._engine = self._loaded[folder]
+        if self._engine is None:
+            raise UserError(NO_CHECKPOINT)
         if hasattr(self._engine, "resume"):
             self._engine.resume()
         return self._engine
-
-    def _chosen_engine(self) -> Any:
-        folder = self._folders.get(self.view.values["checkpoint"])
-        if folder is None:
-            if self._engine is None:
-                raise UserError(NO_CHECKPOINT)
-            return self._engine
-        if folder not in self._loaded:
-            self.view.say("Loading PyTorch: some seconds, the first time …", "busy")
-            from lib.explorer.engine import Engine
-
-            self.view.say(f"Loading {Path(folder).name} …", "busy")
-            form = self.task.form
-            example = form.prompt(form.random_problem(random.Random(0)))
-            example += form.step_example + self.task.step_end
-            how = example, self.task.step_end, self.task.max_response_tokens
-            self._loaded = {folder: Engine(folder, *how)}
-        return self._loaded[folder]
 
     def _with(self, values: dict[str, str], wish: Callable[[], Show]) -> Show:
         """Fulfil a wish of the page, with what stood in its fields."""
@@ -213,23 +205,9 @@ class Explorer:
         engine = self._ready_engine()
         self.view.say("Searching …", "busy")
         tree = engine.search(form.prompt(problem), **settings)
-        greedy = judge_answer(self.task, problem, engine.greedy(form.prompt(problem)))
+        greedy = engine.greedy(form.prompt(problem))
         known = trained_on(self._root, self._folders.get(values["checkpoint"]), self.task)
-        outside = known.form.outside(problem) if known else ""
-        if outside:
-            outside = f"Outside what this checkpoint was trained on: {outside}. Expect errors."
-        heat, seed = f"{settings['temperature']:g}", settings["seed"]
-        labels = Labels(
-            title=form.title(problem),
-            made=f"{values['checkpoint']}, N = {settings['breadth']}, b = {settings['depth']}, "
-            f"T = {heat}, seed {seed}",
-            values=values,
-            state_label=form.state_label,
-            step_example=form.step_example,
-            goal=form.goal(problem),
-            warning=outside,
-            greedy=greedy,
-        )
+        labels = make_labels(self.task, problem, values, greedy, known)
         self._searched_on = 0
         return self._view(Shown(problem, settings, engine, first_search(tree), labels))
 

@@ -17,15 +17,7 @@ from lib.explorer.tree_view import TreeView
 
 FOLDER = Path(__file__).parent
 # In the order in which they need each other.
-MODULES = (
-    "dom.js",
-    "folds.js",
-    "viewport.js",
-    "marks.js",
-    "tree.js",
-    "panels.js",
-    "explorer.js",
-)
+MODULES = ("dom.js", "folds.js", "viewport.js", "marks.js", "tree.js", "panels.js", "explorer.js")
 # Nothing but the page itself may be loaded, whatever a model wrote into the tree.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 PAGE = """<!doctype html>

@@ -210,7 +210,11 @@ class Story:
 
     @cached_property
     def depths(self) -> list[int]:
-        return node_depths(self.session.tree)
+        """The number of edges from the root to each node."""
+        depths: list[int] = []
+        for node in self.session.tree.nodes:
+            depths.append(0 if node.parent is None else depths[node.parent] + 1)
+        return depths
 
     @cached_property
     def first_right(self) -> int | None:
@@ -220,11 +224,3 @@ class Story:
         part_of, depths = self.session.part_of, self.depths
         found = [(part_of[node.id], node.level, depths[node.id], node.id) for node in right]
         return min(found)[-1] if found else None
-
-
-def node_depths(tree: Any) -> list[int]:
-    """The number of edges from the root to each node."""
-    depths: list[int] = []
-    for node in tree.nodes:
-        depths.append(0 if node.parent is None else depths[node.parent] + 1)
-    return depths

@@ -8,11 +8,11 @@ nothing of widgets, models or any one task; where a node stands is `lib.explorer
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from lib.explorer.annotation import Note
+from lib.explorer.annotation import Labels, Note
 from lib.explorer.layout import (
     LEAVES,
     LONGEST_LABEL,
@@ -33,20 +33,6 @@ from lib.search.tree import Node, SearchTree
 COLOURS = ((107, 174, 214), (242, 242, 242), (253, 141, 60))
 NO_COLOUR = "#d9d9d9"
 LEAF_COLOURS = {"backtrack": "#fd8d3c", "goal": "#ffffff", "limit": NO_COLOUR}
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What the view says beside its tree; all of it may be empty."""
-
-    title: str = ""  # the problem on one line
-    made: str = ""  # model, breadth, depth, temperature, seed
-    values: Mapping[str, str] = field(default_factory=dict)  # what the form said
-    state_label: str = "State"
-    step_example: str = ""
-    goal: str = "the goal"
-    warning: str = ""
-    greedy: Mapping[str, Any] | None = None  # steps, correct, note
 
 
 @dataclass(frozen=True)
@@ -78,6 +64,7 @@ def describe(
         for node in session.tree.nodes
     ]
     layouts = lay_out(nodes)
+    greedy = {"name": "Greedy", "tip": TIPS["greedy"]}
     further = any(session.further_samples(node.id) for node in session.tree.nodes)
     data = {
         "title": labels.title,
@@ -93,8 +80,8 @@ def describe(
         "steps": story.steps,
         "returns": story.returns,
         "rules": [_rule(rule, story) for rule in rules],
-        "paths": _paths(nodes, rules, story),
-        "comparison": [_greedy_line(labels.greedy)] if labels.greedy else [],
+        "paths": _paths(rules, story),
+        "comparison": [greedy | labels.greedy] if labels.greedy else [],
         "samples_note": SAMPLES_NOTE if further else "",
         "tips": TIPS | {"truth": TRUTH_KEY.format(goal=labels.goal)},
     }
@@ -181,7 +168,9 @@ def _facts(node: Node, note: Note, story: Story) -> list[list[str]]:
     if node.logprobs:
         facts.append(["Log-probability", f"{sum(node.logprobs):.3f}", TIPS["logprob"]])
     facts.append(["Samples", _samples(session, node.id), TIPS["samples"]])
-    facts.append(["Found", story.found(node), TIPS["found"]])
+    played = session.parts[session.part_of[node.id]].kind == PLAYED
+    level = story.found(node) if played else f"{node.level} ({story.found(node)})"
+    facts.append(["Level", level, TIPS["found"]])
     for index, part in enumerate(session.parts):
         for state, level in part.expanded:
             if state == node.id and (index or level):
@@ -247,29 +236,23 @@ def _rule(rule: Rule, story: Story) -> dict[str, Any]:
     return row | {"text": story.choice(rule), "line": line}
 
 
-def _greedy_line(greedy: Mapping[str, Any]) -> dict[str, Any]:
-    return {"name": "Greedy", "tip": TIPS["greedy"], **greedy}
-
-
-def _paths(nodes: list[dict[str, Any]], rules: list[Rule], story: Story) -> list[dict[str, Any]]:
+def _paths(rules: list[Rule], story: Story) -> list[dict[str, Any]]:
     """The finished paths, the most visited first."""
-    found = []
-    for node in story.session.tree.nodes:
-        if node.kind != "goal":
-            continue
-        note = story.notes[node.id]
-        found.append(
-            {
-                "leaf": node.id,
-                "steps": state_steps(story.session.tree, node.id),
-                "visits": node.visits,
-                "samples": _samples(story.session, node.id),
-                "found": story.found(node),
-                "correct": bool(note.correct),
-                "note": "✓ right" if note.correct else f"✕ {_named(note)}",
-                "scores": {rule.name: _finite(rule.scores.get(node.id)) for rule in rules},
-            }
-        )
+    notes, tree = story.notes, story.session.tree
+    found = [
+        {
+            "leaf": node.id,
+            "steps": state_steps(tree, node.id),
+            "visits": node.visits,
+            "samples": _samples(story.session, node.id),
+            "found": story.found(node),
+            "correct": bool(notes[node.id].correct),
+            "note": "✓ right" if notes[node.id].correct else f"✕ {_named(notes[node.id])}",
+            "scores": {rule.name: _finite(rule.scores.get(node.id)) for rule in rules},
+        }
+        for node in tree.nodes
+        if node.kind == "goal"
+    ]
     return sorted(found, key=lambda path: (-path["visits"], path["leaf"]))
 
 

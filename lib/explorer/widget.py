@@ -70,22 +70,30 @@ SETTINGS = (
     Setting("temperature", "Temperature", "3.5em", 0, 5, 0.7, whole=False),
     Setting("seed", "Seed", "5em", 0, 2**31 - 1, 0),
 )
+#: The continuations of a rolled-back state: what the menu says, and what a search calls it.
+PER_STATE = {"√N each": "sqrt", "N each": "breadth"}
 
 
 def setting_fields(checkpoints: Sequence[str]) -> list[dict[str, Any]]:
     """The form's fields beside the problem's: what is searched, and with which model."""
-    fields = [
-        {"name": each.name, "label": each.label, "width": each.width, "inputmode": "decimal"}
-        for each in SETTINGS
+    numbers = [(each.name, each.label, each.width, "inputmode", "decimal") for each in SETTINGS]
+    menus = [
+        ("per_state", "Roll back with", "6.5em", "options", list(PER_STATE)),
+        ("checkpoint", "Checkpoint", "15em", "options", list(checkpoints) or ["none yet"]),
     ]
-    fields.append({"name": "checkpoint", "label": "Checkpoint", "width": "16em"})
-    fields[-1]["options"] = list(checkpoints) or ["none yet"]
-    return [field | {"tip": TIPS[field["name"]]} for field in fields]
+    return [
+        {"name": name, "label": label, "width": width, key: value, "tip": TIPS[name]}
+        for name, label, width, key, value in [*numbers, *menus]
+    ]
 
 
-def read_settings(values: Mapping[str, str]) -> dict[str, float]:
-    """Breadth, depth, temperature and seed as the fields say them."""
-    return {each.name: each.read(values[each.name]) for each in SETTINGS}
+def read_settings(values: Mapping[str, str]) -> dict[str, Any]:
+    """Breadth, depth, temperature, seed and `per_state` as the fields say them."""
+    chosen = values["per_state"]
+    if chosen not in PER_STATE:
+        raise UserError(f"Roll back with: {chosen[:20]!r} is not one of {', '.join(PER_STATE)}.")
+    numbers = {each.name: each.read(values[each.name]) for each in SETTINGS}
+    return numbers | {"per_state": PER_STATE[chosen]}
 
 
 def saved_picture(png: bytes, title: str) -> str:

@@ -42,6 +42,7 @@ SCORES = {
 TIPS = {
     "breadth": "N: how many continuations of the question are sampled, side by side.",
     "depth": "b: how often the search rolls back. 0 never goes back.",
+    "per_state": "How many continuations a rolled-back state gets: √N, or N as in the paper.",
     "temperature": "T: 1 samples as the model's probabilities say; less prefers what is likely.",
     "seed": "Another seed draws other samples.",
     "checkpoint": "The model that searches: what ships in models/, and what runs made.",
@@ -78,8 +79,9 @@ GUIDE = (
     (
         "Roll-back, depth b, level 1 to b",
         "Then every <backtrack> leads one step back, to the state before the regretted step. At "
-        "most √N of these states, the most visited first, are expanded again, which finds level "
-        "1. This is repeated b times; with b = 0 the search never goes back.",
+        "most √N of these states, the most visited first, are expanded again, each with √N "
+        "continuations (or with N, as in the paper: the menu “Roll back with”). What that finds is "
+        "level 1. This is repeated b times; with b = 0 the search never goes back.",
     ),
     (
         "Log-probability",

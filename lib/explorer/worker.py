@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextvars import copy_context
 
 from lib.base.errors import UserError
@@ -84,30 +85,17 @@ class Latest:
     not begun is dropped."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._next: Callable[[], None] | None = None
-        self._thread: threading.Thread | None = None
+        self._pool = ThreadPoolExecutor(max_workers=1)
+        self._last = None
 
     def ask(self, work: Callable[[], None]) -> None:
-        with self._lock:
-            self._next = work
-            if self._thread is None:
-                self._thread = _thread(self._work)
+        if self._last is not None:
+            self._last.cancel()
+        self._last = self._pool.submit(copy_context().run, work)
 
     def wait(self) -> None:
         """Wait until nothing is left to do."""
-        thread = self._thread
-        if thread is not None:
-            thread.join()
-
-    def _work(self) -> None:
-        while True:
-            with self._lock:
-                work, self._next = self._next, None
-                if work is None:
-                    self._thread = None
-                    return
-            work()
+        wait([self._last] if self._last else [])
 
 
 def _thread(work: Callable[[], None]) -> threading.Thread:
