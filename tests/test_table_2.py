@@ -43,7 +43,9 @@ def test_rows(experiment):
     assert (found["visits"] <= found["N"]).all() and (found["tokens_per_problem"] > 0).all()
     own = rows[rows["method"] == "self_backtracking"]
     assert own[["N", "b"]].drop_duplicates().values.tolist() == [[4, 1]] and len(own) == 2
-    assert len(rows) == 6
+    symbolic = rows[rows["method"] == "symbolic_dfs"]
+    assert symbolic["N"].tolist() == [3, 3, 6, 6] and symbolic["tokens_per_problem"].isna().all()
+    assert len(rows) == 10
 
     rows = STREAM.rows(experiment)
     rows = rows[rows["checker"] == "strict"]
@@ -52,6 +54,18 @@ def test_rows(experiment):
     # Self-Backtracking's rows stand beside those of the only other search.
     alone = STREAM.rows(with_sections(experiment, dfs=None))
     assert set(alone["method"]) == {"stream_of_search", "self_backtracking"}
+
+
+def test_symbolic_dfs_by_budget(experiment, monkeypatch):
+    found = table_2.symbolic(experiment)
+    problems = experiment.test_problems("S")
+    assert found["N"].tolist() == [3] * len(problems) + [6] * len(problems)
+    few, many = (part["response"].notna() for _, part in found.groupby("N"))
+    assert many.to_numpy()[few.to_numpy()].all() and many.sum() > few.sum()
+    said = zip(problems.itertuples(), found["response"][many.index], strict=True)
+    assert all(experiment.task.check(*each).correct for each in said if isinstance(each[1], str))
+    monkeypatch.setattr(type(experiment.task), "symbolic_dfs", None)
+    assert table_2.symbolic(experiment).empty
 
 
 def test_a_planner_counts_both(experiment):

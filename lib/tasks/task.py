@@ -18,7 +18,7 @@ It may give (what it lacks is None, and what needs it is left out)
 
 - `solver`: the truth about states, for the studies of single steps and the explorer's overlay;
 - `check_published`: a second verdict by published code, reported beside the strict one;
-- `goal_test`, `streams`: guided DFS and Stream of Search in Table 2;
+- `goal_test`, `symbolic_dfs`, `streams`: Table 2's DFS, guided and symbolic, and Stream of Search;
 - `read_public`: problems and D_back of a data set, in place of the generator's (`data.public`);
 - `form`: how the explorer asks for a problem and shows its states;
 - `near_misses`: True if D_back may hold them (`traces.near_miss`);
@@ -129,6 +129,8 @@ class Task(ABC):
     solver: Solver | None = None
     check_published: Callable[[Any, str], Verdict] | None = None
     goal_test: GoalTest | None = None
+    #: (problem, most backtracks) -> steps and the backtracks before them, or None. No model.
+    symbolic_dfs: Callable[[Any, int], tuple[list[str], int] | None] | None = None
     streams: Streams | None = None
     form: Form | None = None
     #: (folder or hub name, loss, a profile's `[data]`) -> the problems of every split, and D_back.

@@ -248,7 +248,7 @@ COSTS = {
         "v",
     ),
     METHODS["best_of_n"]: (("best_of_n",), METHOD_COLOURS["reward"], "P"),
-    "DFS guided by SFT": (("dfs",), METHOD_COLOURS["dfs"], "X"),
+    METHODS["dfs"]: (("dfs",), METHOD_COLOURS["dfs"], "X"),
     METHODS["stream_of_search"]: (("stream_of_search",), METHOD_COLOURS["stream"], "*"),
 }
 

@@ -1,14 +1,16 @@
-"""Table 2: other searches beside Self-Backtracking. DFS guided by SFT, and Stream of Search.
+"""Table 2: other searches beside Self-Backtracking. DFS, symbolic (the paper's) and guided by SFT
+(ours), and Stream of Search.
 
 Takes an experiment whose profile has a section `[dfs]` or `[stream]`: a study each, and the first
-of them has Self-Backtracking's rows too. Gives rows of S (artifact `table_2`). Knows nothing of how
-a search goes (lib/search/guided_dfs.py, the task's streams).
+of them has Self-Backtracking's rows too. Gives rows of S (artifact `table_2`); symbolic DFS, which
+asks no model, stands with S, the paper's 1B. Knows nothing of how a search goes
+(lib/search/guided_dfs.py, the task's own).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -33,6 +35,7 @@ from lib.search import decoding, guided_dfs
 from lib.search.guided_dfs import GuidedSpec, guided_search, step_sampler
 from lib.studies.measurements import Searched, search_rows, searches
 from lib.studies.study import Study
+from lib.tasks.task import Task
 
 MODEL = "S"
 AT_ONCE = 512  # problems that a guided search takes together
@@ -44,9 +47,9 @@ STREAM_LENGTH = 3  # streams of search are two to four times as long as other ex
 
 @checked
 class DfsSettings:
-    """DFS guided by the SFT model (Table 2)."""
+    """DFS, symbolic and guided by the SFT model (Table 2)."""
 
-    budgets: Counts  # states visited
+    budgets: Counts  # backtracks of the symbolic one, states that the guided one visits
     samples: Count  # proposals drawn in a state
     temperature: Positive
 
@@ -101,27 +104,15 @@ def guided(experiment: Experiment) -> Artifact:
         found = []
         with progress_bar("DFS guided by SFT", "problem", len(prompts)) as bar:
             for start in range(0, len(prompts), AT_ONCE):
-                found += guided_search(
-                    sampler,
-                    tokenizer,
-                    prompts[start : start + AT_ONCE],
-                    asked[start : start + AT_ONCE],
-                    task.goal_test,
-                    spec,
-                    bar.update,
-                )
+                part = slice(start, start + AT_ONCE)
+                how = (task.goal_test, spec, bar.update)
+                found += guided_search(sampler, tokenizer, prompts[part], asked[part], *how)
         rows = []
         for budget in settings.budgets:
             for index, search in enumerate(found):
                 steps, tokens = search.within(budget)
-                lines = None if steps is None else [f"{step}{task.step_end}" for step in steps]
-                row = {
-                    "problem": index,
-                    "N": budget,
-                    "response": None if lines is None else "".join(lines) + task.goal,
-                    "tokens": tokens,
-                    "visits": min(budget, len(search.visits)),
-                }
+                row = {"problem": index, "N": budget, "response": response(task, steps)}
+                row |= {"tokens": tokens, "visits": min(budget, len(search.visits))}
                 rows.append(row)
         files.write_parquet(folder / "searches.parquet", pd.DataFrame(rows))
 
@@ -143,26 +134,54 @@ def dfs_requests(experiment: Experiment) -> Iterator[object]:
     yield from own_searches(experiment)
 
 
+def symbolic(experiment: Experiment) -> pd.DataFrame:
+    """Symbolic DFS: N (the budget) and response of each problem; no rows without a task's own."""
+    problems, task = experiment.test_problems(MODEL), experiment.task
+    budgets = experiment.profile.settings(DfsSettings).budgets
+    asked = problems.itertuples(index=False) if task.symbolic_dfs else ()
+    found = [task.symbolic_dfs(problem, max(budgets)) or (None, 0) for problem in asked]
+    rows = [
+        {"N": budget, "response": response(task, steps if backtracks <= budget else None)}
+        for budget in budgets
+        for steps, backtracks in found
+    ]
+    return pd.DataFrame(rows, columns=["N", "response"])
+
+
+def response(task: Task, steps: Sequence[str] | None) -> str | None:
+    """Steps that reach the target, as a model would say them; None of none."""
+    said = None if steps is None else [f"{step}{task.step_end}" for step in steps]
+    return None if said is None else "".join([*said, task.goal])
+
+
 def dfs_rows(experiment: Experiment) -> pd.DataFrame:
-    """Accuracy of guided DFS by budget (column N: states visited), and Self-Backtracking's."""
-    found = files.read_parquet(guided(experiment).path / "searches.parquet")
-    problems, parts = experiment.test_problems(MODEL), []
-    for budget, searched in found.groupby("N"):
-        rows = scoring.evaluate_responses(
-            searched["response"].tolist(),
-            problems,
-            experiment.task,
-            artifact="table_2",
-            method="dfs",
-            tokens=searched["tokens"],
-            model=MODEL,
-            seed=experiment.seed,
-            N=int(budget),
-            temperature=experiment.profile.settings(DfsSettings).temperature,
-        )
-        visits = searched.groupby(problems["split"].to_numpy())["visits"].mean()
-        parts.append(rows.assign(visits=rows["split"].map(visits)))
-    return table(pd.concat([*parts, own_rows(experiment)], ignore_index=True))
+    """Accuracy of DFS by budget, symbolic (column N: backtracks) and guided (N: states visited);
+    and Self-Backtracking's."""
+    temperature = experiment.profile.settings(DfsSettings).temperature
+    visited = files.read_parquet(guided(experiment).path / "searches.parquet")
+    problems, parts = experiment.test_problems(MODEL), [own_rows(experiment)]
+    for method, found, more in (
+        ("symbolic_dfs", symbolic(experiment), {}),
+        ("dfs", visited, {"temperature": temperature}),
+    ):
+        for budget, searched in found.groupby("N"):
+            rows = scoring.evaluate_responses(
+                searched["response"].tolist(),
+                problems,
+                experiment.task,
+                artifact="table_2",
+                method=method,
+                tokens=searched.get("tokens"),
+                model=MODEL,
+                seed=experiment.seed,
+                N=int(budget),
+                **more,
+            )
+            if "visits" in searched:
+                visits = searched.groupby(problems["split"].to_numpy())["visits"].mean()
+                rows = rows.assign(visits=rows["split"].map(visits))
+            parts.append(rows)
+    return table(pd.concat(parts, ignore_index=True))
 
 
 def solved_by(*methods: str) -> Callable[[pd.DataFrame], str]:
@@ -282,8 +301,8 @@ STUDIES = (
         settings=DfsSettings,
         rows=dfs_rows,
         requests=dfs_requests,
-        title="Table 2: DFS guided by SFT",
-        remark=solved_by("dfs", "self_backtracking"),
+        title="Table 2: depth-first search",
+        remark=solved_by("symbolic_dfs", "dfs", "self_backtracking"),
     ),
     Study(
         name="table_2_stream",

@@ -17,6 +17,7 @@ from lib.tasks.countdown.interactive import CountdownForm
 from lib.tasks.countdown.rules import GOAL, OPERATORS, Problem
 from lib.tasks.countdown.search_streams import SearchStreams
 from lib.tasks.countdown.solver import ExactSolver
+from lib.tasks.countdown.symbolic_dfs import symbolic_dfs
 from lib.tasks.task import Task, TraceSettings
 
 
@@ -76,6 +77,7 @@ class CountdownTask(Task):
     check = staticmethod(rules.check)
     check_published = staticmethod(rules.check_published)
     goal_test = staticmethod(rules.equation_test)
+    symbolic_dfs = staticmethod(symbolic_dfs)
     solver = ExactSolver()
 
     @property
