@@ -1,7 +1,7 @@
 """Training on a machine in use: steps/s alone, and beside one and two busy processes.
 
 Takes nothing; gives lines that set this repository's bounded OpenMP spin
-(lib/base/environment.py) beside torch's default, measured by turns. Each measurement is a process
+(lib/base/processes.py) beside torch's default, measured by turns. Each measurement is a process
 of its own, since a spin is set before torch loads: `python -m benchmarks.busy SECONDS`.
 """
 
@@ -15,10 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from benchmarks.training import bench_traces
-from lib.base.environment import SPINS
 from lib.base.errors import UserError
 from lib.base.files import ROOT
-from lib.base.processes import python_environment
+from lib.base.processes import SPINS, python_environment
 from lib.commands.estimate import COMPILE_SKIP, StepTimes, training_speed
 from lib.models.llama import build_model
 from lib.models.tokenizer import build_tokenizer

@@ -24,8 +24,7 @@ from transformers import (
 
 from lib.base import hardware
 from lib.commands.estimate import COMPILE_SKIP, StepTimes, training_speed
-from lib.models.llama import build_model, parameter_count
-from lib.models.size import from_scratch
+from lib.models.llama import build_model, from_scratch, parameter_count
 from lib.models.tokenizer import StepTokenizer, TokenizedTraces, build_tokenizer
 from lib.profiles.load import Profile
 from lib.profiles.recipe import Recipe

@@ -10,6 +10,6 @@ import os
 import sys
 from pathlib import Path
 
-from lib.base.environment import settle
+from lib.base.processes import settle
 
 settle(os.environ, Path(__file__).resolve().parents[1], sys.orig_argv)

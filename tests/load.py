@@ -158,12 +158,9 @@ def results_rows(count: int) -> list[dict]:
 
 
 def results(count: int, folder: Path) -> str:
-    """A results file of `count` rows: written, read, every figure drawn, every table made."""
-    from lib.drawing import markdown
+    """A results file of `count` rows: written, read, every figure drawn, its page made."""
     from lib.evaluation.results import read_results, write_results
-    from lib.report import gallery
-    from lib.report.page import headline_table
-    from lib.studies.beyond import larger_model_answer as answer
+    from lib.report.page import draw_all, render
 
     rows = results_rows(count)
     times = {}
@@ -176,11 +173,8 @@ def results(count: int, folder: Path) -> str:
 
     timed("written", lambda: write_results(folder / "results.json", {}, rows))
     manifest, read = timed("read", lambda: read_results(folder / "results.json"))
-    timed("figures", lambda: gallery.draw_all(read, manifest, folder / "figures"))
-    made = (markdown.diversity, markdown.verdicts, markdown.selection)
-    made += (answer.evidence, answer.answer)
-    timed("tables", lambda: [draw(read) for draw in made])
-    timed("headline", lambda: headline_table(read))
+    timed("figures", lambda: draw_all(read, manifest, folder / "figures"))
+    timed("page", lambda: render(manifest, read))
     return ", ".join(f"{name} {seconds:.1f} s" for name, seconds in times.items())
 
 

@@ -10,8 +10,8 @@ import psutil
 import pytest
 
 from lib.base import hardware
-from lib.base.environment import FIXED, SPINS, settle
 from lib.base.files import ROOT
+from lib.base.processes import FIXED, SPINS, settle
 from lib.experiment import experiment
 
 #: What an outer launcher, a user's other work and a shell's start-up file may hold.

@@ -17,9 +17,9 @@ from test_training import TOKENIZER, TRACES, tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lib.base import hardware
-from lib.base.environment import GRANTED, settle
 from lib.base.errors import UserError
 from lib.base.files import ROOT
+from lib.base.processes import GRANTED, settle
 from lib.models.tokenizer import TokenizedTraces
 from lib.profiles.recipe import Recipe
 from lib.profiles.settings import DeepSpeedSettings, check

@@ -7,8 +7,8 @@ import time
 import psutil
 import pytest
 
-from lib.base import load
-from lib.base.load import Watch
+from lib.base import hardware
+from lib.base.hardware import Watch
 
 BUSY = (
     "import time; data = bytearray(60_000_000)\nend = time.time() + 60\nwhile time.time() < end: 1"
@@ -19,9 +19,9 @@ BUSY = (
 def counted(monkeypatch):
     """Seconds that the machine and this process have worked, as a test says."""
     seconds = {"busy": 0.0, "own": {1: 0.0}, "at": 0.0}
-    monkeypatch.setattr(load, "_busy_s", lambda: seconds["busy"])
-    monkeypatch.setattr(load, "_own_s", lambda: (dict(seconds["own"]), 7))
-    monkeypatch.setattr(load.time, "monotonic", lambda: seconds["at"])
+    monkeypatch.setattr(hardware, "_busy_s", lambda: seconds["busy"])
+    monkeypatch.setattr(hardware, "_own_s", lambda: (dict(seconds["own"]), 7))
+    monkeypatch.setattr(hardware.time, "monotonic", lambda: seconds["at"])
     return seconds
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from lib.base.errors import UserError
 from lib.base.files import ROOT
-from lib.base.load import Watch
+from lib.base.hardware import Watch
 from lib.commands import notebooks
 
 PARAMETERS = {"profile": "smoke", "seed": 5}

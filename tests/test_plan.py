@@ -9,11 +9,10 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from lib.base.errors import UserError
 from lib.commands import plan
 from lib.commands.estimate import Plan
-from lib.commands.plan import needed_tokens, training_examples, zero2_memory
+from lib.commands.plan import MACHINES, find_machine, needed_tokens, training_examples, zero2_memory
 from lib.models import pretrained
-from lib.models.llama import build_model, parameter_count
-from lib.models.pretrained import availability
-from lib.models.size import KNOWN, MACHINES, architecture, find_machine, from_scratch
+from lib.models.llama import build_model, from_scratch, parameter_count
+from lib.models.pretrained import KNOWN, architecture, availability
 from lib.models.tokenizer import build_tokenizer
 from lib.profiles.load import profile_names, with_model
 from lib.studies.catalogue import load_profile

@@ -5,11 +5,11 @@ import pandas as pd
 import pytest
 
 from lib.base.errors import UserError
-from lib.drawing.plots import kind_remark, kind_shares
 from lib.drawing.style import MODEL_COLOURS, handle, legend, panels, save_figure, whole
 from lib.evaluation.results import row, table
 from lib.evaluation.statistics import wilson_interval
 from lib.profiles.load import load_profile
+from lib.report.show import kind_remark, kind_shares
 from lib.studies.paper import (
     figure_3,
     figure_4,

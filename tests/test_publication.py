@@ -14,8 +14,8 @@ from lib.commands.figures import main
 from lib.evaluation.results import row, table, write_results
 from lib.experiment.artifacts import Artifact, Run
 from lib.experiment.experiment import Experiment
+from lib.report.page import BEGIN, END
 from lib.report.publish import MOST_BYTES, NOTEBOOKS, finished_experiment, places_named, ship
-from lib.report.readme import BEGIN, END
 from lib.studies.catalogue import load_profile
 
 ROWS = table([row("table_1", "sft_greedy", model="S", split="seen", accuracy=0.5)])

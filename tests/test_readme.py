@@ -7,9 +7,7 @@ from lib.base.files import ROOT
 from lib.commands.figures import main
 from lib.evaluation.results import row, table, write_results
 from lib.evaluation.statistics import wilson_interval
-from lib.report.gallery import draw_all
-from lib.report.page import in_a_line, render
-from lib.report.readme import BEGIN, END, linked, short_results, updated
+from lib.report.page import BEGIN, END, draw_all, in_a_line, linked, render, short_results, updated
 from lib.studies import catalogue
 
 MANIFEST = {

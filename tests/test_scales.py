@@ -17,8 +17,7 @@ from lib.base.errors import UserError
 from lib.experiment.artifacts import Run
 from lib.experiment.experiment import Experiment
 from lib.models import pretrained
-from lib.models.llama import load_model, parameter_count, resize_embeddings
-from lib.models.size import from_scratch
+from lib.models.llama import from_scratch, load_model, parameter_count, resize_embeddings
 from lib.models.tokenizer import StepTokenizer, add_backtrack
 from lib.profiles import load
 from lib.profiles.settings import DeepSpeedSettings, TraceSettings

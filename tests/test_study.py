@@ -11,8 +11,7 @@ from lib.evaluation.results import read_results, write_results
 from lib.experiment.planner import Planner
 from lib.experiment.work import search_tokens
 from lib.profiles.load import PROFILES
-from lib.report.gallery import draw_all
-from lib.report.page import render
+from lib.report.page import draw_all, render
 from lib.studies import catalogue
 from lib.studies.catalogue import load_profile
 

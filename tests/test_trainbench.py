@@ -18,7 +18,7 @@ from benchmarks.training import (
     train_plainly,
 )
 from lib.base import hardware
-from lib.base.environment import SPINS
+from lib.base.processes import SPINS
 from lib.commands import estimate
 from lib.commands.estimate import StepTimes
 from lib.models.llama import build_model, parameter_count

@@ -18,10 +18,8 @@ from lib.base.files import ROOT, read_json, write_atomic
 from lib.evaluation.results import read_results
 from lib.experiment.artifacts import Run
 from lib.experiment.experiment import Experiment
-from lib.report.gallery import draw_all
-from lib.report.page import render
+from lib.report.page import draw_all, linked, render, short_results, updated
 from lib.report.publish import finished_experiment, publish, ship
-from lib.report.readme import linked, short_results, updated
 from lib.studies.catalogue import load_profile
 
 README_PROFILE = "cpu"

@@ -31,7 +31,7 @@ from traitlets.config import Config
 from lib.base import files, hardware
 from lib.base.errors import UserError
 from lib.base.files import ROOT
-from lib.base.load import Watch
+from lib.base.hardware import Watch
 
 #: What Jupyter and IPython read and write, beneath the folder of a run's kernels.
 FOLDERS = ("IPYTHONDIR", "JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR")

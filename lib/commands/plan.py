@@ -12,6 +12,7 @@ import argparse
 import contextlib
 import io
 import os
+import re
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -20,21 +21,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.base.errors import exit_status
+from lib.base.errors import UserError, exit_status
 from lib.commands.estimate import estimate, format_duration
 from lib.experiment.artifacts import Run
 from lib.experiment.experiment import Experiment
-from lib.models.llama import load_tokenizer
-from lib.models.pretrained import availability
-from lib.models.size import (
-    SEARCH_UTILISATION,
-    TRAINING_UTILISATION,
-    Architecture,
-    Machine,
-    architecture,
-    find_machine,
-    from_scratch,
-)
+from lib.models.llama import Architecture, from_scratch, load_tokenizer
+from lib.models.pretrained import architecture, availability
 from lib.models.tokenizer import PIECES, StepTokenizer, add_backtrack, build_tokenizer
 from lib.profiles.load import MODEL_VARIABLE, Profile, with_model
 from lib.search.sampler import rows_of_chunk
@@ -48,6 +40,44 @@ GIGA = 1e9
 #: A search's tokens for each problem, over its breadth, where no two samples share a token:
 #: roll-backs add a third.
 TOKENS_PER_SAMPLE = {0: 20, 1: 27}
+
+
+#: Of the peak. Training: short examples, ZeRO-2 traffic and padding included (without ZeRO-2,
+#: models of 28 and 79 million parameters reach 26 to 38% on one H100). Search: one token at a time
+#: for many rows, which reads the cache more than it multiplies.
+TRAINING_UTILISATION = 0.30
+SEARCH_UTILISATION = 0.05
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One accelerator: dense bfloat16 peak (no sparsity) and memory, by its maker's data sheet."""
+
+    name: str
+    peak_flops: float
+    memory_gb: float
+
+
+MACHINES = {
+    "a100": Machine("NVIDIA A100 80GB", 312e12, 80),
+    "a10g": Machine("NVIDIA A10G", 70e12, 24),
+    "h100": Machine("NVIDIA H100 SXM", 989e12, 80),
+    "h200": Machine("NVIDIA H200 SXM", 989e12, 141),
+    "l40s": Machine("NVIDIA L40S", 362e12, 48),
+    "rtx4090": Machine("NVIDIA RTX 4090", 165e12, 24),
+}
+
+
+def find_machine(hardware: str, count: int = 1) -> tuple[Machine, int]:
+    """The accelerator and how many of it, from `h100` (`count` of them) or `h100x4`."""
+    # A name may end in what looks like a count: the longest name that is known wins.
+    names = "|".join(sorted(MACHINES, key=len, reverse=True))
+    found = re.fullmatch(rf"({names})(?:x([1-9]\d*))?", hardware.lower())
+    if not found:
+        raise UserError(
+            f"HARDWARE={hardware}: choose one of {', '.join(MACHINES)}, and how many: a100x4"
+        )
+    return MACHINES[found[1]], int(found[2] or count)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 from lib.base import files
 from lib.base.errors import UserError, exit_status
 from lib.base.files import ROOT
-from lib.base.load import Watch
+from lib.base.hardware import Watch
 from lib.commands import notebooks
 from lib.commands.estimate import estimate, format_duration, spent
 from lib.experiment.artifacts import MADE

@@ -272,10 +272,15 @@ def save_figure(figure: Figure, folder: Path, name: str, manifest: Mapping) -> l
 LINES = {"S": "-", "L": "--"}
 
 
+def artifact_rows(rows: pd.DataFrame, *artifacts: str) -> pd.DataFrame:
+    """The rows of these artifacts, if any."""
+    known = table(rows)
+    return known[known["artifact"].isin(artifacts)]
+
+
 def found_rows(rows: pd.DataFrame, *artifacts: str) -> pd.DataFrame:
     """The rows of these artifacts; a `UserError` where there are none."""
-    known = table(rows)
-    known = known[known["artifact"].isin(artifacts)]
+    known = artifact_rows(rows, *artifacts)
     if known.empty:
         raise UserError(f"figure of {' and '.join(artifacts)}: the results have no rows for it")
     return known

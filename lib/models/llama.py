@@ -1,11 +1,13 @@
 """Language models: from-scratch Llamas of a given size, and pretrained ones from a folder or hub.
 
 Takes a model's settings and a tokenizer; gives an ordinary transformers model with room for every
-token. Knows nothing of tasks, training or search.
+token; of an architecture alone, parameters and what a token costs. Knows nothing of tasks, training
+or search.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -37,6 +39,50 @@ def head_size(config: PretrainedConfig) -> int:
 def feed_forward(hidden_size: int) -> int:
     """The width of a from-scratch model's feed-forward part."""
     return -(-hidden_size * 8 // 3 // 32) * 32
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A Llama's sizes. Tied: the output head is the embedding."""
+
+    vocabulary: int
+    hidden_size: int
+    feed_forward: int
+    layers: int
+    heads: int
+    key_value_heads: int
+    head_size: int
+    tied: bool
+
+    def parameters(self) -> int:
+        """All parameters; tied ones once."""
+        width, head = self.hidden_size, self.head_size
+        attention = 2 * width * head * (self.heads + self.key_value_heads)
+        layer = attention + 3 * width * self.feed_forward + 2 * width
+        embeddings = self.vocabulary * width * (1 if self.tied else 2)
+        return embeddings + self.layers * layer + width
+
+    def forward_flops(self, length: float) -> float:
+        """Floating-point operations for one token of a sequence of `length` tokens.
+
+        Two for each parameter of a matrix product (the head included, an untied embedding not),
+        and the attention over what comes before, half of the sequence on average.
+        """
+        width = self.heads * self.head_size
+        unused = 0 if self.tied else self.vocabulary * self.hidden_size
+        return 2 * (self.parameters() - unused) + self.layers * 4 * width * length / 2
+
+    def cache_values(self) -> int:
+        """Keys and values that a token leaves in the cache."""
+        return 2 * self.layers * self.key_value_heads * self.head_size
+
+
+def from_scratch(vocabulary: int, hidden_size: int, layers: int, heads: int) -> Architecture:
+    """The sizes that `build_model` gives a model."""
+    wide = feed_forward(hidden_size)
+    return Architecture(
+        vocabulary, hidden_size, wide, layers, heads, heads, hidden_size // heads, True
+    )
 
 
 def build_model(

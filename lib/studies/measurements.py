@@ -6,9 +6,10 @@ outcomes (made once), and tidy rows. Knows nothing of any one table or figure.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pandas as pd
 
@@ -20,6 +21,7 @@ from lib.profiles.search_spec import SearchSpec
 from lib.search import selection
 from lib.search.selection import SELECTION_RULES
 from lib.search.tree import at_depth
+from lib.tasks.task import Task
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,13 @@ class Searched:
     problems: pd.DataFrame
     split: str
     spec: SearchSpec
+
+    def columns(self, model: str) -> dict[str, object]:
+        """The columns that name it in a row of results."""
+        spec = self.spec
+        named = {"method": "self_backtracking", "model": model, "split": self.split}
+        named |= {"N": spec.breadth, "b": spec.depth}
+        return named | {"temperature": spec.temperature, "seed": spec.seed}
 
 
 def middle_breadth(experiment: Experiment) -> int:
@@ -59,6 +68,32 @@ def searches(
         yield Searched(experiment.search(checkpoint, problems, spec), problems, split, spec)
 
 
+def widest_searches(
+    experiment: Experiment, model: str, depths: Collection[int] = ()
+) -> Iterator[Searched]:
+    """A model's searches of both test splits at the largest N: at these b, or all of the tables."""
+    search = experiment.profile.search
+    for depth in depths or search.depths:
+        yield from searches(experiment, model, experiment.spec(max(search.breadths), depth))
+
+
+def kept_table(
+    experiment: Experiment,
+    name: str,
+    inputs: Mapping[str, object],
+    measure: Callable[[], pd.DataFrame],
+    made_by: Sequence[ModuleType | Task],
+) -> pd.DataFrame:
+    """What `measure()` gives, made once: the artifact `<kind>/...` holds `<kind>.parquet`."""
+    file = f"{name.split('/')[0]}.parquet"
+
+    def make(folder: Path) -> None:
+        files.write_parquet(folder / file, measure())
+
+    made = experiment.make(name, inputs, make, made_by)
+    return files.read_parquet(made.path / file)
+
+
 def outcomes(experiment: Experiment, searched: Searched) -> pd.DataFrame:
     """One row a problem and selection rule (lib/evaluation/scoring.py), made once."""
     return search_outcomes(experiment, searched.made, searched.problems)
@@ -73,38 +108,31 @@ def chosen(experiment: Experiment, searched: Searched) -> pd.DataFrame:
 def search_outcomes(experiment: Experiment, made: Artifact, problems: pd.DataFrame) -> pd.DataFrame:
     """The outcomes of a search over these problems: one row a problem and selection rule."""
 
-    def make(folder: Path) -> None:
+    def measure() -> pd.DataFrame:
         trees = experiment.read_trees(made)
-        rows = scoring.search_outcomes(trees, problems, experiment.task, SELECTION_RULES)
-        files.write_parquet(folder / "outcomes.parquet", rows)
+        return scoring.search_outcomes(trees, problems, experiment.task, SELECTION_RULES)
 
     made_by = [scoring, selection, experiment.task]
-    artifact = experiment.make(f"outcomes/{made.name}", {"search": made.key}, make, made_by)
-    return files.read_parquet(artifact.path / "outcomes.parquet")
+    inputs = {"search": made.key}
+    return kept_table(experiment, f"outcomes/{made.name}", inputs, measure, made_by)
 
 
 def outcomes_at_depths(
     experiment: Experiment, made: Artifact, problems: pd.DataFrame, depths: Sequence[int]
 ) -> pd.DataFrame:
     """The outcomes of a search at several depths, from its own trees (`at_depth`)."""
+
+    def measure() -> pd.DataFrame:
+        trees, found = experiment.read_trees(made), []
+        for depth in depths:
+            cut = (at_depth(tree, depth) for tree in trees)
+            how = (problems, experiment.task, SELECTION_RULES)
+            found.append(scoring.search_outcomes(cut, *how))
+        return pd.concat(found, ignore_index=True)
+
     inputs = {"search": made.key, "depths": list(depths)}
-
-    def make(folder: Path) -> None:
-        trees = experiment.read_trees(made)
-        found = [
-            scoring.search_outcomes(
-                (at_depth(tree, depth) for tree in trees),
-                problems,
-                experiment.task,
-                SELECTION_RULES,
-            )
-            for depth in depths
-        ]
-        files.write_parquet(folder / "outcomes.parquet", pd.concat(found, ignore_index=True))
-
     made_by = [scoring, selection, experiment.task]
-    artifact = experiment.make(f"outcomes/{made.name}-depths", inputs, make, made_by)
-    return files.read_parquet(artifact.path / "outcomes.parquet")
+    return kept_table(experiment, f"outcomes/{made.name}-depths", inputs, measure, made_by)
 
 
 def search_rows(

@@ -28,10 +28,9 @@ import pandas as pd
 import torch
 
 from lib.base import files, hardware
-from lib.base.environment import GRANTED
 from lib.base.errors import UserError
 from lib.base.files import ROOT
-from lib.base.processes import end_group, free_port, python_environment
+from lib.base.processes import GRANTED, end_group, free_port, python_environment
 from lib.models.tokenizer import TokenizedTraces, save_tokenizer
 from lib.profiles.settings import DeepSpeedSettings, check
 from lib.training.checkpoints import last_checkpoint

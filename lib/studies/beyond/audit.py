@@ -11,12 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lib.base import files
 from lib.base.checked import Count, Share, TwoOrMore, checked
 from lib.evaluation import scoring
 from lib.evaluation.results import table
@@ -31,7 +29,7 @@ from lib.search.selection import SELECTION_RULES, summed_mean_logprob
 from lib.search.tree import SearchTree
 from lib.search.variants import PublishedSampling
 from lib.studies.beyond.audit_report import audit_remark, audit_text, points_by_switch
-from lib.studies.measurements import Searched
+from lib.studies.measurements import Searched, kept_table
 from lib.studies.paper import figure_3, tables_3_and_4
 from lib.studies.study import Figure, Study
 
@@ -169,15 +167,13 @@ def answers(experiment: Experiment, found: Searched, switches: Switches) -> pd.D
     usual = experiment.profile.search.selection
     rules = {usual: SELECTION_RULES[usual], SUMMED: summed_mean_logprob}
 
-    def make(folder: Path) -> None:
+    def measure() -> pd.DataFrame:
         trees = experiment.read_trees(found.made)
-        rows = scoring.search_outcomes(trees, found.problems, experiment.task, rules)
-        files.write_parquet(folder / "outcomes.parquet", rows)
+        return scoring.search_outcomes(trees, found.problems, experiment.task, rules)
 
-    inputs = {"search": found.made.key, "rules": list(rules)}
-    name = f"outcomes/audit-{found.made.name}"
-    artifact = experiment.make(name, inputs, make, [scoring, selection, experiment.task])
-    rows = files.read_parquet(artifact.path / "outcomes.parquet")
+    inputs, name = {"search": found.made.key, "rules": list(rules)}, found.made.name
+    made_by = [scoring, selection, experiment.task]
+    rows = kept_table(experiment, f"outcomes/audit-{name}", inputs, measure, made_by)
     rows = rows[rows["selection"] == (SUMMED if switches.summed_selection else usual)]
     column = "correct_published" if switches.published_checker else "correct"
     return rows[[column, "tokens"]].set_axis(["correct", "tokens"], axis=1).reset_index()

@@ -10,7 +10,6 @@ the paper does not make.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -19,7 +18,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawn
 from pydantic import StrictInt
 
-from lib.base import files
 from lib.base.checked import Count, Counts, Positives, checked, rule
 from lib.drawing.style import (
     MARKERS,
@@ -159,18 +157,16 @@ def sample_outcomes(experiment: Experiment, searched: Searched) -> pd.DataFrame:
     breadths = list(settings.breadths) if usual else [searched.spec.breadth]
     rules = list(dict.fromkeys([search.selection, "vote"]))
     inputs = {"search": searched.made.key, "breadths": breadths, "rules": rules}
-
     inputs |= {"problems": settings.problems}
 
-    def make(folder: Path) -> None:
+    def measure() -> pd.DataFrame:
         trees = experiment.read_trees(searched.made)[: settings.problems]
         how = (experiment.task, breadths, rules, experiment.seed)
-        found = first_samples(trees, searched.problems, *how)
-        files.write_parquet(folder / "samples.parquet", found)
+        return first_samples(trees, searched.problems, *how)
 
-    made_by = [states, selection, experiment.task]
-    artifact = experiment.make(f"samples/{searched.made.name}", inputs, make, made_by)
-    return files.read_parquet(artifact.path / "samples.parquet").assign(split=searched.split)
+    name, made_by = f"samples/{searched.made.name}", [states, selection, experiment.task]
+    found = measurements.kept_table(experiment, name, inputs, measure, made_by)
+    return found.assign(split=searched.split)
 
 
 def method_rows(outcomes: pd.DataFrame, **columns: object) -> list[dict]:

@@ -18,6 +18,7 @@ from lib.drawing.markdown import markdown_table, points
 from lib.drawing.style import (
     MODEL_COLOURS,
     SPLITS,
+    artifact_rows,
     errors,
     found_rows,
     handle,
@@ -47,7 +48,7 @@ COMMAND = "make reproduce PROFILE=paper"
 
 def judged(rows: pd.DataFrame) -> pd.DataFrame:
     """One row a remedy given to L alone: letter, verdict, and `moved` by split, in shares."""
-    gaps = _of(rows, "gap")
+    gaps = artifact_rows(rows, "gap")
     if gaps.empty:
         return pd.DataFrame(columns=["remedy", "letter", "verdict", "evidence", "moved"])
     gaps = gaps[(gaps["applied"] == "L") & gaps["letter"].notna()]
@@ -59,11 +60,7 @@ def judged(rows: pd.DataFrame) -> pd.DataFrame:
             verdict = REFUTED
         else:
             verdict = OPEN
-        evidence = "; ".join(
-            f"{each['split']} {_points(each['moved'])} "
-            f"[{_points(each['moved_low'])}, {_points(each['moved_high'])}]"
-            for each in cell.to_dict("records")
-        )
+        evidence = _split_by_split(cell, "moved")
         records.append(
             {"remedy": remedy, "letter": cell["letter"].iloc[0], "verdict": verdict}
             | {"evidence": evidence, "moved": float(cell["moved"].mean())}
@@ -82,23 +79,20 @@ def answer(rows: pd.DataFrame, command: str = COMMAND) -> str:
     return "\n\n".join(part for part in parts if part).replace("<backtrack>", "`<backtrack>`")
 
 
-def _of(rows: pd.DataFrame, artifact: str) -> pd.DataFrame:
-    known = table(rows)
-    return known[known["artifact"] == artifact]
-
-
-def _points(share: float) -> str:
-    return f"{100 * share:+.1f}"
+def _split_by_split(cells: pd.DataFrame, name: str) -> str:
+    """A difference on each split, with its interval."""
+    told = cells.to_dict("records")
+    return "; ".join(f"{each['split']} {_differences(each, name)}" for each in told)
 
 
 def _loses(rows: pd.DataFrame) -> list[bool]:
     """Whether the gap's interval shows L losing: of each split, with no remedy."""
-    gaps = _of(rows, "gap")
+    gaps = artifact_rows(rows, "gap")
     return list(gaps[gaps["letter"].isna()]["gap_low"] > 0) if len(gaps) else []
 
 
 def _measured(rows: pd.DataFrame) -> str:
-    gaps, alone = _of(rows, "gap"), _of(rows, "remedy")["model"]
+    gaps, alone = artifact_rows(rows, "gap"), artifact_rows(rows, "remedy")["model"]
     if gaps.empty and alone.empty:
         return ""
     if gaps.empty:
@@ -109,8 +103,7 @@ def _measured(rows: pd.DataFrame) -> str:
     base, loses = gaps[gaps["letter"].isna()].to_dict("records"), _loses(rows)
     said = "; ".join(
         f"{each['split']} split {100 * each['accuracy_S']:.1f} against "
-        f"{100 * each['accuracy_L']:.1f}, a gap of {_points(each['gap'])} "
-        f"[{_points(each['gap_low'])}, {_points(each['gap_high'])}] points"
+        f"{100 * each['accuracy_L']:.1f}, a gap of {_differences(each, 'gap')} points"
         for each in base
     )
     word = "loses" if all(loses) else "loses on one split" if any(loses) else "does not lose"
@@ -129,7 +122,7 @@ def _causes(rows: pd.DataFrame) -> list[str]:
         lines.insert(1, "")
     if not lines:
         lines = _remedies_alone(rows)
-    memory = _of(rows, "memorisation").to_dict("records")
+    memory = artifact_rows(rows, "memorisation").to_dict("records")
     if memory:
         said = ", ".join(
             f"{each['model']} {each['train_loss']:.3f} on traces that it learned from and "
@@ -137,7 +130,7 @@ def _causes(rows: pd.DataFrame) -> list[str]:
             for each in memory
         )
         lines.append(f"- (c) Loss of the models as they are: {said}.")
-    verdicts = _of(rows, "verdicts")
+    verdicts = artifact_rows(rows, "verdicts")
     if len(verdicts) and "step" in verdicts:
         whole = verdicts[(verdicts["quantity"] == "auc") & verdicts["step"].isna()]
         whole = whole[whole["error"].isna()] if "error" in whole else whole
@@ -150,17 +143,13 @@ def _causes(rows: pd.DataFrame) -> list[str]:
 
 
 def _remedies_alone(rows: pd.DataFrame) -> list[str]:
-    found = _of(rows, "remedy")
+    found = artifact_rows(rows, "remedy")
     if found.empty:
         return []
     found = found[found["letter"].notna()]
     lines = []
     for (model, remedy), cell in found.groupby(["model", "remedy"], sort=False):
-        said = "; ".join(
-            f"{each['split']} {_points(each['gain'])} "
-            f"[{_points(each['gain_low'])}, {_points(each['gain_high'])}]"
-            for each in cell.to_dict("records")
-        )
+        said = _split_by_split(cell, "gain")
         setting = cell["setting"].iloc[0] if "setting" in cell else np.nan
         chosen = "" if pd.isna(setting) else f" (validation chose {setting:g})"
         lines.append(f"- ({cell['letter'].iloc[0]}) {model}, {remedy}{chosen}: {said} points.")
@@ -178,8 +167,8 @@ def _prediction(rows: pd.DataFrame) -> str:
         for model in ("S", "L")
     }
     said = (
-        f"**For 1B and 3B.** The paper's gap is {_points(gap)} points (N=32 b=1); from 8 to 32 "
-        f"samples its 1B gains {_points(growth['S'])}, its 3B {_points(growth['L'])}."
+        f"**For 1B and 3B.** The paper's gap is {points(gap)} points (N=32 b=1); from 8 to 32 "
+        f"samples its 1B gains {points(growth['S'])}, its 3B {points(growth['L'])}."
     )
     causes, explains = judged(rows), any(_loses(rows))
     held = causes[causes["verdict"] == HOLDS]
@@ -187,7 +176,7 @@ def _prediction(rows: pd.DataFrame) -> str:
         said += " L does not lose here, so that no remedy is predicted to close it."
     elif len(held):
         said += " Carried over point for point, " + "; ".join(
-            f"*{each['remedy']}* for the 3B would leave a gap of {_points(gap - each['moved'])}"
+            f"*{each['remedy']}* for the 3B would leave a gap of {points(gap - each['moved'])}"
             for each in held.to_dict("records")
         )
         said += "."
@@ -248,18 +237,18 @@ def draw_remedies(rows: pd.DataFrame) -> Drawn:
 
 def evidence(rows: pd.DataFrame) -> str:
     """The rows as tables in Markdown; empty where there are none."""
-    parts, gaps = [], _of(rows, "gap")
+    parts, gaps = [], artifact_rows(rows, "gap")
     if len(gaps):
         parts.append("Accuracy of S less that of L in points, and how much a remedy takes off it:")
         keys = {"letter": "", "remedy": "remedy", "applied": "given to"}
         gaps = gaps.assign(applied=gaps["applied"].where(gaps["letter"].notna()))
         parts.append(_by_split(gaps, keys, lambda row: _differences(row, "gap", "moved")))
-    elif len(remedies := _of(rows, "remedy")):
+    elif len(remedies := artifact_rows(rows, "remedy")):
         parts.append("Accuracy in %, and its gain in points over the model as it is:")
         keys = {"letter": "", "remedy": "remedy", "model": "model"}
         shown = lambda row: f"{100 * row['accuracy']:.1f}, {_differences(row, 'gain')}"  # noqa: E731
         parts.append(_by_split(remedies, keys, shown))
-    if len(judges := _of(rows, "judge")):
+    if len(judges := artifact_rows(rows, "judge")):
         parts.append(
             "Whose paths, ranked by whose mean log-probability: accuracy in %, and the area under "
             "the ROC curve for right against wrong paths of one problem:"

@@ -9,13 +9,11 @@ in lib/search/selection.py.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pandas as pd
 
-from lib.base import files
 from lib.drawing.markdown import markdown_table
-from lib.drawing.style import MODEL_COLOURS, present
+from lib.drawing.style import MODEL_COLOURS, artifact_rows, present
 from lib.evaluation import scoring, states, statistics
 from lib.evaluation.results import table
 from lib.evaluation.states import path_table, ranking
@@ -23,16 +21,14 @@ from lib.experiment.experiment import Experiment
 from lib.search import selection
 from lib.search.selection import SELECTION_RULES
 from lib.studies.beyond.step_coverage import InstrumentSettings
-from lib.studies.measurements import Searched, outcomes, searches
+from lib.studies.measurements import Searched, kept_table, outcomes, widest_searches
 from lib.studies.study import Study
 
 
 def model_searches(experiment: Experiment, model: str) -> Iterator[Searched]:
     """The tables' searches at the largest N and every b; last, one of the validation problems."""
-    search = experiment.profile.search
-    for depth in search.depths:
-        yield from searches(experiment, model, experiment.spec(max(search.breadths), depth))
-    settings = experiment.profile.settings(InstrumentSettings)
+    yield from widest_searches(experiment, model)
+    search, settings = experiment.profile.search, experiment.profile.settings(InstrumentSettings)
     problems = experiment.problems("validation", 0, settings.validation_problems)
     spec = experiment.spec(max(search.breadths), max(search.depths))
     made = experiment.search(experiment.checkpoint(model, "backtracking"), problems, spec)
@@ -52,10 +48,7 @@ def rows(experiment: Experiment) -> pd.DataFrame:
         known = [(each, outcomes(experiment, each)) for each in model_searches(experiment, model)]
         default = most_often_right(known[-1][1])
         for each, judged in known:
-            named = {"method": "self_backtracking", "model": model, "split": each.split}
-            named |= {"N": each.spec.breadth, "b": each.spec.depth, "seed": each.spec.seed}
-            named |= {"temperature": each.spec.temperature}
-            made = rule_rows(judged, scored_paths(experiment, each), **named)
+            made = rule_rows(judged, scored_paths(experiment, each), **each.columns(model))
             found += [row | {"default": row["selection"] == default} for row in made]
     return table(found)
 
@@ -68,14 +61,13 @@ def most_often_right(outcomes: pd.DataFrame) -> str:
 
 def scored_paths(experiment: Experiment, found: Searched) -> pd.DataFrame:
     """The `path_table` of a search, made once."""
-
-    def make(folder: Path) -> None:
-        made = path_table(experiment.read_trees(found.made), found.problems, experiment.task)
-        files.write_parquet(folder / "paths.parquet", made)
-
-    name, made_by = f"paths/{found.made.name}", [states, selection, experiment.task]
-    artifact = experiment.make(name, {"search": found.made.key}, make, made_by)
-    return files.read_parquet(artifact.path / "paths.parquet")
+    return kept_table(
+        experiment,
+        f"paths/{found.made.name}",
+        {"search": found.made.key},
+        lambda: path_table(experiment.read_trees(found.made), found.problems, experiment.task),
+        [states, selection, experiment.task],
+    )
 
 
 def rule_rows(outcomes: pd.DataFrame, found: pd.DataFrame, **columns: object) -> list[dict]:
@@ -97,8 +89,7 @@ def rule_rows(outcomes: pd.DataFrame, found: pd.DataFrame, **columns: object) ->
 
 def deepest(rows: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """Each model, its default rule, and its rows at the largest b."""
-    found = table(rows)
-    found = found[found["artifact"] == "selection"]
+    found = artifact_rows(rows, "selection")
     found = found[found["b"] == found["b"].max()]
     for model in present(found["model"], MODEL_COLOURS):
         here = found[found["model"] == model]

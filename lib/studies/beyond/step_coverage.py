@@ -8,7 +8,6 @@ Section 4.4 of the paper: the larger model computes better and often fails to re
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,13 +16,13 @@ from matplotlib.figure import Figure as Drawn
 from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
-from lib.base import files
 from lib.base.checked import Count, checked
 from lib.drawing.markdown import markdown_table
 from lib.drawing.style import (
     LOSS_COLOUR,
     MODEL_COLOURS,
     SPLITS,
+    artifact_rows,
     errors,
     found_rows,
     handle,
@@ -40,7 +39,7 @@ from lib.evaluation.states import diversity_rows, state_table
 from lib.evaluation.statistics import clustered_share
 from lib.experiment.experiment import Experiment
 from lib.search.tree import TreeFile
-from lib.studies.measurements import Searched, chosen, searches
+from lib.studies.measurements import Searched, chosen, kept_table, widest_searches
 from lib.studies.study import Figure, Study
 from lib.tasks.task import COMPUTATION, FORMAT, RULE
 
@@ -64,10 +63,8 @@ def judged_searches(
     """The tables' searches at the largest N and these b, by model, whose states can be judged."""
     if experiment.task.solver is not None:
         for model in experiment.profile.models:
-            for depth in depths:
-                spec = experiment.spec(max(experiment.profile.search.breadths), depth)
-                for found in searches(experiment, model, spec):
-                    yield model, found
+            for found in widest_searches(experiment, model, depths):
+                yield model, found
 
 
 def requests(experiment: Experiment) -> Iterator[object]:
@@ -84,30 +81,21 @@ def first_trees(experiment: Experiment, found: Searched) -> TreeFile:
 
 def states(experiment: Experiment, found: Searched) -> pd.DataFrame:
     """`state_table` of a search, made once."""
-
-    def make(folder: Path) -> None:
-        made = state_table(first_trees(experiment, found), found.problems, experiment.task)
-        files.write_parquet(folder / "states.parquet", made)
-
     settings = experiment.profile.settings(InstrumentSettings)
-    inputs = {"search": found.made.key, "problems": settings.problems}
-    name, made_by = f"states/{found.made.name}", [states_module, experiment.task]
-    artifact = experiment.make(name, inputs, make, made_by)
-    return files.read_parquet(artifact.path / "states.parquet")
-
-
-def columns_of(model: str, found: Searched) -> dict[str, object]:
-    """The columns that name a search."""
-    named = {"method": "self_backtracking", "model": model, "split": found.split}
-    named |= {"N": found.spec.breadth, "b": found.spec.depth}
-    return named | {"temperature": found.spec.temperature, "seed": found.spec.seed}
+    return kept_table(
+        experiment,
+        f"states/{found.made.name}",
+        {"search": found.made.key, "problems": settings.problems},
+        lambda: state_table(first_trees(experiment, found), found.problems, experiment.task),
+        [states_module, experiment.task],
+    )
 
 
 def rows(experiment: Experiment) -> pd.DataFrame:
     """All three artifacts, of every model, split and b."""
     search, made = experiment.profile.search, []
     for model, found in judged_searches(experiment, search.depths):
-        named, known = columns_of(model, found), states(experiment, found)
+        named, known = found.columns(model), states(experiment, found)
         made += coverage_rows(known, **named)
         named_rule = named | {"selection": search.selection}
         made += loss_rows(known, chosen(experiment, found), **named_rule)
@@ -187,8 +175,7 @@ def cells(found: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
 
 def coverage_remark(rows: pd.DataFrame) -> str:
     """Where most of the problems are lost, at the largest b; empty without rows."""
-    found = table(rows)
-    found, told = found[found["artifact"] == "search_loss"], []
+    found, told = artifact_rows(rows, "search_loss"), []
     for model, split, here in cells(found[found["b"] == found["b"].max()]):
         shares = here.set_index("quantity")["share"].astype(float)
         worst = shares.drop(SOLVED).idxmax()
@@ -201,11 +188,10 @@ def coverage_remark(rows: pd.DataFrame) -> str:
 
 def coverage_text(rows: pd.DataFrame) -> str:
     """How much the samples of a problem differ, as a table; empty without rows."""
-    known, lines = table(rows), []
-    found = known[known["artifact"] == "diversity"]
+    found, lines = artifact_rows(rows, "diversity"), []
     if found.empty:
         return ""
-    lost = known.loc[known["artifact"] == "search_loss", "quantity"].drop_duplicates()
+    lost = artifact_rows(rows, "search_loss")["quantity"].drop_duplicates()
     steps = range(1, 1 + lost.str.startswith(LOST_AT).sum())
     for model, split, here in cells(found):
         for depth, values in here.groupby("b"):

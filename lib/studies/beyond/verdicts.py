@@ -21,6 +21,7 @@ from lib.drawing.markdown import markdown_table
 from lib.drawing.style import (
     MODEL_COLOURS,
     SPLITS,
+    artifact_rows,
     errors,
     found_rows,
     handle,
@@ -36,7 +37,6 @@ from lib.experiment.experiment import Experiment
 from lib.studies.beyond.step_coverage import (
     InstrumentSettings,
     cells,
-    columns_of,
     judged_searches,
     states,
 )
@@ -64,7 +64,7 @@ def rows(experiment: Experiment) -> pd.DataFrame:
     """All three artifacts, of every model and split."""
     made = []
     for model, found in deepest_searches(experiment):
-        named, known = columns_of(model, found), states(experiment, found)
+        named, known = found.columns(model), states(experiment, found)
         made += verdict_rows(known, **named) + curve_rows(known, **named)
     return table(made)
 
@@ -152,8 +152,7 @@ SCORES = {
 
 def verdicts_remark(rows: pd.DataFrame) -> str:
     """How good the verdicts are over all states, in words; empty without rows."""
-    found, told = table(rows), []
-    found = found[found["artifact"] == "verdicts"]
+    found, told = artifact_rows(rows, "verdicts"), []
     for model, split, here in cells(found):
         every = here[here["step"].isna() & here["error"].isna()].set_index("quantity")["share"]
         told.append(
@@ -167,8 +166,7 @@ def verdicts_remark(rows: pd.DataFrame) -> str:
 
 def verdicts_text(rows: pd.DataFrame) -> str:
     """How good the verdicts are: over all states, by step and by kind of error; empty without."""
-    found = table(rows)
-    found = found[found["artifact"] == "verdicts"]
+    found = artifact_rows(rows, "verdicts")
     if found.empty:
         return ""
     steps = sorted(found["step"].dropna().unique())
@@ -202,8 +200,8 @@ def verdict_curves(rows: pd.DataFrame) -> Drawn:
     """P(<backtrack>) against the exact solver: ROC curve and calibration, a row a split."""
     found = found_rows(rows, "verdict_roc", "verdict_calibration")
     models, splits = present(found["model"], MODEL_COLOURS), present(found["split"], SPLITS)
-    areas = table(rows)
-    areas = areas[(areas["artifact"] == "verdicts") & (areas["quantity"] == "auc")]
+    areas = artifact_rows(rows, "verdicts")
+    areas = areas[areas["quantity"] == "auc"]
     for name in {"step", "error"} & set(areas.columns):  # those of all states
         areas = areas[areas[name].isna()]
     figure, axes = panels(len(splits), 2, height=3.2, sharey=False)

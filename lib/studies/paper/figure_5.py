@@ -30,7 +30,7 @@ from lib.evaluation import scoring
 from lib.evaluation.claims import headline
 from lib.evaluation.results import table
 from lib.experiment.experiment import Experiment
-from lib.studies.measurements import Searched, chosen, decoding_outcomes, searches
+from lib.studies.measurements import chosen, decoding_outcomes, widest_searches
 from lib.studies.study import Figure, Study
 from lib.tasks.task import COMMON_ERRORS
 
@@ -40,20 +40,13 @@ SMALLEST = 0.06  # a share with room for its number
 DECODED = (("sft", "sft_greedy"), ("backtracking", "backtracking_data_greedy"))
 
 
-def model_searches(experiment: Experiment, model: str) -> Iterator[Searched]:
-    """Self-Backtracking at the largest N, at every b."""
-    search = experiment.profile.search
-    for depth in search.depths:
-        yield from searches(experiment, model, experiment.spec(max(search.breadths), depth))
-
-
 def requests(experiment: Experiment) -> Iterator[object]:
     """The greedy decodings and searches."""
     for model in experiment.profile.models:
         problems = experiment.test_problems(model)
         for stage, _ in DECODED:
             yield experiment.decoding(experiment.checkpoint(model, stage), problems)
-        yield from model_searches(experiment, model)
+        yield from widest_searches(experiment, model)
 
 
 def rows(experiment: Experiment) -> pd.DataFrame:
@@ -65,7 +58,7 @@ def rows(experiment: Experiment) -> pd.DataFrame:
             found = decoding_outcomes(experiment, model, stage, 1)
             rows += scoring.error_rows(found, names, method=method, **known)
         known |= {"selection": search.selection, "temperature": search.temperature}
-        for each in model_searches(experiment, model):
+        for each in widest_searches(experiment, model):
             known |= {"N": each.spec.breadth, "b": each.spec.depth}
             found = chosen(experiment, each)
             rows += scoring.error_rows(found, names, method="self_backtracking", **known)
