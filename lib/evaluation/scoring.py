@@ -174,20 +174,38 @@ def search_rows(
     **columns: object,
 ) -> pd.DataFrame:
     """The tidy rows of `search_outcomes`; `columns` (model, seconds ...) go into every row."""
-    keys = ["split", "N", "b", "temperature"]
+    return outcome_rows(method_outcomes(outcomes, method).assign(artifact=artifact, **columns))
+
+
+def method_outcomes(outcomes: pd.DataFrame, method: str = "self_backtracking") -> pd.DataFrame:
+    """`search_outcomes` as outcomes of methods: each rule's choice, and the ceiling (`pass_at_n`),
+    which is right where any path is, the same under every rule."""
+    keys = ["split", "N", "b", "temperature", "seed", "problem"]
+    verdicts = [name for name in ("correct", "correct_published") if name in outcomes]
+    chosen = outcomes[[*keys, "selection", *verdicts, "error", "tokens"]].assign(method=method)
+    covered = {name.replace("correct", "covered"): name for name in verdicts}
+    once = outcomes.drop_duplicates(keys)[[*keys, *covered, "tokens"]].rename(columns=covered)
+    return pd.concat([chosen, once.assign(method="pass_at_n")], ignore_index=True)
+
+
+#: What is of a problem, or said by the method's name; every other column is of a method's cell.
+OF_A_PROBLEM = {"problem", "target", "numbers_seen", "correct", "correct_published", "error"}
+OF_A_PROBLEM |= {"tokens", "response", "expansion", "per_state"}
+
+
+def outcome_rows(outcomes: pd.DataFrame, *more: str) -> pd.DataFrame:
+    """The tidy rows of outcomes, one row a problem: a row a cell and checker.
+
+    A cell is what agrees in every column that is of a method (and in those of `more`).
+    """
+    keys = [name for name in outcomes if name not in OF_A_PROBLEM or name in more]
     rows = []
-    for key, cell in outcomes.groupby(keys, dropna=False, sort=True):
-        common = {"artifact": artifact, **dict(zip(keys, key, strict=True))}
-        common |= {"seed": cell["seed"].min()} | columns
-        for selection, chosen in cell.groupby("selection", sort=True):
-            tokens = float(chosen["tokens"].mean())
-            named = {"method": method, "selection": selection, "tokens_per_problem": tokens}
-            both = chosen["correct"], chosen.get("correct_published")
-            rows += checker_rows(*both, **(common | named))
-        # The ceiling is the same under every rule.
-        once = cell.drop_duplicates("problem")
-        named = {"method": "pass_at_n", "tokens_per_problem": float(once["tokens"].mean())}
-        rows += checker_rows(once["covered"], once.get("covered_published"), **(common | named))
+    for key, cell in outcomes.groupby(keys, dropna=False, sort=False):
+        named = dict(zip(keys, key, strict=True))
+        named["tokens_per_problem"] = float(cell["tokens"].mean())
+        published = cell.get("correct_published")
+        published = None if published is None or published.isna().any() else published
+        rows += checker_rows(cell["correct"], published, **named)
     return table(rows)
 
 
@@ -223,12 +241,7 @@ def evaluate_responses(
     """
     outcomes = response_outcomes(responses, problems, task)
     outcomes["tokens"] = np.nan if tokens is None else np.asarray(tokens, dtype=float)
-    rows = []
-    for split, cell in outcomes.groupby("split", dropna=False, sort=True):
-        named = {"artifact": artifact, "method": method, "split": split}
-        named |= {"tokens_per_problem": float(cell["tokens"].mean())} | columns
-        rows += checker_rows(cell["correct"], cell.get("correct_published"), **named)
-    return table(rows)
+    return outcome_rows(outcomes.assign(artifact=artifact, method=method, **columns))
 
 
 def error_name(response: str, verdict: object, task: object) -> str | None:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from lib.base.files import ROOT
 from lib.evaluation.claims import claims_rows
+from lib.evaluation.outcomes import outcome_table
 from lib.evaluation.results import table
 from lib.experiment.artifacts import Run
 from lib.experiment.experiment import RUNS_VARIABLE, Experiment
@@ -29,6 +30,7 @@ from lib.studies.beyond import (
     step_coverage,
     verdicts,
 )
+from lib.studies.measurements import with_targets
 from lib.studies.paper import (
     best_of_n,
     dpo_kto,
@@ -105,3 +107,9 @@ def everything(experiment: Experiment) -> pd.DataFrame:
     parts = [study.measured(experiment) for study in wanted(experiment)]
     rows = table(pd.concat(parts, ignore_index=True).to_dict("records"))
     return table([*rows.to_dict("records"), *claims_rows(rows).to_dict("records")])
+
+
+def every_outcome(experiment: Experiment) -> pd.DataFrame:
+    """Every row of outcomes.parquet: what studies measured problem by problem."""
+    parts = [study.outcomes(experiment) for study in wanted(experiment) if study.outcomes]
+    return outcome_table([with_targets(experiment, part) for part in parts])

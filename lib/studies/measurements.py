@@ -139,16 +139,51 @@ def search_rows(
     experiment: Experiment, model: str, found: Iterator[Searched], artifact: str
 ) -> pd.DataFrame:
     """Accuracy and pass@N of these searches, by every selection rule."""
-    parts = [outcomes(experiment, searched) for searched in found]
-    return scoring.search_rows(pd.concat(parts), artifact=artifact, model=model)
+    return scoring.outcome_rows(method_outcomes(experiment, model, found, artifact))
+
+
+def method_outcomes(
+    experiment: Experiment, model: str, found: Iterator[Searched], artifact: str
+) -> pd.DataFrame:
+    """These searches problem by problem, by every selection rule, and whether any path is right."""
+    parts = []
+    for each in found:
+        named = {"expansion": each.spec.expansion, "per_state": each.spec.per_state}
+        made = scoring.method_outcomes(outcomes(experiment, each))
+        parts.append(made.assign(artifact=artifact, model=model, **named))
+    return pd.concat(parts, ignore_index=True)
+
+
+def by_profiles_rule(experiment: Experiment, found: pd.DataFrame) -> pd.DataFrame:
+    """Of rows or outcomes: those of the profile's selection rule, and where there is no choice."""
+    rule = experiment.profile.search.selection
+    return found[found["selection"].isna() | (found["selection"] == rule)]
 
 
 def decoding_outcomes(experiment: Experiment, model: str, stage: str, beams: int) -> pd.DataFrame:
     """Greedy (one beam) or beam search on both test splits: one row a problem."""
+    return decoded_outcomes(experiment, model, experiment.checkpoint(model, stage), beams)
+
+
+def decoded_outcomes(
+    experiment: Experiment, model: str, checkpoint: Artifact, beams: int = 1
+) -> pd.DataFrame:
+    """`decoding_outcomes` of any checkpoint; `problem` counts within the split."""
     problems = experiment.test_problems(model)
-    decoded = experiment.decode(experiment.checkpoint(model, stage), problems, beams)
-    rows = scoring.response_outcomes(decoded["text"], problems, experiment.task)
-    return rows.assign(tokens=decoded["tokens"].to_numpy() * beams)
+    decoded = experiment.decode(checkpoint, problems, beams)
+    found = scoring.response_outcomes(decoded["text"], problems, experiment.task)
+    found["problem"] = found.groupby("split").cumcount()
+    tokens = decoded["tokens"].to_numpy() * beams
+    return found.assign(tokens=tokens, model=model, seed=experiment.seed)
+
+
+def with_targets(experiment: Experiment, found: pd.DataFrame) -> pd.DataFrame:
+    """These outcomes with each problem's target, where the task's problems have a number as one."""
+    asked = experiment.table
+    if "target" not in asked or not pd.api.types.is_numeric_dtype(asked["target"]):
+        return found
+    asked = asked.assign(problem=asked.groupby("split").cumcount())
+    return found.merge(asked[["split", "problem", "target"]], "left", on=["split", "problem"])
 
 
 def depth_searches(

@@ -38,8 +38,7 @@ from lib.drawing.style import (
 from lib.evaluation import scoring, states
 from lib.evaluation.claims import headline
 from lib.evaluation.decomposition import beside_paper
-from lib.evaluation.results import table
-from lib.evaluation.scoring import checker_rows, verdict_columns
+from lib.evaluation.scoring import outcome_rows, verdict_columns
 from lib.evaluation.states import finished_paths, sample_order
 from lib.evaluation.statistics import roc_auc
 from lib.experiment.artifacts import Artifact
@@ -191,37 +190,32 @@ def requests(experiment: Experiment) -> Iterator[Artifact]:
             yield chosen_samples(experiment, model, split)
 
 
-def rows(experiment: Experiment) -> pd.DataFrame:
+def outcomes(experiment: Experiment) -> pd.DataFrame:
     """Best-of-N by the reward model, and the same samples by log-probability and by vote.
 
     Artifact `best_of_n` has every N, and the ceiling; `table_1` the paper's rows, and the other two
     choices at the largest N.
     """
     settings = experiment.profile.settings(BaselineSettings)
-    rows = []
+    parts = []
     for model in settings.models:
         made = [chosen_samples(experiment, model, split) for split in TEST_SPLITS]
         found = pd.concat(files.read_parquet(each.path / "choices.parquet") for each in made)
-        for (split, breadth), cell in found.groupby(["split", "N"]):
-            common = {
-                "artifact": "best_of_n",
-                "model": model,
-                "split": split,
-                "N": int(breadth),
-                "seed": experiment.seed,
-                "temperature": settings.temperature,
-                "tokens_per_problem": float(cell["tokens"].mean()),
-            }
-            for score, chosen in cell.groupby("score"):
-                both = chosen["correct"], chosen.get("correct_published")
-                measured = checker_rows(*both, method=CHOICES[score], **common)
-                rows += measured
-                if score == "reward" or breadth == max(settings.breadths):
-                    rows += [each | {"artifact": "table_1"} for each in measured]
-            once = cell.drop_duplicates("problem")
-            both = once["covered"], once.get("covered_published")
-            rows += checker_rows(*both, method=CEILING, **common)
-    return table(rows)
+        found = found.assign(model=model, seed=experiment.seed, temperature=settings.temperature)
+        found["method"] = found["score"].map(CHOICES)
+        covered = {name: name.replace("covered", "correct") for name in found if "covered" in name}
+        once = found.drop_duplicates(["split", "N", "problem"]).drop(columns=covered.values())
+        once = once.rename(columns=covered).assign(method=CEILING)
+        in_table = (found["score"] == "reward") | (found["N"] == max(settings.breadths))
+        parts += [found.assign(artifact="best_of_n"), once.assign(artifact="best_of_n")]
+        parts.append(found[in_table].assign(artifact="table_1"))
+    kept = ["score", "leaf", "covered", "covered_published"]
+    return pd.concat(parts, ignore_index=True).drop(columns=kept, errors="ignore")
+
+
+def rows(experiment: Experiment) -> pd.DataFrame:
+    """The rows of these outcomes."""
+    return outcome_rows(outcomes(experiment))
 
 
 def remark(rows: pd.DataFrame) -> str:
@@ -299,6 +293,7 @@ STUDY = Study(
     settings=BaselineSettings,
     rows=rows,
     requests=requests,
+    outcomes=outcomes,
     figures=(
         Figure(
             "best_of_n",

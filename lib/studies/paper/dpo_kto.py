@@ -22,8 +22,7 @@ from lib.drawing.markdown import in_words
 from lib.drawing.style import METHODS
 from lib.evaluation import states
 from lib.evaluation.claims import headline
-from lib.evaluation.results import table
-from lib.evaluation.scoring import evaluate_responses
+from lib.evaluation.scoring import outcome_rows
 from lib.evaluation.states import finished_paths
 from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import Experiment
@@ -32,7 +31,7 @@ from lib.models.llama import load_tokenizer
 from lib.models.tokenizer import save_tokenizer
 from lib.profiles.load import Profile
 from lib.profiles.recipe import Recipe
-from lib.studies.measurements import unused_problems
+from lib.studies.measurements import decoded_outcomes, unused_problems
 from lib.studies.study import Study
 from lib.training import checkpoints, preference
 from lib.training.preference import (
@@ -159,25 +158,17 @@ def requests(experiment: Experiment) -> Iterator[Artifact]:
         yield experiment.decoding(checkpoint, experiment.test_problems(model))
 
 
+def outcomes(experiment: Experiment) -> pd.DataFrame:
+    """Greedy responses on both test splits, problem by problem."""
+    return pd.concat(
+        decoded_outcomes(experiment, model, made).assign(artifact="table_1", method=method)
+        for model, method, made in tuned(experiment)
+    )
+
+
 def rows(experiment: Experiment) -> pd.DataFrame:
     """Table 1's rows of DPO and KTO: greedy accuracy on both test splits."""
-    parts = []
-    for model, method, checkpoint in tuned(experiment):
-        problems = experiment.test_problems(model)
-        decoded = experiment.decode(checkpoint, problems)
-        parts.append(
-            evaluate_responses(
-                decoded["text"],
-                problems,
-                experiment.task,
-                artifact="table_1",
-                method=method,
-                tokens=decoded["tokens"],
-                model=model,
-                seed=experiment.seed,
-            )
-        )
-    return table(pd.concat(parts, ignore_index=True))
+    return outcome_rows(outcomes(experiment))
 
 
 def remark(rows: pd.DataFrame) -> str:
@@ -197,6 +188,7 @@ STUDY = Study(
     settings=BaselineSettings,
     rows=rows,
     requests=requests,
+    outcomes=outcomes,
     title="DPO and KTO",
     remark=remark,
 )

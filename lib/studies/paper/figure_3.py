@@ -47,7 +47,7 @@ from lib.profiles.search_spec import SearchSpec
 from lib.search import selection
 from lib.search.selection import paths
 from lib.search.tree import SearchTree
-from lib.studies.measurements import Searched, outcomes_at_depths
+from lib.studies.measurements import Searched, decoded_outcomes, outcomes_at_depths
 from lib.studies.study import Figure, Study
 from lib.tasks.task import Task
 from lib.tasks.trace import COLUMNS, right_trace
@@ -196,24 +196,22 @@ def requests(experiment: Experiment) -> Iterator[object]:
         yield from round_searches(experiment, model)
 
 
+def greedy_outcomes(experiment: Experiment) -> pd.DataFrame:
+    """Greedy responses after each round, of every model, problem by problem."""
+    return pd.concat(
+        decoded_outcomes(experiment, model, made).assign(
+            artifact="figure_3", method=method, round=number
+        )
+        for model in experiment.profile.models
+        for number, method, made in checkpoints(experiment, model)
+    )
+
+
 def rows(experiment: Experiment) -> pd.DataFrame:
     """After each round, of every model: greedy accuracy; accuracy, ceiling and paths of search."""
-    rule, found = experiment.profile.search.selection, []
+    rule = experiment.profile.search.selection
+    found = [scoring.outcome_rows(greedy_outcomes(experiment))]
     for model in experiment.profile.models:
-        problems = experiment.test_problems(model)
-        for number, method, checkpoint in checkpoints(experiment, model):
-            decoded = experiment.decode(checkpoint, problems)
-            measured = scoring.evaluate_responses(
-                decoded["text"],
-                problems,
-                experiment.task,
-                artifact="figure_3",
-                method=method,
-                tokens=decoded["tokens"],
-                model=model,
-                seed=experiment.seed,
-            )
-            found.append(measured.assign(round=number))
         for number, each in round_searches(experiment, model):
             outcomes = outcomes_at_depths(experiment, each.made, each.problems, [each.spec.depth])
             outcomes = outcomes[outcomes["selection"] == rule]
@@ -308,6 +306,7 @@ STUDY = Study(
     name="figure_3",
     rows=rows,
     requests=requests,
+    outcomes=greedy_outcomes,
     figures=(
         Figure(
             "figure_3",

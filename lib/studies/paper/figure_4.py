@@ -40,10 +40,10 @@ from lib.drawing.style import (
 )
 from lib.evaluation.decomposition import beside_paper
 from lib.evaluation.results import table
-from lib.evaluation.scoring import accuracy_row
+from lib.evaluation.scoring import accuracy_row, outcome_rows
 from lib.evaluation.statistics import paired_difference
 from lib.experiment.experiment import Experiment
-from lib.studies.measurements import Searched, chosen, search_rows, searches
+from lib.studies.measurements import Searched, chosen, method_outcomes, searches
 from lib.studies.study import Figure, Study
 
 
@@ -61,13 +61,18 @@ def requests(experiment: Experiment) -> Iterator[object]:
         yield from model_searches(experiment, model)
 
 
+def outcomes(experiment: Experiment) -> pd.DataFrame:
+    """Every search problem by problem, by every selection rule."""
+    return pd.concat(
+        method_outcomes(experiment, model, model_searches(experiment, model), "figure_4")
+        for model in experiment.profile.models
+    )
+
+
 def rows(experiment: Experiment) -> pd.DataFrame:
     """The figure's rows, and those of what a roll-back adds."""
-    parts = []
-    for model in experiment.profile.models:
-        parts.append(search_rows(experiment, model, model_searches(experiment, model), "figure_4"))
-        parts.append(rollback_rows(experiment, model))
-    return table(pd.concat(parts, ignore_index=True))
+    added = [rollback_rows(experiment, model) for model in experiment.profile.models]
+    return table(pd.concat([outcome_rows(outcomes(experiment)), *added], ignore_index=True))
 
 
 def rollback_rows(experiment: Experiment, model: str) -> pd.DataFrame:
@@ -222,6 +227,7 @@ STUDY = Study(
     name="figure_4",
     rows=rows,
     requests=requests,
+    outcomes=outcomes,
     figures=(
         Figure(
             "figure_4",

@@ -43,9 +43,14 @@ from lib.drawing.style import (
 from lib.evaluation import scoring
 from lib.evaluation.claims import headline
 from lib.evaluation.decomposition import beside_paper
-from lib.evaluation.results import table
 from lib.experiment.experiment import Experiment
-from lib.studies.measurements import Searched, decoding_outcomes, search_rows, searches
+from lib.studies.measurements import (
+    Searched,
+    by_profiles_rule,
+    decoding_outcomes,
+    method_outcomes,
+    searches,
+)
 from lib.studies.study import Figure, Study
 
 LABEL_HEIGHT = 0.06  # of a number over a bar, in units of the accuracy axis
@@ -77,35 +82,29 @@ def requests(experiment: Experiment) -> Iterator[object]:
         yield from table_searches(experiment, model)
 
 
-def decoding_rows(experiment: Experiment, model: str) -> pd.DataFrame:
-    """The rows without search: SFT and backtracking data, greedy and beam search."""
-    rows = []
-    for stage, method, beams in decodings(experiment, model):
-        for split, cell in decoding_outcomes(experiment, model, stage, beams).groupby("split"):
-            rows += scoring.checker_rows(
-                cell["correct"],
-                cell.get("correct_published"),
-                artifact="table_1",
-                method=method,
-                model=model,
-                split=split,
-                seed=experiment.seed,
-                tokens_per_problem=float(cell["tokens"].mean()),
-            )
-    return table(rows)
+def model_outcomes(experiment: Experiment, model: str) -> pd.DataFrame:
+    """The table's outcomes of one model, problem by problem."""
+    parts = [
+        decoding_outcomes(experiment, model, stage, beams).assign(artifact="table_1", method=method)
+        for stage, method, beams in decodings(experiment, model)
+    ]
+    found = method_outcomes(experiment, model, table_searches(experiment, model), "table_1")
+    return pd.concat([*parts, by_profiles_rule(experiment, found)], ignore_index=True)
 
 
 def model_rows(experiment: Experiment, model: str) -> pd.DataFrame:
     """The table's rows of one model."""
-    found = search_rows(experiment, model, table_searches(experiment, model), "table_1")
-    rule = experiment.profile.search.selection
-    shown = found["selection"].isna() | (found["selection"] == rule)
-    return pd.concat([decoding_rows(experiment, model), found[shown]], ignore_index=True)
+    return scoring.outcome_rows(model_outcomes(experiment, model))
+
+
+def outcomes(experiment: Experiment) -> pd.DataFrame:
+    """Every model's outcomes."""
+    return pd.concat([model_outcomes(experiment, model) for model in experiment.profile.models])
 
 
 def rows(experiment: Experiment) -> pd.DataFrame:
     """The table's rows of every model."""
-    return table(pd.concat([model_rows(experiment, model) for model in experiment.profile.models]))
+    return scoring.outcome_rows(outcomes(experiment))
 
 
 def remark(rows: pd.DataFrame) -> str:
@@ -290,6 +289,7 @@ STUDY = Study(
     name="table_1",
     rows=rows,
     requests=requests,
+    outcomes=outcomes,
     figures=(
         Figure(
             "table_1",
