@@ -5,12 +5,13 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from test_outcomes import assert_means
 
 from lib.evaluation.results import dumps
 from lib.experiment.artifacts import Run
 from lib.experiment.experiment import Experiment
 from lib.profiles.settings import ModelSettings
-from lib.studies.catalogue import everything, load_profile
+from lib.studies.catalogue import every_outcome, everything, load_profile
 from lib.studies.measurements import unused_problems
 
 
@@ -58,6 +59,12 @@ def test_every_row_is_made_once_and_again_the_same(tmp_path):
     assert dumps({}, again) == dumps({}, rows)
     assert {name: artifact.duration_s for name, artifact in first.run.made.items()} == made
     assert dumps({}, everything(small(tmp_path / "second"))) == dumps({}, rows)
+    outcomes = every_outcome(first)
+    assert set(outcomes["artifact"]) == {"table_1", "figure_3", "figure_4"}
+    assert_means(rows, outcomes)
+    new = outcomes[outcomes["split"] == "new"]
+    asked = first.problems("new")["target"].iloc[new["problem"]]
+    assert new["target"].tolist() == asked.tolist()
 
 
 def test_problems_that_nothing_trained_on():

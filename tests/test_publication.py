@@ -11,6 +11,7 @@ from lib.base.errors import UserError
 from lib.base.files import ROOT
 from lib.commands import figures
 from lib.commands.figures import main
+from lib.evaluation.outcomes import FILE, outcome_table, write_outcomes
 from lib.evaluation.results import row, table, write_results
 from lib.experiment.artifacts import Artifact, Run
 from lib.experiment.experiment import Experiment
@@ -44,6 +45,7 @@ def root(tmp_path, monkeypatch):
     run = tmp_path / "runs" / "smoke-0"
     manifest = {"profile": "smoke", "settings": load_profile("smoke").table()}
     write_results(run / "figures" / "results.json", manifest, ROWS)
+    write_outcomes(run / "figures" / FILE, outcome_table([]))
     (run / "timings.json").write_text('{"data": 1.5}')
     (run / "notebooks").mkdir()
     for hour, name in enumerate(NOTEBOOKS):
@@ -69,7 +71,7 @@ def test_a_finished_run_is_copied_and_a_second_time_changes_nothing(root):
     found = contents(root)
     folder = "figures/smoke"
     shown = {f"{folder}/notebooks/{name}.ipynb" for name in NOTEBOOKS}
-    copied = {f"{folder}/{name}" for name in ("README.md", "results.json", "timings.json")}
+    copied = {f"{folder}/{name}" for name in ("README.md", FILE, "results.json", "timings.json")}
     assert set(found) == {"README.md", *copied, *shown}
     link = f"[01_data](notebooks/01_data.ipynb) ([executed]({folder}/notebooks/01_data.ipynb)) | w"
     assert link in found["README.md"].decode()
@@ -77,6 +79,8 @@ def test_a_finished_run_is_copied_and_a_second_time_changes_nothing(root):
     assert all(b"in runs/smoke-0" in found[name] for name in shown)
     assert main(["--profile", "smoke"], root) == 0 and contents(root) == found
     assert main(["--profile", "smoke", "--check"], root) == 0
+    (root / "runs" / "smoke-0" / "figures" / FILE).unlink()  # as an earlier version leaves a run
+    assert main(["--profile", "smoke"], root) == 0 and not (root / folder / FILE).exists()
     (root / folder / "notebooks" / "05_analysis.ipynb").unlink()
     assert main(["--profile", "smoke", "--check"], root) == 1
     (root / "runs").rename(root / "gone")  # from what is committed, the rest is drawn again

@@ -43,19 +43,21 @@ def outcome_table(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def write_outcomes(path: Path, outcomes: pd.DataFrame) -> None:
-    """Write the table whole or not at all; empty columns and repeated cells take next to nothing."""
+    """Write the table whole or not at all; empty columns and repeated cells take little."""
     buffer = io.BytesIO()
     outcomes.to_parquet(buffer, index=False, compression="zstd", compression_level=15)
     write_atomic(path, buffer.getvalue())
 
 
 def read_outcomes(path: Path) -> pd.DataFrame | None:
-    """The table of `write_outcomes`; None where there is no such file, `UserError` if it is broken."""
+    """The table of `write_outcomes`; None without a file, `UserError` for a broken one."""
     if not path.exists():
         return None
     found = read_parquet(path)
     if missing := sorted({*COLUMNS} - {*found}):
-        raise UserError(f"{path}: it lacks the column {missing[0]}; `make reproduce` writes it anew")
+        raise UserError(
+            f"{path}: it lacks the column {missing[0]}; `make reproduce` writes it anew"
+        )
     return outcome_table([found])
 
 

@@ -1,7 +1,7 @@
 """A finished run's results in the repository: checked first, then copied; nothing is made.
 
-Takes an experiment and folders; copies results.json, durations, executed notebooks and S's
-checkpoint. An experiment whose run is not finished, or whose profile has changed since, is a
+Takes an experiment and folders; copies results.json, outcomes, durations, executed notebooks and
+S's checkpoint. An experiment whose run is not finished, or whose profile has changed since, is a
 `UserError`. Knows nothing of figures.
 """
 
@@ -21,7 +21,7 @@ import nbformat
 
 from lib.base.errors import UserError
 from lib.base.files import read_json, write_atomic
-from lib.evaluation import results
+from lib.evaluation import outcomes, results
 from lib.experiment.artifacts import MADE, Run
 from lib.experiment.experiment import Experiment
 from lib.profiles.load import Profile, make_profile, with_model
@@ -114,15 +114,20 @@ def _without_none(value: Any) -> Any:
 
 
 def publish(experiment: Experiment, folder: Path, root: Path) -> None:
-    """Copy a finished run's results, durations and executed notebooks into `folder`, or nothing.
+    """Copy a finished run's results, outcomes, durations and executed notebooks into `folder`.
 
-    `root` is the repository, to which the notebooks' paths become relative.
+    Nothing is where a notebook cannot be shown. `root` is the repository, to which the notebooks'
+    paths become relative.
     """
     run = experiment.run.folder
     shown = {f"{name}.ipynb": shown_notebook(run / "notebooks" / f"{name}.ipynb", root)
              for name in NOTEBOOKS}  # fmt: skip
     for source in (run / "figures" / "results.json", run / "timings.json"):
         write_atomic(folder / source.name, source.read_bytes())
+    if (source := run / "figures" / outcomes.FILE).exists():
+        write_atomic(folder / source.name, source.read_bytes())
+    else:  # an earlier run's may be there
+        (folder / source.name).unlink(missing_ok=True)
     for name, text in shown.items():
         write_atomic(folder / "notebooks" / name, text)
 

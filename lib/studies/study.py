@@ -67,8 +67,8 @@ class Study:
     """See above.
 
     name: its file's; section and settings: the profile's section that asks for it and the class
-    that checks it (without one, every run has it). outcomes: of its rows, problem by problem, with the
-    columns of lib/evaluation/outcomes.py that name their cell. On the run's page and in notebooks, each empty
+    that checks it (without one, every run has it). outcomes: its rows problem by problem, as
+    lib/evaluation/outcomes.py names their cells. On the run's page and in notebooks, each empty
     where there are no rows: remark, a sentence or two that say what was found, with its numbers
     computed; text, the table in Markdown.
     """
