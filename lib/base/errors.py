@@ -37,3 +37,8 @@ def exit_status(work: Callable[[], object]) -> int:
         print("\nstopped; what was made is kept, and the same command goes on", file=sys.stderr)
         return 130
     return 0
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says in one line; its name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -29,7 +29,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from lib.base import files, hardware
-from lib.base.errors import UserError
+from lib.base.errors import UserError, first_line
 from lib.base.files import ROOT
 from lib.base.hardware import Watch
 
@@ -185,7 +185,7 @@ def _why(error: Exception, place: Path, watch: Watch | None) -> str:
     if status is not None and status < 0:
         how = signal.Signals(-status).name
         return f"its kernel was ended by {how}" + (_memory(watch) if how == "SIGKILL" else "")
-    said = _last_line(place / LOG) or (str(error) or type(error).__name__).splitlines()[0]
+    said = _last_line(place / LOG) or first_line(error)
     if status is not None:
         return f"its kernel ended with status {status} ({said})"
     if process is None:

@@ -24,7 +24,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from lib.base import hardware
-from lib.base.errors import UserError
+from lib.base.errors import UserError, first_line
 from lib.profiles.settings import MAX_POSITIONS, heads_fit
 
 # A notebook would keep every load's and every save's bar among its outputs.
@@ -116,7 +116,7 @@ def load_tokenizer(path: str | Path) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: no tokenizer can be loaded ({_first_line(error)})") from error
+        raise UserError(f"{path}: no tokenizer can be loaded ({first_line(error)})") from error
 
 
 def load_model(path: str | Path, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
@@ -132,12 +132,8 @@ def load_model(path: str | Path, dtype: torch.dtype = torch.float32) -> PreTrain
             trust_remote_code=False,
         )
     except Exception as error:  # safetensors and hub errors share no base class
-        raise UserError(f"{path}: no model can be loaded ({_first_line(error)})") from error
+        raise UserError(f"{path}: no model can be loaded ({first_line(error)})") from error
     return model.eval()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).strip().splitlines()[0]
 
 
 def resize_embeddings(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

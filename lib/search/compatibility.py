@@ -12,7 +12,7 @@ import random
 import torch
 from transformers import DynamicCache, PreTrainedModel
 
-from lib.base.errors import UserError
+from lib.base.errors import UserError, first_line
 from lib.models.tokenizer import StepTokenizer
 from lib.search.sampler import Samples, make_sampler
 
@@ -57,8 +57,7 @@ def trouble(model: PreTrainedModel, tokenizer: StepTokenizer) -> str:
     except UserError:
         raise
     except Exception as error:  # whatever a model's own code raises where it meets another cache
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        return f"its cache is of another kind: {first}"
+        return f"its cache is of another kind: {first_line(error)}"
     if worst > TOLERANCE:
         return f"its log-probabilities are off by {worst:.1f} nats where it reads from its cache"
     return ""

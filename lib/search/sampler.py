@@ -25,15 +25,13 @@ from lib.search.kv_trie import KVTrie
 from lib.search.rollout import Rollouts, Rules, Sample, Samples
 
 MAX_ROWS = 2048
+#: The token ids of each.
+Prefixes = Sequence[Sequence[int]]
 
 
 class Sampler(Protocol):
     def sample(
-        self,
-        prefixes: Sequence[Sequence[int]],
-        counts: Sequence[int],
-        temperature: float,
-        seed: int,
+        self, prefixes: Prefixes, counts: Sequence[int], temperature: float, seed: int
     ) -> list[list[Sample]]:
         """`counts[i]` samples of prefix i, equal ones merged; deterministic in its arguments.
 
@@ -91,7 +89,7 @@ class CacheSampler:
     @torch.inference_mode()
     def sample(
         self,
-        prefixes: Sequence[Sequence[int]],
+        prefixes: Prefixes,
         counts: Sequence[int],
         temperature: float,
         seed: int,
@@ -159,9 +157,7 @@ class CacheSampler:
             yield batch
 
 
-def checked(
-    prefixes: Sequence[Sequence[int]], counts: Sequence[int], temperature: float
-) -> list[tuple[int, ...]]:
+def checked(prefixes: Prefixes, counts: Sequence[int], temperature: float) -> list[tuple[int, ...]]:
     """The prefixes as tuples; `UserError` where a sampler cannot do what is asked."""
     if temperature < 0:
         raise UserError(f"temperature {temperature}: must be 0 (greedy) or more")

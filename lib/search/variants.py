@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from lib.search.rollout import Sample
-from lib.search.sampler import CacheSampler, Sampler
+from lib.search.sampler import CacheSampler, Prefixes, Sampler
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,7 @@ class DistinctSampler:
     oversampling: int
 
     def sample(
-        self,
-        prefixes: Sequence[Sequence[int]],
-        counts: Sequence[int],
-        temperature: float,
-        seed: int,
+        self, prefixes: Prefixes, counts: Sequence[int], temperature: float, seed: int
     ) -> list[list[Sample]]:
         """See `Sampler`."""
         more = [count * self.oversampling for count in counts]
@@ -131,11 +127,7 @@ class CutSampler:
     total_tokens: int
 
     def sample(
-        self,
-        prefixes: Sequence[Sequence[int]],
-        counts: Sequence[int],
-        temperature: float,
-        seed: int,
+        self, prefixes: Prefixes, counts: Sequence[int], temperature: float, seed: int
     ) -> list[list[Sample]]:
         """See `Sampler`; a prefix that is as long already has no samples."""
         found = self.sampler.sample(prefixes, counts, temperature, seed)
@@ -183,11 +175,7 @@ class BeamSampler:
     total_tokens: int = 0
 
     def sample(
-        self,
-        prefixes: Sequence[Sequence[int]],
-        counts: Sequence[int],
-        temperature: float,
-        seed: int,
+        self, prefixes: Prefixes, counts: Sequence[int], temperature: float, seed: int
     ) -> list[list[Sample]]:
         """See `Sampler`; a prefix that is as long already has no samples."""
         most = self.sampler.rules.max_new_tokens

@@ -32,13 +32,13 @@ import numpy as np
 import torch
 from transformers import AutoConfig
 
-from lib.base.errors import UserError
+from lib.base.errors import UserError, first_line
 from lib.base.files import ROOT
 from lib.base.processes import end_group
 from lib.profiles.settings import VllmSettings
 from lib.search.expansion import GREEDY_BELOW
 from lib.search.rollout import DECIMALS, Sample
-from lib.search.sampler import checked, entropies
+from lib.search.sampler import Prefixes, checked, entropies
 
 ENVIRONMENT = ROOT / ".venv-vllm"
 LOWEST_TEMPERATURE = 0.01  # vLLM takes it for anything lower that is not 0
@@ -86,11 +86,7 @@ class VllmSampler:
         self.engine = self._ask([options] * settings.replicas)[0]
 
     def sample(
-        self,
-        prefixes: Sequence[Sequence[int]],
-        counts: Sequence[int],
-        temperature: float,
-        seed: int,
+        self, prefixes: Prefixes, counts: Sequence[int], temperature: float, seed: int
     ) -> list[list[Sample]]:
         """See `Sampler`. A temperature of 0 is greedy decoding. Samples come most frequent first.
 
@@ -242,7 +238,7 @@ def _max_positions(path: str | Path) -> int:
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: no model can be loaded ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{path}: no model can be loaded ({first_line(error)})") from error
     return int(getattr(config, "max_position_embeddings", None) or sys.maxsize)
 
 

@@ -18,7 +18,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint, rotate_checkpoints
 
 from lib.base import files
-from lib.base.errors import UserError
+from lib.base.errors import UserError, first_line
 
 KEPT = 2
 
@@ -72,7 +72,7 @@ def resume(trainer: Trainer, folder: Path) -> None:
             raise UserError(
                 f"{folder}: not read: it may hold code; delete it and run again"
             ) from error
-        why = (str(error) or type(error).__name__).splitlines()[0]
+        why = first_line(error)
         raise UserError(
             f"{newest}: training cannot go on from it ({why}); delete it and run again"
         ) from error

@@ -187,18 +187,15 @@ def requests(experiment: Experiment) -> Iterator[object]:
     yield from judgements(experiment)
 
 
-def outcomes_of(experiment: Experiment, searched: Searched) -> pd.DataFrame:
-    """One row a problem of this study (correct, covered, tokens), by the profile's rule."""
-    found = measurements.chosen(experiment, searched).reset_index(drop=True)
-    return found[found["problem"] < experiment.profile.settings(HypothesisSettings).problems]
-
-
 def remedied(experiment: Experiment, model: str) -> dict[tuple[str, str], pd.DataFrame]:
-    """(remedy, split) -> outcomes, with the setting; BASE is the model as it is."""
-    return {
-        (remedy, each.split): outcomes_of(experiment, each).assign(setting=setting)
-        for remedy, setting, each in remedy_searches(experiment, model)
-    }
+    """(remedy, split) -> a row a problem of this study (correct, covered, tokens, the setting), by
+    the profile's rule; BASE is the model as it is."""
+    count, found = experiment.profile.settings(HypothesisSettings).problems, {}
+    for remedy, setting, each in remedy_searches(experiment, model):
+        outcomes = measurements.chosen(experiment, each).reset_index(drop=True)
+        outcomes = outcomes[outcomes["problem"] < count]
+        found[remedy, each.split] = outcomes.assign(setting=setting)
+    return found
 
 
 def shared_columns(experiment: Experiment, artifact: str, **columns: object) -> dict:
