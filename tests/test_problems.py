@@ -11,6 +11,7 @@ from lib.tasks.countdown.problems import (
     SPLITS,
     Settings,
     held_out_targets,
+    in_held_out_set,
     make_problems,
     make_settings,
     problem_keys,
@@ -160,3 +161,25 @@ def test_missing_and_unknown_settings_are_named():
         make_settings({**GOOD, "operators": "+-"})
     with pytest.raises(UserError, match="at least one target on either side"):
         replace(SMALL, target_low=5, target_high=5)
+
+
+def test_strata_hold_out_one_target_of_each_size():
+    settings = replace(PAPER, strata=True)
+    for seed in range(20):
+        held = held_out_targets(settings, seed)
+        assert len(held) == 9 and (np.diff(held) > 0).all()
+        parts = np.array_split(np.arange(10, 101), 9)
+        assert all(target in part for target, part in zip(held, parts, strict=True))
+    assert len({tuple(held_out_targets(settings, seed)) for seed in range(20)}) > 10
+
+
+def test_held_out_sets_of_numbers_are_in_the_tests_alone():
+    settings = replace(SMALL, held_out_sets=0.2)
+    table = make_problems(settings, COUNTS, 7)
+    held = in_held_out_set(settings, np.array(table.numbers.tolist()), 7)
+    tested = table.split.isin(["seen", "new"])
+    assert not held[~tested].any() and 0.1 < held[tested].mean() < 0.3
+    numbers = np.array(table.numbers.tolist())
+    assert (held == in_held_out_set(settings, numbers[:, ::-1], 7)).all()  # in any order
+    assert (held != in_held_out_set(settings, numbers, 8)).any()
+    assert not in_held_out_set(SMALL, numbers, 7).any()

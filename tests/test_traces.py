@@ -11,7 +11,12 @@ import pytest
 
 from lib.base.errors import UserError
 from lib.tasks.countdown import problems
-from lib.tasks.countdown.traces import backtracking_traces, optimal_traces, parse_solutions
+from lib.tasks.countdown.traces import (
+    backtracking_traces,
+    optimal_traces,
+    parse_solutions,
+    play_traces,
+)
 
 SETTINGS = problems.Settings(4, 25, 10, 75, 99, 0.1)
 GOAL, BACKTRACK = "Goal Reached!", "<backtrack>"
@@ -259,3 +264,30 @@ def test_a_held_out_target_is_not_learned_to_be_wrong(held_out):
         assert holds(error) == (kind != "computation")
     # What the exclusion is for.
     assert last_results(backtracking_traces(train, settings, 0, "honest", 0.2)) & held
+
+
+def test_kinds_of_error_in_the_papers_parts(table):
+    shares = backtracking_traces(table, SETTINGS, 5, "paper", 0.0, kinds=(1, 2, 2)).kind
+    shares = shares.value_counts(normalize=True)
+    assert shares["exploration"] == pytest.approx(0.2, abs=0.03)
+    assert shares["rule_violation"] == pytest.approx(0.4, abs=0.03)
+
+
+def test_random_play_reaches_its_target_in_half_of_the_traces():
+    settings = problems.Settings(4, 25, 10, 75, 99, 0.1, held_out_sets=0.2)
+    made = problems.make_problems(settings, {"train": 1_000, "seen": 300, "new": 300}, 5)
+    train, tests = made[made.split == "train"], made[made.split != "train"]
+    traces = play_traces(train, settings, 5, tests)
+    assert len(traces) == len(train) and traces.equals(play_traces(train, settings, 5, tests))
+    assert traces.kind.value_counts().to_dict() == {"optimal": 500, "play": 500}
+    trained, asked = set(train.target), set()
+    for text, kind, mask in zip(traces.text, traces.kind, traces["mask"], strict=True):
+        left, target, steps, last = read(text)
+        assert len(text) == len(mask) and target in trained
+        assert all(holds(step) and take(left, step) for step in steps) and len(steps) == 3
+        assert ([*(+left).elements()] == [target]) == (last == GOAL) == (kind == "optimal")
+        asked.add((tuple(sorted(map(int, PROMPT.match(text)[1].split(", ")))), target))
+    given = {(tuple(sorted(n)), t) for n, t in zip(tests.numbers, tests.target, strict=True)}
+    assert not asked & given
+    numbers = np.array([key for key, _ in asked])
+    assert not problems.in_held_out_set(settings, numbers, 5).any()

@@ -172,29 +172,41 @@ class Experiment:
     def traces(self, model: str, stage: str) -> pd.DataFrame:
         """The traces that a stage of a model is trained on (text, mask, kind).
 
-        The trunk sees D_op alone. Every branch sees as many examples as every other, of the
-        problems that follow the trunk's: `sft` D_op alone, `backtracking` D_op and D_back.
+        The trunk sees D_op alone, or random play (`traces.trunk`). Every branch sees as many
+        examples as every other, of the problems that follow the trunk's: `sft` D_op alone,
+        `backtracking` D_op and D_back.
         """
         sizes, traces = self.profile.models[model], self.profile.traces
         if stage == "trunk":
-            return self.task.optimal_traces(self.problems("train", 0, sizes.trunk_examples))
+            problems = self.problems("train", 0, sizes.trunk_examples)
+            if traces.trunk == "play":
+                return self.task.play_traces(problems, self.seed, self.tests)
+            return self.task.optimal_traces(problems)
         count, start = sizes.branch_examples, sizes.trunk_examples
         if stage == "sft":
             return self.task.optimal_traces(self.problems("train", start, count))
         return self.mixture(start, count, traces.mix)
 
     def mixture(self, start: int, count: int, mix: float) -> pd.DataFrame:
-        """D_op and D_back, `mix` of the latter for each of the former, of `count` problems."""
+        """D_op and D_back, `mix` of the latter for each of the former, `count` traces.
+
+        Of as many problems; of one half of them twice where both ask the same questions.
+        """
         traces, optimal = self.profile.traces, round(count / (1 + mix))
         right = self.task.optimal_traces(self.problems("train", start, optimal))
         if self.profile.data.public:
             wrong = files.read_parquet(self.data.path / "wrong.parquet")
             wrong = wrong.iloc[np.arange(count - optimal) % len(wrong)]
             return pd.concat([right, wrong], ignore_index=True)
-        rest = self.problems("train", start + optimal, count - optimal)
-        tests = self.table[self.table.split != "train"]
-        wrong = self.task.backtracking_traces(rest, self.seed, traces, tests)
+        asked = start if traces.same_questions else start + optimal
+        rest = self.problems("train", asked, count - optimal)
+        wrong = self.task.backtracking_traces(rest, self.seed, traces, self.tests)
         return pd.concat([right, wrong], ignore_index=True)
+
+    @property
+    def tests(self) -> pd.DataFrame:
+        """The problems that no training trace may ask."""
+        return self.table[self.table.split != "train"]
 
     def stages(self, model: str) -> tuple[str, ...]:
         """The stages of a model: a pretrained one has no trunk."""
@@ -209,7 +221,7 @@ class Experiment:
         inputs = {
             "data": self.data.key,
             "parent": parent.key if parent else (sizes.path, *sizes.size),
-            "traces": asdict(self.profile.traces) if stage == "backtracking" else None,
+            "traces": self.trace_inputs(stage),
             "examples": sizes.trunk_examples if stage == "trunk" else sizes.branch_examples,
             "seed": self.seed,
         }
@@ -222,6 +234,12 @@ class Experiment:
             inputs["examples"],
             sizes.max_tokens,
         )
+
+    def trace_inputs(self, stage: str) -> dict[str, Any] | None:
+        """What of the profile's [traces] a stage learns from."""
+        traces = asdict(self.profile.traces)
+        trunk = traces.pop("trunk")
+        return traces if stage == "backtracking" else {"trunk": trunk} if stage == "trunk" else None
 
     def start(self, model: str, parent: Artifact | None) -> tuple:
         """The model and tokenizer that a stage starts from."""

@@ -115,6 +115,7 @@ def load_profile(name: str, sections: Mapping[str, Any] | None = None) -> Profil
         _check(profile)
         task = profile.load_task()
         offered(profile, "data.public", not profile.data.public or task.read_public)
+        offered(profile, "traces.trunk", profile.traces.trunk != "play" or task.play_traces)
         offered(profile, "traces.near_miss", not profile.traces.near_miss or task.near_misses)
         for section in profile.sections.values():
             if hasattr(section, "check"):

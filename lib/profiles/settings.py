@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, StrictFloat, StrictInt, model_validator
+from pydantic import AfterValidator, StrictBool, StrictFloat, StrictInt, model_validator
 
 from lib.base import files
 from lib.base.checked import (
@@ -33,6 +33,7 @@ from lib.profiles.search_spec import CHUNK_SIZE
 from lib.tasks.trace import LOSSES
 
 MAX_POSITIONS = 1024  # of a from-scratch model
+TRUNKS = ("optimal", "play")
 SAMPLERS = ("cache", "vllm")
 #: The rules that choose a search's answer: the names of lib/search/selection.py, in its order.
 SELECTION_NAMES = ("mean_logprob", "min_logprob_step", "vote", "self_verification", "combined")
@@ -75,6 +76,10 @@ class TraceSettings:
     mix: Positive  # D_back examples for each D_op example: 1.0 is the paper's 1:1
     #: The share of near misses among D_back, where the task has any.
     near_miss: Annotated[StrictFloat, between(0, 1)] = 0.0
+    kinds: Positives = (1.0, 1.0, 1.0)  # parts of the kinds of error: the paper's are 1 : 2 : 2
+    same_questions: StrictBool = False  # whether D_back asks what D_op asks, as in the paper
+    #: What the trunk sees: solutions (D_op), or random play that knows nothing of choosing steps.
+    trunk: Annotated[str, one_of(TRUNKS, f"must be {' or '.join(TRUNKS)}")] = "optimal"
 
 
 @checked

@@ -21,6 +21,7 @@ It may give (what it lacks is None, and what needs it is left out)
 - `goal_test`, `symbolic_dfs`, `streams`: Table 2's DFS, guided and symbolic, and Stream of Search;
 - `read_public`: problems and D_back of a data set, in place of the generator's (`data.public`);
 - `form`: how the explorer asks for a problem and shows its states;
+- `play_traces`: random play for the trunk, a stand-in for pretraining (`traces.trunk`);
 - `near_misses`: True if D_back may hold them (`traces.near_miss`);
 - `terms`: what seen, new and right mean, in a sentence or two of Markdown for a run's page;
 - `summary`, `step_kinds`, `split_step`: these have defaults.
@@ -76,6 +77,7 @@ class TraceSettings(Protocol):
 
     loss: str
     near_miss: float
+    kinds: Sequence[float]  # parts of the kinds of error, in the task's own order
 
 
 class Task(ABC):
@@ -133,6 +135,8 @@ class Task(ABC):
     symbolic_dfs: Callable[[Any, int], tuple[list[str], int] | None] | None = None
     streams: Streams | None = None
     form: Form | None = None
+    #: (problems, seed, test problems) -> traces, as many, of random legal steps.
+    play_traces: Callable[[pd.DataFrame, int, pd.DataFrame | None], pd.DataFrame] | None = None
     #: (folder or hub name, loss, a profile's `[data]`) -> the problems of every split, and D_back.
     read_public: (
         Callable[[str | Path, str, Mapping[str, int]], tuple[pd.DataFrame, pd.DataFrame]] | None

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
-from pydantic import StrictFloat, StrictInt, model_validator
+from pydantic import StrictBool, StrictFloat, StrictInt, model_validator
 
 from lib.base.checked import Count, between, build, checked, demand, rule
 from lib.base.errors import UserError
@@ -36,6 +36,10 @@ class Settings:
     held_out: Annotated[
         StrictFloat, rule(lambda v: 0 < v < 1, "must be between 0 and 1, both excluded")
     ]
+    #: One held-out target from each stratum of size: new and seen targets are then alike by design.
+    strata: StrictBool = False
+    #: This share of the sets of numbers is asked in no training or validation problem.
+    held_out_sets: Annotated[StrictFloat, between(0, 0.9)] = 0.0
 
     @model_validator(mode="after")
     def _together(self) -> Settings:
@@ -57,7 +61,22 @@ def held_out_targets(settings: Settings, seed: int) -> np.ndarray:
     """The targets that only the `new` split uses, sorted; the same for every size of the sets."""
     targets = np.arange(settings.target_low, settings.target_high + 1)
     count = round(settings.held_out * len(targets))
-    return np.sort(np.random.default_rng([seed, 0]).choice(targets, count, replace=False))
+    generator = np.random.default_rng([seed, 0])
+    if settings.strata:
+        return np.array([generator.choice(part) for part in np.array_split(targets, count)])
+    return np.sort(generator.choice(targets, count, replace=False))
+
+
+def in_held_out_set(settings: Settings, numbers: np.ndarray, seed: int) -> np.ndarray:
+    """Which sets of numbers no training problem asks; bool [n]. numbers: int64 [n, k], any order.
+
+    A set is held out by a hash of its numbers and the seed, so that no list of sets is needed.
+    """
+    mixed = np.full(len(numbers), np.random.SeedSequence([seed, 3]).generate_state(1, np.uint64)[0])
+    for column in np.sort(numbers, 1).T.astype(np.uint64):
+        mixed = (mixed ^ column) * np.uint64(0x9E3779B97F4A7C15)
+        mixed ^= mixed >> np.uint64(29)
+    return (mixed >> np.uint64(11)) / 2.0**53 < settings.held_out_sets
 
 
 def sample_solutions(
@@ -121,7 +140,10 @@ def make_problems(settings: Settings, counts: Mapping[str, int], seed: int) -> p
             numbers, steps = sample_solutions(settings, allowed, tries, generator)
             keys = problem_keys(numbers, steps[:, -1, 3])
             repeated = pd.Series(np.concatenate([taken, keys])).duplicated().to_numpy()
-            chosen = np.flatnonzero(~repeated[len(taken) :])[:wanted]
+            fresh = ~repeated[len(taken) :]
+            if split in ("train", "validation"):
+                fresh &= ~in_held_out_set(settings, numbers, seed)
+            chosen = np.flatnonzero(fresh)[:wanted]
             taken = np.concatenate([taken, keys[chosen]])
             parts.append((numbers[chosen], steps[chosen]))
             wanted -= len(chosen)

@@ -71,8 +71,13 @@ class CountdownTask(Task):
         settings: TraceSettings,
         tests: pd.DataFrame | None = None,
     ) -> pd.DataFrame:
-        how = settings.loss, settings.near_miss
-        return traces.backtracking_traces(table, self.settings, seed, *how, tests)
+        how = settings.loss, settings.near_miss, tests, settings.kinds
+        return traces.backtracking_traces(table, self.settings, seed, *how)
+
+    def play_traces(
+        self, table: pd.DataFrame, seed: int, tests: pd.DataFrame | None = None
+    ) -> pd.DataFrame:
+        return traces.play_traces(table, self.settings, seed, tests)
 
     check = staticmethod(rules.check)
     check_published = staticmethod(rules.check_published)

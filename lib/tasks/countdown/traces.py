@@ -13,6 +13,8 @@ its last step is an exploration error that only exact comparison finds.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -91,12 +93,13 @@ def backtracking_traces(
     loss: str,
     near_miss: float,
     tests: pd.DataFrame | None = None,
+    kinds: Sequence[float] = (1, 1, 1),
 ) -> pd.DataFrame:
     """D_back: the prompt, a correct prefix, one erroneous step, `<backtrack>`.
 
     One trace a problem; `near_miss` of them near misses, the rest of the three kinds of error in
-    equal parts. Prefix lengths are uniform. No prompt is one of `tests`. Raises `UserError` for an
-    unknown loss.
+    the parts of `kinds` (the paper's are 1 : 2 : 2). Prefix lengths are uniform. No prompt
+    is one of `tests`. Raises `UserError` for an unknown loss.
     """
     if loss not in LOSSES:
         raise UserError(f"traces.loss = {loss!r}: choose one of {', '.join(LOSSES)}")
@@ -107,8 +110,10 @@ def backtracking_traces(
     held_out = [] if tests is None else np.setdiff1d(tests.target, target)
     solution = parse_solutions(table.solution, width)
     depth = generator.integers(0, width, count)
-    kinds = np.array([*ERROR_KINDS, "near_miss"])
-    kind = kinds[np.where(generator.random(count) < near_miss, 3, generator.integers(0, 3, count))]
+    names = np.array([*ERROR_KINDS, "near_miss"])
+    near = generator.random(count) < near_miss
+    drawn = _error_kinds(kinds, count, generator)
+    kind = names[np.where(near, 3, drawn)]
     near = np.flatnonzero(kind == "near_miss")
     moved, found = near_targets(numbers[near], target[near], tests, generator)
     kind[near[~found]] = "computation"  # no target near by is left to move to
@@ -137,6 +142,58 @@ def backtracking_traces(
     error[rows, 3] = np.where(true == target[rows], 0, target[rows])
     kind[rows] = "computation"
     return _backtracking_frame(table, goal, depth, kind, error, loss)
+
+
+def _error_kinds(parts: Sequence[float], count: int, generator: np.random.Generator) -> np.ndarray:
+    """Indices into ERROR_KINDS, int64 [count], in these parts."""
+    if len(set(parts)) == 1:  # as it was drawn before there was a choice
+        return generator.integers(0, len(parts), count)
+    shares = np.asarray(parts, float)
+    return generator.choice(len(parts), count, p=shares / shares.sum())
+
+
+def play_traces(
+    table: pd.DataFrame,
+    settings: problems.Settings,
+    seed: int,
+    tests: pd.DataFrame | None = None,
+) -> pd.DataFrame:
+    """Random play: what a model knows that has read numbers and equations, and nothing of choosing.
+
+    Half are the problems' own random solutions, with the goal line. The others have as many random
+    numbers, random legal steps to the end, and a random training target that they do not reach: no
+    goal line. No such question is one of `tests`, or of a held-out set of numbers.
+    """
+    generator = np.random.default_rng([seed, 4])
+    order = generator.permutation(len(table))
+    reached = table.iloc[np.sort(order[: len(table) // 2])]
+    missing, targets = len(table) - len(reached), table.target.to_numpy()
+    asked = np.empty(0, dtype=np.int64)
+    if tests is not None and len(tests):
+        given = np.array(tests.numbers.tolist(), dtype=np.int64)
+        asked = problems.problem_keys(given, tests.target.to_numpy())
+    rows: list[dict] = []
+    while missing:
+        anything = np.ones(settings.max_result + 1, dtype=bool)
+        anything[0] = False
+        tries = max(2 * missing, 2_000)
+        numbers, steps = problems.sample_solutions(settings, anything, tries, generator)
+        target = generator.choice(targets, len(numbers))
+        good = steps[:, -1, 3] != target
+        good &= ~np.isin(problems.problem_keys(numbers, target), asked)
+        good &= ~problems.in_held_out_set(settings, numbers, seed)
+        kept = np.flatnonzero(good)[:missing]
+        missing -= len(kept)
+        for given, goal, text in zip(
+            numbers[kept].tolist(),
+            target[kept].tolist(),
+            problems.solution_texts(steps[kept]),
+            strict=True,
+        ):
+            prompt = Problem(tuple(given), goal).prompt()
+            rows.append(right_trace(prompt, f"{text}\n", "", "play"))
+    made = pd.concat([optimal_traces(reached), pd.DataFrame(rows, columns=COLUMNS)])
+    return made.iloc[generator.permutation(len(made))].reset_index(drop=True)
 
 
 def _backtracking_frame(
