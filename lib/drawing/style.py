@@ -57,10 +57,17 @@ METHODS = {
     "dfs": "DFS guided by SFT",
     "stream_of_search": "Stream of Search",
     "guided_stream_of_search": "Guided Stream of Search",
+    "paper_recipe_greedy": "the paper's recipe, greedy",
+    "paper_recipe": "Self-Backtracking, the paper's recipe",
     "self_backtracking": "Self-Backtracking",
+    "self_backtracking_samples": "Self-Backtracking, independent samples",
+    "end_of_sequence": "control: no <backtrack>, paths just end",
     "self_improved_greedy": "self-improved, greedy",
     "control_greedy": "control: generator's solutions",
     "pass_at_n": "ceiling: any path right (pass@N)",
+    "paper_recipe_pass_at_n": "ceiling of the paper's recipe",
+    "samples_pass_at_n": "ceiling of independent samples",
+    "end_of_sequence_pass_at_n": "ceiling of the control",
     "sft_pass_at_n": "ceiling of SFT: any sample right",
 }
 MARKERS = "osD^vP*X<>hp"

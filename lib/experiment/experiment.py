@@ -57,7 +57,7 @@ from lib.search.search_file import search_to_file
 from lib.search.tree import TreeFile
 from lib.search.variants import PublishedSampling, SamplingVariant, applied
 from lib.search.vllm import close_shared, shared_sampler
-from lib.tasks.task import Task
+from lib.tasks.task import BACKTRACK, Task
 from lib.training import trainer
 from lib.training.deepspeed import train_in_processes
 from lib.training.trainer import TrainingSpec
@@ -201,6 +201,9 @@ class Experiment:
         asked = start if traces.same_questions else start + optimal
         rest = self.problems("train", asked, count - optimal)
         wrong = self.task.backtracking_traces(rest, self.seed, traces, self.tests)
+        if traces.ending != "backtrack":  # encoding ends such a path as it does any other
+            for column in ("text", "mask"):
+                wrong[column] = wrong[column].str.slice(stop=-len(BACKTRACK))
         return pd.concat([right, wrong], ignore_index=True)
 
     @property
@@ -238,8 +241,10 @@ class Experiment:
     def trace_inputs(self, stage: str) -> dict[str, Any] | None:
         """What of the profile's [traces] a stage learns from."""
         traces = asdict(self.profile.traces)
-        trunk = traces.pop("trunk")
-        return traces if stage == "backtracking" else {"trunk": trunk} if stage == "trunk" else None
+        trunk, ending = traces.pop("trunk"), traces.pop("ending")
+        if stage == "backtracking":
+            return traces | ({} if ending == "backtrack" else {"ending": ending})
+        return {"trunk": trunk} if stage == "trunk" else None
 
     def start(self, model: str, parent: Artifact | None) -> tuple:
         """The model and tokenizer that a stage starts from."""
@@ -332,9 +337,10 @@ class Experiment:
         return self.task.max_response_tokens + goal - 1
 
     def spec(self, breadth: int, depth: int, **others: Any) -> SearchSpec:
-        """A search of the profile's temperature, of this run's seed, in the profile's chunks."""
+        """A search as the profile's `[search]` says, of this run's seed."""
         search = self.profile.search
-        usual = {"temperature": search.temperature, "seed": self.seed, "chunk": search.chunk}
+        names = ("temperature", "expansion", "per_state", "chunk")
+        usual = {name: getattr(search, name) for name in names} | {"seed": self.seed}
         return SearchSpec(breadth, depth, **(usual | others))
 
     def search(

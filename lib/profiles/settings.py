@@ -29,11 +29,12 @@ from lib.base.checked import (
 from lib.base.errors import UserError
 from lib.base.files import ROOT
 from lib.profiles.recipe import Recipe
-from lib.profiles.search_spec import CHUNK_SIZE
+from lib.profiles.search_spec import CHUNK_SIZE, EXPANSIONS, PER_STATE
 from lib.tasks.trace import LOSSES
 
 MAX_POSITIONS = 1024  # of a from-scratch model
 TRUNKS = ("optimal", "play")
+ENDINGS = ("backtrack", "end_of_sequence")
 SAMPLERS = ("cache", "vllm")
 #: The rules that choose a search's answer: the names of lib/search/selection.py, in its order.
 SELECTION_NAMES = ("mean_logprob", "min_logprob_step", "vote", "self_verification", "combined")
@@ -80,6 +81,8 @@ class TraceSettings:
     same_questions: StrictBool = False  # whether D_back asks what D_op asks, as in the paper
     #: What the trunk sees: solutions (D_op), or random play that knows nothing of choosing steps.
     trunk: Annotated[str, one_of(TRUNKS, f"must be {' or '.join(TRUNKS)}")] = "optimal"
+    #: What ends an erroneous path: `<backtrack>`, or (a control) only the end of the sequence.
+    ending: Annotated[str, one_of(ENDINGS, f"must be {' or '.join(ENDINGS)}")] = "backtrack"
 
 
 @checked
@@ -135,6 +138,10 @@ class SearchSettings:
     temperatures: Positives
     beams: Count
     selection: Annotated[str, one_of(SELECTION_NAMES)]
+    #: How a state's continuations are made; the paper's is beam_sample (lib/search/expansion.py).
+    expansion: Annotated[str, one_of(EXPANSIONS)] = "sample"
+    #: Continuations of a rolled-back state: the paper's N ("breadth"), or the cheaper sqrt(N).
+    per_state: Annotated[str, one_of(PER_STATE)] = "sqrt"
     #: "vllm": [vllm] says more about it.
     sampler: Annotated[str, one_of(SAMPLERS, f"must be {' or '.join(SAMPLERS)}")] = "cache"
     #: That searches of many problems are dealt to (lib/search/parallel.py); 0: one for each core or

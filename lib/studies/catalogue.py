@@ -40,6 +40,7 @@ from lib.studies.paper import (
     figure_6,
     figure_7,
     figure_13,
+    paper_recipe,
     table_1,
     table_2,
     tables_3_and_4,
@@ -48,6 +49,7 @@ from lib.studies.study import Figure, Study
 
 STUDIES: tuple[Study, ...] = (
     table_1.STUDY,
+    paper_recipe.STUDY,
     *table_2.STUDIES,
     best_of_n.STUDY,
     dpo_kto.STUDY,

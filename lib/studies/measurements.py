@@ -23,6 +23,9 @@ from lib.search.selection import SELECTION_RULES
 from lib.search.tree import at_depth
 from lib.tasks.task import Task
 
+SAMPLE = "sample"  # the expansion that draws independent samples
+SEARCH, SAMPLES = "self_backtracking", "self_backtracking_samples"
+
 
 @dataclass(frozen=True)
 class Searched:
@@ -41,6 +44,24 @@ class Searched:
         return named | {"temperature": spec.temperature, "seed": spec.seed}
 
 
+def table_breadths(experiment: Experiment) -> list[int]:
+    """N of Table 1: 8, and the profile's largest."""
+    breadths = experiment.profile.search.breadths
+    return [breadth for breadth in breadths if breadth in (8, max(breadths))]
+
+
+def kinds(experiment: Experiment) -> list[dict[str, str]]:
+    """How the tables' searches expand a state: as the profile says, and by independent samples."""
+    usual = experiment.profile.search.expansion == SAMPLE
+    return [{}] if usual else [{}, {"expansion": SAMPLE}]
+
+
+def method_of(experiment: Experiment, spec: SearchSpec) -> str:
+    """What a search's rows are called: one that draws independent samples beside beams is apart."""
+    beside = spec.expansion == SAMPLE != experiment.profile.search.expansion
+    return SAMPLES if beside else SEARCH
+
+
 def middle_breadth(experiment: Experiment) -> int:
     """The middle one of the profile's breadths: of figures that have one N."""
     breadths = experiment.profile.search.breadths
@@ -50,8 +71,8 @@ def middle_breadth(experiment: Experiment) -> int:
 def in_tables(experiment: Experiment, spec: SearchSpec) -> bool:
     """Whether Table 1 and figure 4 have this search, of all of a model's test problems."""
     search = experiment.profile.search
-    usual = (spec.temperature, spec.expansion) == (search.temperature, "sample")
-    return usual and spec.breadth in search.breadths and spec.depth in search.depths
+    usual = [experiment.spec(spec.breadth, spec.depth, **kind) for kind in kinds(experiment)]
+    return spec in usual and spec.breadth in search.breadths and spec.depth in search.depths
 
 
 def searches(
@@ -69,12 +90,15 @@ def searches(
 
 
 def widest_searches(
-    experiment: Experiment, model: str, depths: Collection[int] = ()
+    experiment: Experiment, model: str, depths: Collection[int] = (), **how: str
 ) -> Iterator[Searched]:
-    """A model's searches of both test splits at the largest N: at these b, or all of the tables."""
+    """A model's searches of both test splits at the largest N: at these b, or all of the tables.
+
+    `how`: as one of `kinds`.
+    """
     search = experiment.profile.search
     for depth in depths or search.depths:
-        yield from searches(experiment, model, experiment.spec(max(search.breadths), depth))
+        yield from searches(experiment, model, experiment.spec(max(search.breadths), depth, **how))
 
 
 def kept_table(
@@ -143,13 +167,17 @@ def search_rows(
 
 
 def method_outcomes(
-    experiment: Experiment, model: str, found: Iterator[Searched], artifact: str
+    experiment: Experiment, model: str, found: Iterator[Searched], artifact: str, method: str = ""
 ) -> pd.DataFrame:
-    """These searches problem by problem, by every selection rule, and whether any path is right."""
+    """These searches problem by problem, by every selection rule, and whether any path is right.
+
+    Called `method`, or as `method_of` calls each.
+    """
     parts = []
     for each in found:
         named = {"expansion": each.spec.expansion, "per_state": each.spec.per_state}
-        made = scoring.method_outcomes(outcomes(experiment, each))
+        called = method or method_of(experiment, each.spec)
+        made = scoring.method_outcomes(outcomes(experiment, each), called)
         parts.append(made.assign(artifact=artifact, model=model, **named))
     return pd.concat(parts, ignore_index=True)
 

@@ -29,7 +29,7 @@ from lib.search.selection import SELECTION_RULES, summed_mean_logprob
 from lib.search.tree import SearchTree
 from lib.search.variants import PublishedSampling
 from lib.studies.beyond.audit_report import audit_remark, audit_text, points_by_switch
-from lib.studies.measurements import Searched, kept_table
+from lib.studies.measurements import SAMPLE, Searched, kept_table
 from lib.studies.paper import figure_3, tables_3_and_4
 from lib.studies.study import Figure, Study
 
@@ -122,7 +122,7 @@ def searched(experiment: Experiment, reference: str, switches: Switches, split: 
         checkpoint = tables_3_and_4.ratio_branch(experiment, MODEL, 1.0, settings.examples, padding)
     problems = experiment.problems(split, 0, settings.problems)
     depth = roll_backs(settings.depth, switches.depth_from_one)
-    spec = experiment.spec(settings.breadth, depth)
+    spec = experiment.spec(settings.breadth, depth, expansion=SAMPLE, per_state="sqrt")
     made = experiment.search(checkpoint, problems, spec, switches.sampling)
     return Searched(made, problems, split, spec)
 

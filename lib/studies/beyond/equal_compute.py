@@ -10,6 +10,7 @@ the paper does not make.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -42,7 +43,7 @@ from lib.experiment.experiment import Experiment
 from lib.profiles.search_spec import SearchSpec
 from lib.search import selection
 from lib.studies import measurements
-from lib.studies.measurements import Searched, in_tables, middle_breadth, searches
+from lib.studies.measurements import SAMPLE, Searched, in_tables, middle_breadth, searches
 from lib.studies.paper import figure_13
 from lib.studies.study import Figure, Study
 
@@ -94,7 +95,8 @@ def models(experiment: Experiment) -> list[str]:
 
 def specs(experiment: Experiment) -> tuple[list[SearchSpec], list[SearchSpec]]:
     """Searches at b = 0, of samples, and further ones of Self-Backtracking."""
-    settings, spec = experiment.profile.settings(ComputeSettings), experiment.spec
+    settings = experiment.profile.settings(ComputeSettings)
+    spec = partial(experiment.spec, expansion=SAMPLE)
     usual, breadth = experiment.profile.search.temperature, settings.temperature_breadth
     others = [value for value in settings.temperatures if value != usual]
     samples = [spec(max(settings.breadths), 0)]

@@ -34,7 +34,7 @@ from lib.search import selection
 from lib.search.variants import SamplingVariant
 from lib.studies import measurements
 from lib.studies.beyond.larger_model_answer import draw_remedies, evidence
-from lib.studies.measurements import Searched, in_tables, loss_traces
+from lib.studies.measurements import SAMPLE, Searched, in_tables, loss_traces
 from lib.studies.study import Figure, Study
 from lib.training import logprobs
 
@@ -76,7 +76,7 @@ class Choice:
 def usual(experiment: Experiment, **changes: float) -> SearchSpec:
     """The search that is measured, or one that differs from it."""
     settings = experiment.profile.settings(HypothesisSettings)
-    return experiment.spec(settings.breadth, settings.depth, **changes)
+    return experiment.spec(settings.breadth, settings.depth, expansion=SAMPLE, **changes)
 
 
 def choices(experiment: Experiment) -> dict[str, list[Choice]]:

@@ -21,16 +21,16 @@ from lib.experiment.experiment import Experiment
 from lib.search import selection
 from lib.search.selection import SELECTION_RULES
 from lib.studies.beyond.step_coverage import InstrumentSettings
-from lib.studies.measurements import Searched, kept_table, outcomes, widest_searches
+from lib.studies.measurements import SAMPLE, Searched, kept_table, outcomes, widest_searches
 from lib.studies.study import Study
 
 
 def model_searches(experiment: Experiment, model: str) -> Iterator[Searched]:
     """The tables' searches at the largest N and every b; last, one of the validation problems."""
-    yield from widest_searches(experiment, model)
+    yield from widest_searches(experiment, model, expansion=SAMPLE)
     search, settings = experiment.profile.search, experiment.profile.settings(InstrumentSettings)
     problems = experiment.problems("validation", 0, settings.validation_problems)
-    spec = experiment.spec(max(search.breadths), max(search.depths))
+    spec = experiment.spec(max(search.breadths), max(search.depths), expansion=SAMPLE)
     made = experiment.search(experiment.checkpoint(model, "backtracking"), problems, spec)
     yield Searched(made, problems, "validation", spec)
 

@@ -39,7 +39,7 @@ from lib.evaluation.states import diversity_rows, state_table
 from lib.evaluation.statistics import clustered_share
 from lib.experiment.experiment import Experiment
 from lib.search.tree import TreeFile
-from lib.studies.measurements import Searched, chosen, kept_table, widest_searches
+from lib.studies.measurements import SAMPLE, Searched, chosen, kept_table, widest_searches
 from lib.studies.study import Figure, Study
 from lib.tasks.task import COMPUTATION, FORMAT, RULE
 
@@ -63,7 +63,7 @@ def judged_searches(
     """The tables' searches at the largest N and these b, by model, whose states can be judged."""
     if experiment.task.solver is not None:
         for model in experiment.profile.models:
-            for found in widest_searches(experiment, model, depths):
+            for found in widest_searches(experiment, model, depths, expansion=SAMPLE):
                 yield model, found
 
 

@@ -164,7 +164,8 @@ def chosen_samples(experiment: Experiment, model: str, split: str) -> Artifact:
     settings = experiment.profile.settings(BaselineSettings)
     scorer, checkpoint = reward_model(experiment, model), experiment.checkpoint(model, "sft")
     problems = experiment.problems(split, 0, settings.test_problems)
-    spec = experiment.spec(max(settings.breadths), 0, temperature=settings.temperature)
+    how = {"temperature": settings.temperature, "expansion": "sample"}
+    spec = experiment.spec(max(settings.breadths), 0, **how)
     made = experiment.search(checkpoint, problems, spec)
 
     def make(folder: Path) -> None:

@@ -87,7 +87,9 @@ def training_samples(experiment: Experiment, model: str) -> tuple[Artifact, pd.D
     """The SFT model's samples of unused training problems, and these problems."""
     settings = experiment.profile.settings(BaselineSettings)
     problems = unused_problems(experiment, model, settings.problems)
-    spec = experiment.spec(settings.samples, 0, temperature=settings.temperature)
+    spec = experiment.spec(
+        settings.samples, 0, temperature=settings.temperature, expansion="sample"
+    )
     return experiment.search(experiment.checkpoint(model, "sft"), problems, spec), problems
 
 

@@ -6,6 +6,7 @@ Takes an experiment; gives rows of S (artifact `figure_13`) by the profile's sel
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 import pandas as pd
 from matplotlib.figure import Figure as Drawn
@@ -27,7 +28,15 @@ from lib.drawing.style import (
 from lib.evaluation.claims import headline
 from lib.evaluation.results import table
 from lib.experiment.experiment import Experiment
-from lib.studies.measurements import Searched, middle_breadth, search_rows, searches
+from lib.studies.measurements import (
+    SAMPLES,
+    SEARCH,
+    Searched,
+    kinds,
+    middle_breadth,
+    search_rows,
+    searches,
+)
 from lib.studies.study import Figure, Study
 
 MODEL = "S"
@@ -37,8 +46,9 @@ def requests(experiment: Experiment) -> Iterator[Searched]:
     """A search for each temperature and b."""
     search = experiment.profile.search
     for depth in search.depths:
-        for temperature in search.temperatures:
-            spec = experiment.spec(middle_breadth(experiment), depth, temperature=temperature)
+        for temperature, kind in product(search.temperatures, kinds(experiment)):
+            how = {"temperature": temperature, **kind}
+            spec = experiment.spec(middle_breadth(experiment), depth, **how)
             yield from searches(experiment, MODEL, spec)
 
 
@@ -78,7 +88,9 @@ def accuracy_against_temperature(rows: pd.DataFrame) -> Drawn:
         here = found[(found["model"] == model) & (found["split"] == split)]
         for depth in depths:
             line, style = here[here["b"] == depth], look(depth)
-            curve(panel, line[line["method"] == "self_backtracking"], "x", **style)
+            curve(panel, line[line["method"] == SEARCH], "x", **style)
+            curve(panel, line[line["method"] == SAMPLES], "x", linestyle="--", mfc="white", **style)
+            # One ceiling a panel: two would hide the lines.
             ceiling = line[line["method"] == "pass_at_n"]
             panel.plot(ceiling["x"], ceiling["accuracy"], color=style["colour"], **CEILING_MARK)
         panel.set_xticks(sorted(found["temperature"].unique()))
@@ -86,6 +98,8 @@ def accuracy_against_temperature(rows: pd.DataFrame) -> Drawn:
     for panel, *_ in grid_panels:
         percent(panel)
     handles = [handle(f"b={depth}", **look(depth)) for depth in depths]
+    if (found["method"] == SAMPLES).any():
+        handles.append(handle("independent samples", "#222222", linestyle="--", mfc="white"))
     if (found["method"] == "pass_at_n").any():
         handles.append(handle(METHODS["pass_at_n"], "#222222", **CEILING_MARK))
     legend(figure, handles)

@@ -9,6 +9,7 @@ are paired, and the interval of their difference is much narrower than those of 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -38,12 +39,22 @@ from lib.drawing.style import (
     setting,
     styled,
 )
+from lib.evaluation import scoring
 from lib.evaluation.decomposition import beside_paper
 from lib.evaluation.results import table
 from lib.evaluation.scoring import accuracy_row, outcome_rows
 from lib.evaluation.statistics import paired_difference
 from lib.experiment.experiment import Experiment
-from lib.studies.measurements import Searched, chosen, method_outcomes, searches
+from lib.studies.measurements import (
+    SAMPLES,
+    SEARCH,
+    Searched,
+    chosen,
+    kinds,
+    method_of,
+    method_outcomes,
+    searches,
+)
 from lib.studies.study import Figure, Study
 
 
@@ -51,8 +62,8 @@ def model_searches(experiment: Experiment, model: str) -> Iterator[Searched]:
     """Every N and b of the profile."""
     search = experiment.profile.search
     for breadth in search.breadths:
-        for depth in search.depths:
-            yield from searches(experiment, model, experiment.spec(breadth, depth))
+        for depth, kind in product(search.depths, kinds(experiment)):
+            yield from searches(experiment, model, experiment.spec(breadth, depth, **kind))
 
 
 def requests(experiment: Experiment) -> Iterator[object]:
@@ -84,15 +95,20 @@ def rollback_rows(experiment: Experiment, model: str) -> pd.DataFrame:
     if 0 not in search.depths:
         return table([])
     right = {
-        (each.split, each.spec.breadth, each.spec.depth): solved(experiment, each)
+        (
+            method_of(experiment, each.spec),
+            each.split,
+            each.spec.breadth,
+            each.spec.depth,
+        ): solved(experiment, each)
         for each in model_searches(experiment, model)
     }
     found = []
-    for (split, breadth, depth), correct in right.items():
+    for (method, split, breadth, depth), correct in right.items():
         if depth == 0:
             continue
-        base = right[split, breadth, 0]
-        named = {"artifact": "rollback", "method": "self_backtracking", "model": model}
+        base = right[method, split, breadth, 0]
+        named = {"artifact": "rollback", "method": method, "model": model}
         named |= {"split": split, "N": breadth, "b": depth, "seed": experiment.seed}
         named |= {"temperature": search.temperature, "selection": search.selection}
         gain, low, high = paired_difference(correct, base)
@@ -155,6 +171,8 @@ def accuracy_against_breadth(rows: pd.DataFrame) -> Drawn:
     """
     found = beside_paper(pick(rows, "figure_4", need=["N", "b"]))
     added = gains(rows)
+    added = added[added["method"] == SEARCH]
+    found = found[found["method"].isin([SEARCH, scoring.CEILINGS[SEARCH]])]
     sft = rows[(rows["method"] == "sft_pass_at_n") & rows["N"].isin(found["N"])]
     sft = sft[sft["checker"] == "strict"]
     models, splits = present(found["model"], MODEL_COLOURS), present(found["split"], SPLITS)
@@ -223,6 +241,14 @@ def _gains(panel: Axes, rows: pd.DataFrame) -> None:
     panel.yaxis.set_major_formatter(points)
 
 
+def of_samples(rows: pd.DataFrame) -> Drawn:
+    """Figure 4 of independent samples, where the profile's own search has beams."""
+    names = {SAMPLES: SEARCH, scoring.CEILINGS[SAMPLES]: scoring.CEILINGS[SEARCH]}
+    hidden = dict.fromkeys(names.values(), "other")
+    renamed = rows["method"].map(hidden | names).fillna(rows["method"])
+    return accuracy_against_breadth(rows.assign(method=renamed))
+
+
 STUDY = Study(
     name="figure_4",
     rows=rows,
@@ -235,7 +261,15 @@ STUDY = Study(
             "Accuracy against the breadth N (figure 4). Below each: what roll-backs add to it on "
             "the same problems.",
             ("figure_4",),
-            ("self_backtracking", "pass_at_n"),
+            (SEARCH,),
+            ("N", "b"),
+        ),
+        Figure(
+            "figure_4_samples",
+            of_samples,
+            "The same with independent samples in place of beams.",
+            ("figure_4",),
+            (SAMPLES,),
             ("N", "b"),
         ),
     ),

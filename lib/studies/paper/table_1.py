@@ -8,6 +8,7 @@ Tables 1 and 2. Best-of-N, DPO and KTO add their rows in files of their own.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 
 import pandas as pd
 from matplotlib.figure import Figure as Drawn
@@ -48,8 +49,10 @@ from lib.studies.measurements import (
     Searched,
     by_profiles_rule,
     decoding_outcomes,
+    kinds,
     method_outcomes,
     searches,
+    table_breadths,
 )
 from lib.studies.study import Figure, Study
 
@@ -66,11 +69,9 @@ def decodings(experiment: Experiment, model: str) -> Iterator[tuple[str, str, in
 
 def table_searches(experiment: Experiment, model: str) -> Iterator[Searched]:
     """Self-Backtracking at N = 8 and the largest N, at every b."""
-    search = experiment.profile.search
-    for breadth in search.breadths:
-        if breadth in (8, max(search.breadths)):
-            for depth in search.depths:
-                yield from searches(experiment, model, experiment.spec(breadth, depth))
+    for breadth in table_breadths(experiment):
+        for depth, kind in product(experiment.profile.search.depths, kinds(experiment)):
+            yield from searches(experiment, model, experiment.spec(breadth, depth, **kind))
 
 
 def requests(experiment: Experiment) -> Iterator[object]:
@@ -177,8 +178,10 @@ def accuracy_bars(rows: pd.DataFrame) -> Drawn:
 
 
 #: Whose choice has which ceiling.
-CEILINGS = {"self_backtracking": "pass_at_n"} | dict.fromkeys(
-    ("best_of_n", "sft_sampled_mean_logprob", "sft_sampled_vote"), "sft_pass_at_n"
+CEILINGS = (
+    {"self_backtracking": "pass_at_n"}
+    | dict(scoring.CEILINGS)
+    | dict.fromkeys(("best_of_n", "sft_sampled_mean_logprob", "sft_sampled_vote"), "sft_pass_at_n")
 )
 
 
