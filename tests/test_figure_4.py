@@ -21,10 +21,11 @@ SOLVED = {0: [1, 1, 0, 0, 0, 0], 1: [1, 0, 1, 1, 1, 0]}
 
 
 def experiment(**search):
+    search = {"expansion": "sample", "per_state": "sqrt"} | search
     profile = replace(PROFILE, search=replace(PROFILE.search, **search))
 
-    def spec(breadth, depth):
-        return SearchSpec(breadth, depth, profile.search.temperature, 4)
+    def spec(breadth, depth, **others):
+        return SearchSpec(breadth, depth, profile.search.temperature, 4, **others)
 
     return SimpleNamespace(profile=profile, seed=4, spec=spec)
 

@@ -26,7 +26,13 @@ def small(folder):
         data=replace(profile.data, train_problems=800, test_problems=8, validation_problems=4),
         models={"S": model, "L": replace(model, test_problems=4)},
         search=replace(
-            profile.search, breadths=(1, 4), depths=(0, 1), temperatures=(1.0,), beams=2
+            profile.search,
+            breadths=(1, 4),
+            depths=(0, 1),
+            temperatures=(1.0,),
+            beams=2,
+            expansion="sample",
+            per_state="sqrt",
         ),
         improvement=replace(profile.improvement, rounds=1, problems=8, breadth=4, test_problems=3),
         deepspeed=None,

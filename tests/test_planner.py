@@ -20,6 +20,7 @@ from lib.studies.beyond.larger_model import HypothesisSettings
 from lib.studies.beyond.step_coverage import InstrumentSettings
 from lib.studies.catalogue import load_profile, sections
 from lib.studies.paper import figure_3, figure_4, figure_13, table_1
+from lib.studies.paper.paper_recipe import RecipeSettings
 from lib.studies.paper.tables_3_and_4 import RatioSettings
 
 SMOKE = load_profile("smoke")
@@ -41,6 +42,7 @@ def experiment(tmp_path_factory):
         instruments=InstrumentSettings(6, 4),
         compute=ComputeSettings(("S",), 4, (1, 4), ((4, 1), (8, 0)), (1.5,), 4, (1, 3)),
         expansions=ExpansionSettings(("S",), ("sample", "beam_sample"), 5, (2, 4), (0, 1)),
+        paper_recipe=RecipeSettings(("S",)),
         hypotheses=HypothesisSettings(4, 3, 4, 1, (2.0,), 3, (-1.0, 1.0), 32),
     )
     _ = made.data
