@@ -196,12 +196,6 @@ def test_what_a_task_lacks_is_not_asked_of_it(tmp_path):
         assert "\n" not in str(error.value)
 
 
-def test_steps_are_split_where_their_outcome_begins():
-    assert Adding(10).split_step("12") == ("12", "")
-    task = load_profile("smoke").load_task()
-    assert task.split_step("3+4=7") == ("3+4=", "7") and task.split_step("three") == ("three", "")
-
-
 def test_a_summary_counts_the_problems_of_each_split():
     counts = {"seen": 3, "new": 2}
     adding, countdown = Adding(10), load_profile("smoke").load_task()

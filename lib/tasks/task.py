@@ -24,7 +24,7 @@ It may give (what it lacks is None, and what needs it is left out)
 - `play_traces`: random play for the trunk, a stand-in for pretraining (`traces.trunk`);
 - `near_misses`: True if D_back may hold them (`traces.near_miss`);
 - `terms`: what seen, new and right mean, in a sentence or two of Markdown for a run's page;
-- `summary`, `step_kinds`, `split_step`: these have defaults.
+- `summary`, `step_kinds`: these have defaults.
 """
 
 from __future__ import annotations
@@ -151,10 +151,6 @@ class Task(ABC):
     def step_kinds(self, problems: pd.DataFrame) -> pd.DataFrame:
         """How often each kind of step stands in the solutions: a row a kind, a column a split."""
         return pd.DataFrame()
-
-    def split_step(self, step: str) -> tuple[str, str]:
-        """A step's choice, and the outcome that follows from it; all of it is choice here."""
-        return step, ""
 
 
 class Solver(Protocol):

@@ -112,8 +112,3 @@ class CountdownTask(Task):
             for split, solutions in table.groupby("split")["solution"]
         }
         return pd.DataFrame(counts, index=list(OPERATORS))
-
-    def split_step(self, step: str) -> tuple[str, str]:
-        """Operands, operator and `=`; then the result."""
-        choice, equals, outcome = step.partition("=")
-        return choice + equals, outcome
