@@ -276,9 +276,6 @@ def save_figure(figure: Figure, folder: Path, name: str, manifest: Mapping) -> l
     return paths
 
 
-LINES = {"S": "-", "L": "--"}
-
-
 def artifact_rows(rows: pd.DataFrame, *artifacts: str) -> pd.DataFrame:
     """The rows of these artifacts, if any."""
     known = table(rows)
