@@ -1,7 +1,7 @@
 """The explorer in a real JupyterLab, in a real browser: mouse, keyboard, themes, narrow windows.
 
 The test starts JupyterLab on a free loopback port. Screenshots go to the folder that
-EXPLORER_SCREENSHOTS names, else to pytest's temporary folder.
+EXPLORER_SCREENSHOTS names, else to pytest's temporary folder; README's figures/explorer.png is one.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
 }
+TEXTS = (".st-story", ".st-problem strong", ".st-legend span", ".st-compare td.st-wrong")
 OPEN_LIMIT_MS, STEP_LIMIT_MS = 1000, 100
 
 # The scripted engine takes a minute over the target 99, so that a search can be stopped.
@@ -148,8 +149,11 @@ def opened(chromium, lab):
     def open_page(name: str):
         if name in pages:
             return pages[name]
-        page = chromium.new_page(viewport={"width": 1280, "height": 1250})
-        page.set_default_timeout(15_000)
+        sharp = 2 if name.startswith("06") else 1
+        page = chromium.new_page(
+            viewport={"width": 1280, "height": 1250}, device_scale_factor=sharp
+        )
+        page.set_default_timeout(60_000)
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("console", lambda line: line.type == "error" and errors.append(line.text))
         page.goto(lab(name))
@@ -226,6 +230,15 @@ def clipped(page, inside=".st-stage", what=".st-node:not(.st-hidden) :is(rect, t
     )
 
 
+def too_wide(page) -> list[str]:
+    """What reaches beyond the view, but for the tree itself."""
+    return page.locator(".search-tree").evaluate(
+        """e => [...e.querySelectorAll('*')].filter(x => !x.closest('svg') &&
+          x.getBoundingClientRect().right > e.getBoundingClientRect().right + 1)
+          .map(x => x.className)"""
+    )
+
+
 def scale(page) -> float:
     return page.evaluate("document.querySelector('.search-tree').explorer.tree.view.zoom.scale")
 
@@ -258,6 +271,10 @@ def test_each_step_is_told_and_has_its_phase(opened, shots):
     press(page, "Step ▶")
     assert page.locator(".st-node.st-again:not(.st-hidden)").count() == 1
     assert "Sampled anew" in story(page) or "<backtrack> is sampled" in story(page)
+    stroke = "e => getComputedStyle(e).stroke"
+    boxes = (".st-node.st-again:not(.st-hidden) .st-box", ".st-step:not(.st-again) .st-box")
+    anew, before = (page.locator(box).first.evaluate(stroke) for box in boxes)
+    assert anew != before
     page.screenshot(path=shots / "1-roll-back.png")
 
     press(page, "End ▶|")
@@ -267,6 +284,11 @@ def test_each_step_is_told_and_has_its_phase(opened, shots):
     page.locator("select").filter(has_text="Votes").select_option("vote")
     assert "its number of samples" in story(page)
     page.locator("select").filter(has_text="Votes").select_option("mean_logprob")
+    page.get_by_label("Roll back with", exact=True).select_option("N each")
+    run(page)
+    press(page, "Roll-back 1")
+    assert "again with 16 continuations" in story(page)
+    page.get_by_label("Roll back with", exact=True).select_option("√N each")
 
 
 def test_play_has_a_speed_and_stops_at_the_end(opened):
@@ -298,6 +320,14 @@ def test_marks_mean_what_they_say(opened, shots):
     told = page.locator(".st-paths td.st-wrong").all_inner_texts()
     named = r"✕ .+ \((not reached|invalid|incorrect|unknown).*\)"
     assert told and all(re.fullmatch(named, text) for text in told)
+
+    # A <backtrack> was drawn by chance, with a probability that is told.
+    page.locator(".st-backtrack:not(.st-hidden) .st-box").first.dispatch_event("click")
+    said = page.locator(".st-details").inner_text()
+    drawn = (
+        r"<backtrack> is sampled \(\d+ samples?\)\. The model gives it (under |over )?\d+% there"
+    )
+    assert re.search(drawn, said)
 
     # Text from the model is text: nothing of it became an element, and no script ran.
     assert page.locator(".st-step", has_text="<img").count() > 0
@@ -469,10 +499,11 @@ def test_nothing_is_clipped_at_the_end(opened, shots, width):
     page.wait_for_timeout(300)
     page.screenshot(path=shots / f"6-end-{width}.png")
     assert clipped(page) == [] and scale(page) >= 0.8
-    wider = "e => [...e.querySelectorAll('*')].filter(x => !x.closest('svg, .st-paths') &&"
-    wider += " x.getBoundingClientRect().right > e.getBoundingClientRect().right + 1)"
-    view = page.locator(".search-tree")
-    assert view.evaluate(wider + ".map(x => x.className)") == []
+    assert too_wide(page) == [] and page.locator(".st-map").is_hidden()
+    page.get_by_label("Solver’s truth").check()
+    page.locator(".search-tree").screenshot(path=shots / f"6-truth-{width}.png")
+    assert clipped(page) == [] and too_wide(page) == []
+    page.get_by_label("Solver’s truth").uncheck()
     page.set_viewport_size({"width": 1280, "height": 1250})
 
 
@@ -586,8 +617,8 @@ def test_a_saved_notebook_shows_its_last_picture(opened, lab, chromium, shots):
     again.screenshot(path=shots / "7-saved.png")
     assert again.locator(".st-saved img").is_visible()
     assert "run this cell" in again.locator(".st-saved").inner_text()
-    error = again.get_by_text("Error displaying widget")
-    assert not any(each.is_visible() for each in error.all())
+    for line in ("Error displaying widget", "Loading widget"):
+        assert not any(each.is_visible() for each in again.get_by_text(line).all())
     again.close()
 
 
@@ -605,6 +636,16 @@ def test_a_grid_in_the_node(opened, shots):
     page.get_by_label("Solver’s truth").check()
     assert page.get_by_text("a full grid was in reach").first.is_visible()
     page.screenshot(path=shots / "8-grid.png")
+    # By keyboard alone, in both themes.
+    press(page, "|◀ Start")
+    page.locator('.search-tree [role="treeitem"][tabindex="0"]').focus()
+    page.keyboard.press("Space")
+    assert shown(page) == 2 and "Sampled from the question: r1c3=3" in story(page)
+    page.keyboard.press("PageDown")
+    assert story(page).startswith("Roll-back 1 ")
+    for name in ("JupyterLab Dark", "JupyterLab Light"):
+        theme(page, name)
+        assert [text for text in TEXTS if contrast(page, text) < 4.5] == []
     field = page.get_by_label("Grid", exact=True)
     field.fill("1 2 3")
     field.press("Enter")
@@ -620,10 +661,9 @@ def test_dark_theme(opened, shots):
     colour = page.locator(".st-stage").evaluate("e => getComputedStyle(e).backgroundColor")
     assert max(map(int, re.findall(r"\d+", colour)[:3])) < 90
     # Every text can be told from its ground.
-    texts = (".st-story", ".st-problem strong", ".st-legend span", ".st-compare td.st-wrong")
-    assert [text for text in texts if contrast(page, text) < 4.5] == []
+    assert [text for text in TEXTS if contrast(page, text) < 4.5] == []
     theme(page, "JupyterLab Light")
-    assert [text for text in texts if contrast(page, text) < 4.5] == []
+    assert [text for text in TEXTS if contrast(page, text) < 4.5] == []
 
 
 def theme(page, name) -> None:
@@ -748,9 +788,21 @@ def test_the_notebook_itself(opened, shots):
     assert "✓ right, found in roll-back 1" in search.inner_text()
     assert clipped(page) == []
     page.screenshot(path=shots / "notebook.png")
+    take_readme_picture(page, shots / "explorer.png")
     page.get_by_label("Numbers", exact=True).fill("1, 2, 3, 4, 9999")
     page.get_by_label("Numbers", exact=True).press("Enter")
     page.locator(".st-warning", has_text="9999 (trained on numbers up to 25)").wait_for()
+
+
+def take_readme_picture(page, path) -> None:
+    """The view down to its tree, of the width that a README has, at twice its resolution."""
+    page.set_viewport_size({"width": 1070, "height": 1700})
+    page.wait_for_timeout(500)
+    top, end = (page.locator(each).bounding_box() for each in (".st-form", ".st-stage"))
+    x, y = top["x"] - 12, top["y"] - 10
+    width, height = end["width"] + 26, end["y"] + end["height"] - y + 4
+    page.screenshot(path=path, clip={"x": x, "y": y, "width": width, "height": height})
+    page.set_viewport_size({"width": 1280, "height": 1250})
 
 
 def test_shared_page(chromium, tmp_path, shots):
@@ -763,7 +815,7 @@ def test_shared_page(chromium, tmp_path, shots):
     explorer.run("2, 39, 45, 10", 62)
     path = explorer.save(tmp_path / "tree.html")
     errors, requests = [], []
-    page = chromium.new_page(viewport={"width": 1100, "height": 1000})
+    page = chromium.new_page(viewport={"width": 1250, "height": 1000})
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda line: line.type == "error" and errors.append(line.text))
     page.on("request", lambda request: requests.append(request.url))
@@ -789,5 +841,10 @@ def test_shared_page(chromium, tmp_path, shots):
     page.screenshot(path=shots / "page.png", full_page=True)
     page.emulate_media(color_scheme="dark")
     page.screenshot(path=shots / "page-dark.png", full_page=True)
+    assert clipped(page) == [] and too_wide(page) == []
+    page.set_viewport_size({"width": 600, "height": 1000})
+    page.wait_for_timeout(300)
+    page.screenshot(path=shots / "page-600.png", full_page=True)
+    assert too_wide(page) == []
     assert requests == [path.as_uri()] and errors == []
     page.close()

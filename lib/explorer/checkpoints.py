@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.base.errors import UserError
-from lib.profiles.settings import MOVED
+from lib.profiles.settings import TaskSettings
 from lib.tasks.task import Task, load_task
 
 
@@ -38,8 +38,8 @@ def checkpoint_choices(
             # A reward model, of Table 1's best-of-N, writes no text.
             if "ForSequenceClassification" in config.read_text("utf-8", "replace"):
                 continue
-            of = _task_table(root, str(folder)) if task else None
-            if of is None or _same(of["module"], task):
+            of = _settings(root, str(folder)) if task else None
+            if of is None or _same(of, task):
                 found.append(str(folder.relative_to(root)))
 
     def rank(label: str) -> tuple[bool, bool, bool, str]:
@@ -57,8 +57,7 @@ def checkpoint_choices(
 def profile_task(root: Path, profile: str) -> Task:
     """The task of a profile; it needs a form."""
     try:
-        table = _profile_table(root, profile)
-        return _task(table["module"], table["settings"])
+        return _task(_profile_settings(root, profile))
     except (OSError, ValueError, KeyError, TypeError) as error:
         known = ", ".join(sorted(file.stem for file in (root / "profiles").glob("*.toml")))
         raise UserError(
@@ -68,11 +67,9 @@ def profile_task(root: Path, profile: str) -> Task:
 
 def trained_on(root: Path, folder: str | None, task: Task) -> Task | None:
     """The task with the settings that the checkpoint in `folder` was trained with, where known."""
-    table = _task_table(root, folder) if folder else None
-    if table is None or not _same(table["module"], task):
-        return None
+    of = _settings(root, folder) if folder else None
     try:
-        return _task(table["module"], table["settings"])
+        return _task(of) if of and _same(of, task) else None
     except (UserError, ValueError, KeyError, TypeError):
         return None
 
@@ -86,35 +83,32 @@ def load_engine(folder: str, task: Task) -> Any:
     return Engine(folder, example + task.step_end, task.step_end, task.max_response_tokens)
 
 
-def _profile_table(root: Path, profile: str) -> dict[str, Any]:
+def _profile_settings(root: Path, profile: str) -> TaskSettings:
     path = Path(profile) if profile.endswith(".toml") else root / "profiles" / f"{profile}.toml"
-    return tomllib.loads(path.read_text(encoding="utf-8"))["task"]
+    return TaskSettings(**tomllib.loads(path.read_text(encoding="utf-8"))["task"])
 
 
-def _task_table(root: Path, folder: str) -> dict[str, Any] | None:
-    """The `[task]` that a checkpoint was trained with, where it is known.
+def _settings(root: Path, folder: str) -> TaskSettings | None:
+    """What the checkpoint in `folder` was trained on, where it is known.
 
     A shipped checkpoint has it in its manifest.json; one of a run, in its run's profile.
     """
     manifest, run = Path(folder) / "manifest.json", re.search(r"runs/([^/]+)-\d+/", folder)
     try:
         if manifest.is_file():
-            table = json.loads(manifest.read_text(encoding="utf-8"))["settings"]["task"]
-        else:
-            table = _profile_table(root, run.group(1)) if run else {}
-        return {name: table[name] for name in ("module", "settings")}
+            return TaskSettings(**json.loads(manifest.read_text("utf-8"))["settings"]["task"])
+        return _profile_settings(root, run.group(1)) if run else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _same(module: str, task: Task) -> bool:
-    """Whether a `[task]`'s module is that of `task`, which may lie in a file of its folder."""
-    module = MOVED.get(module, module)
-    return f"{type(task).__module__}.".startswith(f"{module}.")
+def _same(of: TaskSettings, task: Task) -> bool:
+    """Whether `of` names the module of `task`, which may lie in a file of that module's folder."""
+    return f"{type(task).__module__}.".startswith(f"{of.module}.")
 
 
-def _task(module: str, settings: dict[str, Any]) -> Task:
-    task = load_task(MOVED.get(module, module), settings)
+def _task(of: TaskSettings) -> Task:
+    task = load_task(of.module, of.settings)
     if task.form is None:
         raise UserError(f"task {task.name}: it has no form, and so no explorer")
     return task

@@ -33,6 +33,15 @@ export function choice(parent, label, title, options, action) {
   return select;
 }
 
+// Steps in one line of text, which breaks between two steps rather than at a minus sign.
+export function makeSteps(parent, steps, otherwise) {
+  if (!steps.length) parent.append(otherwise);
+  steps.forEach((step, index) => {
+    if (index) parent.append(", ");
+    make(parent, "span", { class: "st-whole" }, step);
+  });
+}
+
 // Enter in any field does what the form's button does, in a field of several lines too (a page that
 // hosts the form may take the browser's own way from it).
 export function onSubmit(form, action) {

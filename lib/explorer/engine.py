@@ -37,7 +37,10 @@ class Engine:
 
     def __init__(self, folder: str | Path, example: str, step_end: str, longest: int = 0):
         folder = Path(folder)
-        check_folder(folder)
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder; `make reproduce` makes the checkpoints")
+        if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
+            raise UserError(f"{folder}: no checkpoint there (config.json and a .safetensors file)")
         self.name = folder.name
         self.tokenizer = load_tokenizer(folder)
         self.step_end = step_end
@@ -111,11 +114,3 @@ class Engine:
             raise UserError(
                 f"{name}: {len(tokenizer)} tokens but {rows} embeddings; tokenizer and model differ"
             )
-
-
-def check_folder(folder: Path) -> None:
-    """Raise `UserError` where `folder` holds no checkpoint."""
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder; `make reproduce` makes the checkpoints")
-    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
-        raise UserError(f"{folder}: no checkpoint there (config.json and a .safetensors file)")

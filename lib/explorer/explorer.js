@@ -135,7 +135,7 @@ class Explorer {
     this.mode.value = this.tree.folds.mode;
     showPaths(this.paths, tree, (leaf) => {
       const rank = tree.steps.findIndex((step) => step.node === leaf) + 1;
-      if (rank > this.step) this.stepTo(rank);
+      if (rank > this.step) this.show(rank);
       this.select(leaf);
     });
     this.step = 0;
@@ -152,6 +152,8 @@ class Explorer {
     this.tree.mark(rule ? rule.chosen : null);
     const lines = [...this.data.comparison, ...(rule ? [rule.line] : [])];
     showComparison(this.comparison, lines);
+    // Where there is no room for every rule's scores, those of this rule stay.
+    for (const cell of this.paths.querySelectorAll("[data-rule]")) cell.classList.toggle("st-other", cell.dataset.rule !== rule?.name);
     if (this.step) this.show(this.step, true);
   }
 
@@ -160,7 +162,7 @@ class Explorer {
   show(step, again = false) {
     if (!this.data || (step === this.step && !again)) return;
     this.step = Math.max(1, Math.min(Math.round(step) || 1, this.data.steps.length));
-    const { node, phase, text, states = [] } = this.data.steps[this.step - 1];
+    const { node, phase, text, states } = this.data.steps[this.step - 1];
     this.tree.show(this.step);
     this.player.show(this.step);
     this.root.dataset.step = this.step;
@@ -176,14 +178,6 @@ class Explorer {
     const inside = this.tree.view.svg.contains(document.activeElement);
     this.story.setAttribute("aria-live", inside ? "off" : "polite");
     this.select(this.tree.shown(about), inside);
-  }
-
-  stepTo(step) {
-    this.show(Math.max(1, step));
-  }
-
-  phaseBy(offset) {
-    this.player.phaseBy(offset);
   }
 
   select(id, focus = true) {

@@ -8,7 +8,7 @@ drawn. Whatever goes wrong becomes a message in the widget.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,7 @@ from lib.explorer.checkpoints import checkpoint_choices, load_engine, profile_ta
 from lib.explorer.page import save_page, tree_page
 from lib.explorer.session import Session, first_search, play_step, search_further, state_steps
 from lib.explorer.tree_view import TreeView, describe, score_rules
-from lib.explorer.widget import (
-    PER_STATE,
-    SETTINGS,
-    TreeWidget,
-    read_settings,
-    saved_picture,
-    setting_fields,
-)
+from lib.explorer.widget import TreeWidget, read_settings, saved_picture, setting_fields
 from lib.explorer.words import guide, times
 from lib.explorer.worker import Latest, Show, Worker
 from lib.tasks.task import VERDICT_THRESHOLD
@@ -92,10 +85,9 @@ class Explorer:
 
     def _build_form(self, seed: int) -> None:
         form = self.task.form
-        self.view.fields = [*map(vars, form.fields), *setting_fields(list(self._folders))]
-        values = {each.name: f"{each.default:g}" for each in SETTINGS} | {"seed": str(seed)}
-        values["per_state"] = next(iter(PER_STATE))
-        values["checkpoint"] = next(iter(self._folders), "none yet")
+        settings = setting_fields(list(self._folders))
+        self.view.fields = [*map(vars, form.fields), *settings]
+        values = {each["name"]: each["default"] for each in settings} | {"seed": str(seed)}
         self.view.values = form.texts(form.random_problem(self._random)) | values
         self.view.guide = [list(pair) for pair in guide(form.about)]
         if self._first:
@@ -138,9 +130,8 @@ class Explorer:
 
     def stop(self) -> None:
         """Stop what is running; the tree stays as it was."""
-        engine = self._engine
-        if self._worker.busy and hasattr(engine, "stop"):
-            engine.stop()
+        if self._worker.busy and hasattr(self._engine, "stop"):
+            self._engine.stop()
             self.view.say("Stopping …", "busy")
 
     def wait(self) -> None:
@@ -194,13 +185,10 @@ class Explorer:
             self._engine.resume()
         return self._engine
 
-    def _with(self, values: dict[str, str], wish: Callable[[], Show]) -> Show:
-        """Fulfil a wish of the page, with what stood in its fields."""
-        self.view.values = values
-        return wish()
-
-    def _search(self) -> Show:
-        values, form = dict(self.view.values), self.task.form
+    def _search(self, typed: Mapping[str, str] | None = None) -> Show:
+        """Search what the fields say; `typed` is what stood in the page's."""
+        self.view.values = values = {**self.view.values, **(typed or {})}
+        form = self.task.form
         problem, settings = form.parse(values), read_settings(values)
         engine = self._ready_engine()
         self.view.say("Searching …", "busy")
@@ -211,7 +199,8 @@ class Explorer:
         self._searched_on = 0
         return self._view(Shown(problem, settings, engine, first_search(tree), labels))
 
-    def _find_hard_problem(self) -> Show:
+    def _find_hard_problem(self, typed: Mapping[str, str] | None = None) -> Show:
+        self.view.values = {**self.view.values, **(typed or {})}
         engine, form = self._ready_engine(), self.task.form
         self.view.say("Looking for a problem that greedy decoding fails …", "busy")
         for _ in range(GREEDY_TRIES):
@@ -286,8 +275,8 @@ class Explorer:
     def _summary(self, notes: list[Note]) -> str:
         finished = [note for note in notes if note.correct is not None]
         right = sum(bool(note.correct) for note in finished)
-        text = f"Search done: {len(notes)} nodes, {times(len(finished), 'finished path')}, "
-        text += f"{right} correct."
+        paths = times(len(finished), "finished path")
+        text = f"Search done: {len(notes)} nodes, {paths}, {right} correct."
         if notes[0].reachable is False:
             return text + " The exact solver finds no solution: this problem is impossible."
         return text + " Press Play or Step to watch it."
@@ -310,13 +299,12 @@ class Explorer:
         self.view.send({"type": "received"})
         if not isinstance(content, dict):
             return
-        kind, node, step = content.get("type"), content.get("node"), content.get("step")
-        values = content.get("values")
+        kind, node, step, values = map(content.get, ("type", "node", "step", "values"))
         if kind in ("run", "random") and isinstance(values, dict):
-            texts = {k: v[:500] for k, v in values.items() if isinstance(v, str)}
-            known = {name: texts.get(name, old) for name, old in self.view.values.items()}
+            named = {k: v for k, v in values.items() if k in self.view.values}
+            known = {k: v[:500] for k, v in named.items() if isinstance(v, str)}
             wish = self._search if kind == "run" else self._find_hard_problem
-            self._worker.start(lambda: self._with(known, wish))
+            self._worker.start(lambda: wish(known))
         elif kind == "stop":
             self.stop()
         elif kind == "page" and self.treeview is not None:

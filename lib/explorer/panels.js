@@ -3,7 +3,7 @@
 // Each class fills an element from plain data and tells its host what the reader does. Knows nothing
 // of how the tree is drawn.
 
-import { button, choice, make, number, onSubmit } from "./dom.js";
+import { button, choice, make, makeSteps, number, onSubmit } from "./dom.js";
 
 // The problem and the search to make; `values()` is what stands in the fields now.
 export class Form {
@@ -57,11 +57,11 @@ export class Player {
   constructor(parent, host) {
     this.host = host;
     this.bar = make(parent, "div", { class: "st-bar st-player", role: "toolbar", "aria-label": "Step through the search" });
-    button(this.bar, "|◀ Start", "Jump to the question", () => host.stepTo(1));
-    button(this.bar, "◀ Back", "One step back", () => host.stepTo(this.step - 1));
+    button(this.bar, "|◀ Start", "Jump to the question", () => host.show(1));
+    button(this.bar, "◀ Back", "One step back", () => host.show(this.step - 1));
     this.play = button(this.bar, "▶ Play", "Play or pause", () => this.toggle());
-    button(this.bar, "Step ▶", "One step forward", () => host.stepTo(this.step + 1));
-    button(this.bar, "End ▶|", "Jump to the choice of a path", () => host.stepTo(this.steps.length));
+    button(this.bar, "Step ▶", "One step forward", () => host.show(this.step + 1));
+    button(this.bar, "End ▶|", "Jump to the choice of a path", () => host.show(this.steps.length));
     const speeds = [0.5, 1, 2, 4, 16].map((speed) => [speed, `${speed}×`]);
     this.speed = choice(this.bar, "Speed", "How fast Play steps", speeds, () => { if (this.playing) this.start(); });
     this.speed.value = "1";
@@ -69,7 +69,7 @@ export class Player {
     const track = make(parent, "div", { class: "st-track" });
     this.names = make(track, "div", { class: "st-phases", role: "group", "aria-label": "Phases of the search" });
     this.slider = make(track, "input", { type: "range", min: 1, value: 1, "aria-label": "Step of the search" });
-    this.slider.addEventListener("input", () => host.stepTo(Number(this.slider.value)));
+    this.slider.addEventListener("input", () => host.show(Number(this.slider.value)));
   }
 
   load({ steps, phases }) {
@@ -79,7 +79,7 @@ export class Player {
     this.names.replaceChildren();
     this.buttons = phases.map((phase) => {
       const title = `${phase.title}: ${phase.count} step${phase.count === 1 ? "" : "s"}`;
-      const made = button(this.names, phase.title, title, () => this.host.stepTo(phase.first + 1));
+      const made = button(this.names, phase.title, title, () => this.host.show(phase.first + 1));
       made.dataset.kind = phase.kind;
       made.style.flexGrow = phase.count;
       return made;
@@ -109,12 +109,12 @@ export class Player {
     const { phase } = this.steps[this.step - 1];
     const inside = offset < 0 && this.step > this.phases[phase].first + 1;
     const wanted = this.phases[inside ? phase : phase + offset];
-    if (wanted) this.host.stepTo(wanted.first + 1);
+    if (wanted) this.host.show(wanted.first + 1);
   }
 
   toggle() {
     if (this.playing) return this.pause();
-    if (this.step >= this.steps.length) this.host.stepTo(1);
+    if (this.step >= this.steps.length) this.host.show(1);
     return this.start();
   }
 
@@ -122,7 +122,7 @@ export class Player {
     clearInterval(this.playing);
     const wait = Math.max(60, Math.min(1200, 90000 / this.steps.length)) / Number(this.speed.value);
     this.playing = setInterval(() => {
-      this.host.stepTo(this.step + 1);
+      this.host.show(this.step + 1);
       if (this.step >= this.steps.length) this.pause();
     }, Math.max(30, wait));
     this.play.textContent = "❚❚ Pause";
@@ -143,12 +143,11 @@ export function showDetails(panel, tree, node, truth) {
   make(left, "p", {}, tree.steps.find((step) => step.node === node.id).text);
   if (truth && node.truth) make(left, "p", { class: `st-truth-words st-${node.verdict}` }, `Solver: ${node.truth}.`);
   const facts = make(left, "dl", { class: "st-facts" });
-  const fact = (name, value, tip) => {
+  for (const [name, value, tip] of node.facts) {
     const pair = make(facts, "div", tip ? { title: tip } : {});
     make(pair, "dt", {}, name);
     make(pair, "dd", {}, value);
-  };
-  for (const [name, value, tip] of node.facts) fact(name, value, tip);
+  }
   if (node.tokens.length) {
     make(left, "p", { class: "st-quiet" }, "Its tokens, each with its log-probability:");
     const tokens = make(left, "div", { class: "st-tokens" });
@@ -196,19 +195,22 @@ export function showPaths(panel, tree, go) {
   const table = make(make(panel, "div", { class: "st-scroll" }), "table", { "aria-label": "Finished paths" });
   const head = make(make(table, "thead"), "tr");
   const titles = [["Path", ""], ["Samples", tree.tips.samples], ["Found", tree.tips.found], ["Right?", tree.tips.check]];
-  for (const [title, tip] of [...titles, ...rules.map((rule) => [rule.title, rule.tip])]) make(head, "th", { scope: "col", title: tip }, title);
+  for (const [title, tip] of titles) make(head, "th", { scope: "col", title: tip }, title);
+  for (const { name, title, tip } of rules) make(head, "th", { scope: "col", title: tip, "data-rule": name }, title);
   const body = make(table, "tbody");
   for (const path of paths) {
     const row = make(body, "tr");
-    button(make(row, "td"), path.steps.join(", ") || "(no step)", "Show this path in the tree", () => go(path.leaf)).className = "st-path";
+    const show = button(make(row, "td"), "", "Show this path in the tree", () => go(path.leaf));
+    show.className = "st-path";
+    makeSteps(show, path.steps, "(no step)");
     make(row, "td", {}, path.samples);
     make(row, "td", {}, path.found);
     make(row, "td", { class: path.correct ? "st-right" : "st-wrong" }, path.note);
     for (const rule of rules) {
       const chosen = rule.chosen === path.leaf;
       const score = number(path.scores[rule.name]);
-      const cell = make(row, "td", chosen ? { class: "st-choice" } : {}, `${score}${chosen ? " ★" : ""}`);
-      if (chosen) cell.setAttribute("aria-label", `${score}, chosen`);
+      const marked = chosen ? { class: "st-choice", "aria-label": `${score}, chosen` } : {};
+      make(row, "td", { "data-rule": rule.name, ...marked }, `${score}${chosen ? " ★" : ""}`);
     }
   }
   return table;
@@ -220,7 +222,7 @@ export function showComparison(panel, lines) {
   for (const line of lines) {
     const row = make(panel, "tr");
     make(row, "th", { scope: "row", title: line.tip }, line.name);
-    make(row, "td", { class: "st-code" }, line.steps.join(", ") || "–");
+    makeSteps(make(row, "td", { class: "st-code" }), line.steps, "–");
     make(row, "td", { class: line.correct ? "st-right" : "st-wrong" }, line.note);
   }
 }

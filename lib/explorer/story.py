@@ -49,8 +49,7 @@ class Story:
         for part in range(len(self.session.parts)):
             self._tell_part(part)
         self._phase("select", "Select")
-        text = "One of the finished paths is chosen."
-        self.steps.append({"phase": len(self.phases) - 1, "node": None, "text": text})
+        self._say("One of the finished paths is chosen.")
         for index, phase in enumerate(self.phases):
             own = [i for i, step in enumerate(self.steps) if step["phase"] == index]
             phase |= {"first": own[0] if own else len(self.steps), "count": len(own)}
@@ -77,11 +76,10 @@ class Story:
             else:
                 self._phase("expand", "Expand", index)
             for node in self._found(index, level):
-                text = self.sentence(self.session.tree.nodes[node])
-                self.steps.append({"phase": len(self.phases) - 1, "node": node, "text": text})
+                self._say(self.sentence(self.session.tree.nodes[node]), [], node)
 
-    def _say(self, text: str, states: list[int]) -> None:
-        step = {"phase": len(self.phases) - 1, "node": None, "text": text, "states": states}
+    def _say(self, text: str, states: Sequence[int] = (), node: int | None = None) -> None:
+        step = {"phase": len(self.phases) - 1, "node": node, "text": text, "states": list(states)}
         self.steps.append(step)
 
     def _found(self, part: int, level: int) -> list[int]:
@@ -151,9 +149,8 @@ class Story:
             return f"{after}, the sample is cut off: it reached the limit of tokens."
         if node.kind == "goal":
             note = self.notes[node.id]
-            told = f"{after}, the model stops. " + (
-                "Right." if note.correct else f"Wrong: {note.reason or note.error}."
-            )
+            said = "Right." if note.correct else f"Wrong: {note.reason or note.error}."
+            told = f"{after}, the model stops. {said}"
             if node.id == self.first_right and node.level:
                 told += " The first right path, and it took a roll-back to find it."
             return told

@@ -1,6 +1,6 @@
 // The tree itself: an SVG that can be stepped through, walked and folded; drawn once, then shown.
 //
-// Takes the data of lib/explorer/tree_view.py; tells its host (`select`, `stepTo`, `phaseBy`, `fit`) of the reader.
+// Takes the data of lib/explorer/tree_view.py; tells its host (`select`, `show`, `player`, `fit`) of the reader.
 
 import { draw, make } from "./dom.js";
 import { Folds } from "./folds.js";
@@ -9,7 +9,8 @@ import { READABLE, Viewport } from "./viewport.js";
 
 const MARGIN = 24; // as lib/explorer/layout.py has it
 const TALLEST = { wide: 580, narrow: 760 }; // pixels of the window on the tree
-const NARROW = 760; // pixels: below it, a step stands above its state
+// Pixels: below that, a step stands above its state where the tree would else be too wide to be read.
+const ROOMY = 1000;
 export const KEYS =
   "Arrow keys walk through the tree. Space: one step on, Shift+Space: one back; Page Down, Page Up: next " +
   "and previous phase. C folds a branch. + and − zoom, 0 fits what is readable, 1 shows the whole tree. " +
@@ -90,7 +91,7 @@ export class TreePanel {
   // Where every node stands; null for those that are folded away.
   place() {
     if (!this.tree) return;
-    const narrow = this.width > 0 && this.width < NARROW;
+    const narrow = this.width > 0 && this.width < Math.min(ROOMY, READABLE * this.tree.layouts.wide.width);
     const { row: height, columns, width } = this.tree.layouts[narrow ? "narrow" : "wide"];
     const rows = this.folds.rows();
     const half = this.tree.box / 2;
@@ -189,7 +190,7 @@ export class TreePanel {
       const { node } = this.tree.steps[index];
       if (node !== null) this.refresh(node);
     }
-    const { states = [], phase } = this.tree.steps[step - 1];
+    const { states, phase } = this.tree.steps[step - 1];
     this.ended = step === this.tree.steps.length;
     for (const id of this.marked) this.groups[id].group.classList.remove("st-marked");
     for (const id of states) this.groups[id].group.classList.add("st-marked");
@@ -257,10 +258,10 @@ export class TreePanel {
       ArrowUp: () => beside(-1), ArrowDown: () => beside(1),
       Home: () => go(0), End: () => go(this.nodeOf(this.step)),
       Enter: () => go(id), c: () => this.toggle(id), C: () => this.toggle(id),
-      " ": () => this.host.stepTo(this.step + (event.shiftKey ? -1 : 1)),
-      PageDown: () => this.host.phaseBy(1), PageUp: () => this.host.phaseBy(-1),
+      " ": () => this.host.show(this.step + (event.shiftKey ? -1 : 1)),
+      PageDown: () => this.host.player.phaseBy(1), PageUp: () => this.host.player.phaseBy(-1),
       "+": () => this.view.zoomBy(1.25), "-": () => this.view.zoomBy(0.8),
-      0: () => this.host.fit(), 1: () => this.whole(),
+      0: () => this.host.fit(), 1: () => this.view.show(this.view.fitting(), 0),
     };
     const action = actions[event.key];
     if (!action) return;
@@ -312,9 +313,5 @@ export class TreePanel {
     }
     this.auto();
     return this.folds.mode;
-  }
-
-  whole() {
-    this.view.show(this.view.fitting(), 0);
   }
 }

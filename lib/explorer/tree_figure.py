@@ -50,8 +50,7 @@ def draw_tree(
     `truth` adds the solver's words. A tree of more than `most` nodes is drawn without the branches
     that no finished path takes or, where that is still too much, as the chosen path alone.
     """
-    drawing = _Drawing(view.data, chosen_nodes(view, rule), truth, _kept(view, rule, most))
-    return drawing.figure
+    return _Drawing(view.data, chosen_nodes(view, rule), truth, _kept(view, rule, most)).figure
 
 
 def draw_message(text: str) -> Figure:

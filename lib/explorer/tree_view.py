@@ -223,16 +223,14 @@ def colour(p_backtrack: float | None) -> str:
 
 
 def _rule(rule: Rule, story: Story) -> dict[str, Any]:
-    row = {"name": rule.name, "title": rule.title, "tip": rule.tip, "chosen": rule.chosen}
-    line = {"name": "Search", "tip": TIPS["search"], "steps": [], "correct": False}
-    if rule.chosen is None:
-        line["note"] = "✕ no path was finished"
-    else:
+    line = {"steps": [], "correct": False, "note": "✕ no path was finished"}
+    if rule.chosen is not None:
         note, leaf = story.notes[rule.chosen], story.session.tree.nodes[rule.chosen]
+        said = "✓ right" if note.correct else f"✕ {_why(note)}"
         line["steps"] = state_steps(story.session.tree, leaf.id)
-        line["correct"] = bool(note.correct)
-        line["note"] = "✓ right" if note.correct else f"✕ {_why(note)}"
-        line["note"] += f", found in {story.found(leaf)}"
+        line |= {"correct": bool(note.correct), "note": f"{said}, found in {story.found(leaf)}"}
+    line |= {"name": "Search", "tip": TIPS["search"]}
+    row = {"name": rule.name, "title": rule.title, "tip": rule.tip, "chosen": rule.chosen}
     return row | {"text": story.choice(rule), "line": line}
 
 

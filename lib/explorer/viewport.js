@@ -6,6 +6,7 @@
 import { draw, make } from "./dom.js";
 
 const MAP = { width: 150, height: 96 };
+const SLACK = 6; // pixels of a drawing's empty margin that may lie outside
 export const READABLE = 0.8; // of the size that the text was made for
 
 export class Viewport {
@@ -46,10 +47,6 @@ export class Viewport {
     this.measured = [width || 600, height];
   }
 
-  size() {
-    return this.measured;
-  }
-
   move(scale, x, y) {
     this.zoom = { scale, x, y };
     this.untouched = false;
@@ -60,13 +57,13 @@ export class Viewport {
   }
 
   centreOn(x, y) {
-    const [width, height] = this.size();
+    const [width, height] = this.measured;
     const { scale } = this.zoom;
     this.move(scale, width / 2 - x * scale, height / 2 - y * scale);
   }
 
   zoomBy(factor, atX = null, atY = null) {
-    const [width, height] = this.size();
+    const [width, height] = this.measured;
     const [x, y] = [atX ?? width / 2, atY ?? height / 2];
     const scale = Math.max(0.02, Math.min(4, this.zoom.scale * factor));
     const ratio = scale / this.zoom.scale;
@@ -75,20 +72,20 @@ export class Viewport {
 
   // The rows that can be seen, and as many again on either side.
   rows() {
-    const [, height] = this.size();
+    const [, height] = this.measured;
     const { scale, y } = this.zoom;
     return [(-height - y) / scale, (2 * height - y) / scale];
   }
 
   // The scale at which all of the drawing is in the window.
   fitting() {
-    const [width, height] = this.size();
+    const [width, height] = this.measured;
     return Math.min(width / this.extent.width, height / this.extent.height, 1);
   }
 
   // The drawing from its left on; where it is too high, around `y`.
   show(scale, y) {
-    const [width, height] = this.size();
+    const [width, height] = this.measured;
     const rest = height - this.extent.height * scale;
     const left = Math.max(0, (width - this.extent.width * scale) / 2);
     this.move(scale, left, rest >= 0 ? rest / 2 : Math.min(0, Math.max(rest, height / 2 - y * scale)));
@@ -97,12 +94,13 @@ export class Viewport {
   // Move as little as needed to bring a part of the drawing into the window.
   reveal({ left, right, y }) {
     this.revealed = { right, y };
-    const [width, height] = this.size();
+    const [width, height] = this.measured;
     const { scale, x: atX, y: atY } = this.zoom;
     const [from, to, middle] = [left * scale + atX, right * scale + atX, y * scale + atY];
     const edge = 36 * scale;
-    const dx = from < 8 ? 8 - from : to > width - 8 ? Math.max(width - 8 - to, 8 - from) : 0;
-    const dy = middle < edge ? 2 * edge - middle : middle > height - edge ? height - 2 * edge - middle : 0;
+    const stays = (length, room) => this.untouched && length * scale <= room + SLACK;
+    const dx = stays(this.extent.width, width) ? 0 : from < 8 ? 8 - from : to > width - 8 ? Math.max(width - 8 - to, 8 - from) : 0;
+    const dy = stays(this.extent.height, height) ? 0 : middle < edge ? 2 * edge - middle : middle > height - edge ? height - 2 * edge - middle : 0;
     if (!dx && !dy) return;
     const { untouched } = this;
     this.move(scale, atX + dx, atY + dy);
@@ -130,10 +128,10 @@ export class Viewport {
 
   // The map, where not all of the drawing is in the window.
   paintMap() {
-    const [width, height] = this.size();
+    const [width, height] = this.measured;
     const { scale, x, y } = this.zoom;
     const { width: across, height: down } = this.extent;
-    const whole = across * scale <= width + 1 && down * scale <= height + 1 && x >= -1 && y >= -1;
+    const whole = across * scale <= width + SLACK && down * scale <= height + SLACK && x >= -SLACK && y >= -SLACK;
     this.map.toggleAttribute("hidden", whole);
     if (whole) return;
     const { right = 0, y: middle = 0 } = this.revealed || {};

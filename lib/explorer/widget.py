@@ -76,15 +76,22 @@ PER_STATE = {"√N each": "sqrt", "N each": "breadth"}
 
 def setting_fields(checkpoints: Sequence[str]) -> list[dict[str, Any]]:
     """The form's fields beside the problem's: what is searched, and with which model."""
-    numbers = [(each.name, each.label, each.width, "inputmode", "decimal") for each in SETTINGS]
-    menus = [
-        ("per_state", "Roll back with", "6.5em", "options", list(PER_STATE)),
-        ("checkpoint", "Checkpoint", "15em", "options", list(checkpoints) or ["none yet"]),
+    fields = [
+        {
+            "name": each.name,
+            "label": each.label,
+            "width": each.width,
+            "default": f"{each.default:g}",
+        }
+        for each in SETTINGS
     ]
-    return [
-        {"name": name, "label": label, "width": width, key: value, "tip": TIPS[name]}
-        for name, label, width, key, value in [*numbers, *menus]
-    ]
+    for name, label, width, options in (
+        ("per_state", "Roll back with", "7.5em", list(PER_STATE)),
+        ("checkpoint", "Checkpoint", "15em", list(checkpoints) or ["none yet"]),
+    ):
+        menu = {"name": name, "label": label, "width": width, "options": options}
+        fields.append(menu | {"default": options[0]})
+    return [{"inputmode": "decimal", "tip": TIPS[field["name"]]} | field for field in fields]
 
 
 def read_settings(values: Mapping[str, str]) -> dict[str, Any]:
@@ -107,7 +114,7 @@ def saved_picture(png: bytes, title: str) -> str:
 
 SAVED = """<style>
 .jp-OutputArea:has(.search-tree) .st-saved {{ display: none; }}
-.jp-OutputArea-child:has(+ .jp-OutputArea-child .st-saved) .jupyter-widgets:not(:has(*)) {{
+.jp-OutputArea-child:has(+ .jp-OutputArea-child .st-saved) .jp-OutputArea-output:not(:has(*)) {{
   display: none;
 }}
 </style>
