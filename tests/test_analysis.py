@@ -3,8 +3,9 @@
 import pandas as pd
 import pytest
 
-from lib.evaluation.claims import claims_table, headline, verdict
+from lib.evaluation.claims import RULE, claims_table, headline, verdict
 from lib.evaluation.decomposition import beside_paper, decomposition, size_gap
+from lib.evaluation.outcomes import outcome_table
 from lib.evaluation.results import row, table
 from lib.evaluation.statistics import Difference, difference, wilson_interval
 from lib.tasks.task import BAD_RESULT
@@ -51,9 +52,15 @@ def test_difference_is_newcombes():
     [
         ([], "not tested"),
         ([(0.41, 0.5)], "reproduced"),
-        ([(0.41, 0.5), (0.39, 0.5)], "not reproduced"),
+        ([(0.4, 0.5)], "direction reproduced, size not"),
+        ([(0.41, 0.5), (0.39, 0.5)], "direction reproduced, size not"),
+        ([(0.41, 0.5), (0.001, 0.5)], "direction reproduced, size not"),
+        ([(0.41, 0.5), (0.0, 0.5)], "not reproduced"),
+        ([(0.0, 0.3)], "not reproduced"),
+        ([(-0.3, 0.0)], "not reproduced"),
         ([(-0.3, -0.1)], "reversed"),
         ([(-0.3, -0.1), (-0.1, 0.1)], "not reproduced"),
+        ([(-0.3, -0.1), (0.1, 0.2)], "not reproduced"),
     ],
 )
 def test_verdict(intervals, expected):
@@ -112,7 +119,7 @@ def test_claims_against():
     rows = [cell("sft_greedy", 0.7), search(0.75), search(0.6, 0)]
     rows += [search(0.5, split="new"), search(0.9, model="L"), search(0.7, model="L", split="new")]
     found = verdicts(rows)
-    assert found[1] == "not reproduced"  # a gain, but less than claimed
+    assert found[1] == "direction reproduced, size not"  # a gain, but less than claimed
     assert found[2] == "reversed"
     assert found[5] == "reversed"
     assert found[6] == "not tested"  # who computes better is not known
@@ -151,3 +158,87 @@ def test_beside_paper():
     rows = table([search(0.8), search(0.8, breadth=4)])
     found = beside_paper(rows)["paper"]
     assert found[0] == 0.7354 and pd.isna(found[1])
+
+
+@pytest.mark.parametrize(
+    ("searched", "expected"),
+    [
+        (0.80, "reproduced"),  # 50 points
+        (0.72, "direction reproduced, size not"),  # 42, and the interval reaches below 40
+        (0.40, "direction reproduced, size not"),
+        (0.31, "not reproduced"),
+        (0.20, "reversed"),
+    ],
+)
+def test_every_verdict_of_a_claim_with_a_margin(searched, expected):
+    rows = [cell("sft_greedy", 0.3), search(searched)]
+    assert verdicts(rows)[1] == expected
+    assert verdicts([])[1] == "not tested"
+
+
+@pytest.mark.parametrize(
+    ("new", "expected"),
+    [(0.80, "reproduced"), (0.76, "not reproduced"), (0.70, "reversed"), (0.90, "not reproduced")],
+)
+def test_every_verdict_of_claim_5(new, expected):
+    rows = [search(0.8, problems=4000), search(new, problems=4000, split="new")]
+    assert verdicts(rows)[5] == expected
+
+
+def test_the_rule_names_every_margin_and_verdict():
+    for text in ("40 points in claim 1", "10 in claim 2", "within 5 points", "paired"):
+        assert text in RULE
+    for name in ("reproduced", "direction reproduced, size not", "not reproduced", "reversed"):
+        assert f"*{name}*" in RULE
+
+
+def outcomes_of(rows, correct, **columns):
+    """Outcomes of one row each: which problems, from the first on, are right, and their targets."""
+    parts = []
+    for each, right in zip(rows, correct, strict=True):
+        named = {
+            name: each.get(name) for name in ("artifact", "method", "model", "split", "N", "b")
+        }
+        part = pd.DataFrame(
+            {"problem": range(len(right)), "correct": right, "seed": 0, "tokens": 1}
+        )
+        parts.append(part.assign(target=[i % 20 for i in range(len(right))], **named, **columns))
+    return outcome_table(parts)
+
+
+def test_outcomes_pair_what_was_asked_of_both():
+    """Three points on the same 500 problems, which alone are too few to tell from chance."""
+    rows = [cell("sft_greedy", 0.5, problems=500), search(0.53, problems=500)]
+    right = [i < 250 for i in range(500)], [i < 265 for i in range(500)]
+    alone = claims_table(table(rows)).set_index("claim")
+    paired = claims_table(table(rows), outcomes_of(rows, right)).set_index("claim")
+    assert alone.loc[1, "verdict"] == "not reproduced"
+    assert paired.loc[1, "verdict"] == "direction reproduced, size not"
+    assert "S seen, b=1 N=32: 53.0 against 50.0, +3.0 [+" in paired.loc[1, "evidence"]
+    # Of rows without outcomes the intervals stay as they are.
+    none = claims_table(table(rows), outcomes_of(rows[:1], right[:1])).set_index("claim")
+    assert none.loc[1, "evidence"] == alone.loc[1, "evidence"]
+
+
+def test_both_sizes_are_compared_on_the_same_problems():
+    rows = [search(0.6, problems=1000), search(0.55, model="L", problems=500)]
+    rows += [*computing("S", 0.5), *computing("L", 0.25)]
+    # On the 500 that both were asked, S solves 450.
+    right = [i < 450 or 500 <= i < 650 for i in range(1000)], [i < 275 for i in range(500)]
+    greedy = [cell("sft_greedy", 0.4, model) for model in "SL"]
+    wrong = [i < 200 for i in range(500)], [i < 200 for i in range(500)]
+    found = outcome_table(
+        [outcomes_of(rows[:2], right), outcomes_of(greedy, wrong, error=BAD_RESULT)]
+    )
+    found.loc[found["correct"], "error"] = None
+    claim = claims_table(table(rows), found).set_index("claim").loc[6]
+    assert "seen, b=1 N=32, S against L: 90.0 against 55.0, +35.0" in claim["evidence"]
+    assert "in a step, L against S: 40.0 against 40.0, +0.0" in claim["evidence"]
+    assert claim["verdict"] == "not reproduced"
+
+
+def test_claims_of_another_task_say_so():
+    rows = [cell("sft_greedy", 0.3, task="adding"), search(0.9, task="adding")]
+    found = claims_table(table(rows)).set_index("claim")
+    assert found.loc[1, "evidence"].startswith("on the task adding, not the paper's: S seen, b=1")
+    assert found.loc[3, "evidence"] == ""

@@ -10,12 +10,17 @@ from lib.base.errors import UserError
 from lib.evaluation.outcomes import (
     COLUMNS,
     NAMED,
+    accuracy,
+    by_seed,
+    clusters,
+    difference,
     of_cell,
     outcome_table,
     read_outcomes,
     write_outcomes,
 )
 from lib.evaluation.scoring import method_outcomes, outcome_rows
+from lib.evaluation.statistics import bounds, hierarchical_draws
 
 CELLS = st.tuples(
     st.sampled_from(["sft_greedy", "self_backtracking"]),
@@ -93,3 +98,45 @@ def test_the_file(tmp_path):
     with pytest.raises(UserError, match="not a whole parquet file"):
         read_outcomes(path)
     assert tuple(outcome_table([])) == COLUMNS and set(NAMED) < set(COLUMNS)
+
+
+def cell(correct, targets=None, seed=0, **named):
+    """One cell of one seed."""
+    named = {"artifact": "table_1", "method": "m", "model": "S", "split": "new"} | named
+    part = pd.DataFrame({"problem": range(len(correct)), "correct": correct, "seed": seed})
+    return outcome_table([part.assign(target=targets, tokens=1, **named)])
+
+
+def test_differences_are_paired_on_the_problems_that_both_were_asked():
+    targets = [5, 5, 6, 6, 7, 7]
+    a = cell([1, 1, 1, 0, 1, 1], targets)
+    b = cell([1, 0, 1, 0, 0, 1, 1, 1], [*targets, 8, 8])
+    gaps = [0, 1, 0, 0, 1, 0]
+    expected = bounds(hierarchical_draws(gaps, [0] * 6, targets), 6)
+    assert difference(a, b) == (5 / 6, 3 / 6, *expected)
+    low, high = difference(b, a)[2:]
+    assert (-high, -low) == pytest.approx(expected)
+
+
+def test_seeds_count_alike_and_those_that_one_lacks_do_not_count():
+    a = pd.concat([cell([1, 1, 0, 0, 0, 0]), cell([1, 1], seed=1), cell([0, 0], seed=2)])
+    assert by_seed(a).tolist() == pytest.approx([1 / 3, 1, 0])
+    assert accuracy(a)[0] == pytest.approx(4 / 9)
+    b = pd.concat([cell([0] * 6), cell([1, 0], seed=1)])
+    assert difference(a, b)[:2] == pytest.approx((2 / 3, 1 / 4))
+    assert difference(a, cell([1, 0], seed=5)) is None
+    assert difference(a, a[:0]) is None
+
+
+def test_two_splits_share_no_problem():
+    new, seen = cell([1, 1, 0, 0], range(4)), cell([1, 1, 1, 1], range(4), split="seen")
+    found = difference(new, seen)
+    assert found[:2] == (0.5, 1.0)
+    draws = hierarchical_draws(new["correct"], [0] * 4, range(4)) - 1
+    assert found[2:] == pytest.approx(bounds(draws, 4))
+
+
+def test_what_is_resampled_together():
+    assert clusters(cell([1, 0, 1], [5, 5, 6])).tolist() == [5, 5, 6]
+    assert clusters(cell([1, 0, 1])).tolist() == [0, 1, 2]  # no targets
+    assert clusters(cell([1, 0, 1], [5, 5, 5])).tolist() == [0, 1, 2]  # one target

@@ -188,3 +188,11 @@ def test_notebooks_link_to_those_executed_that_are_there(tmp_path):
     assert linked(shown, folder, tmp_path) == shown
     (folder / "05_analysis.ipynb").unlink()
     assert linked(shown, folder, tmp_path) == plain
+
+
+def test_claim_1_of_the_gpu_run_is_said():
+    """The paper's margin is not reached there, and the page says what is."""
+    page = (ROOT / "figures" / "gpu" / "README.md").read_text(encoding="utf-8")
+    line = next(line for line in page.splitlines() if line.startswith("| 1 | Self-Backtracking"))
+    assert "+15.9" in line and "+19.1" in line
+    assert line.endswith("| **direction reproduced, size not** |")

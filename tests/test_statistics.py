@@ -1,11 +1,21 @@
 """Clustered intervals against hand-solved cases, brute force and simulation."""
 
+import itertools
 import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from lib.evaluation.statistics import clustered_auc, clustered_share, roc_auc, within_auc
+from lib.evaluation.statistics import (
+    DRAWS,
+    bounds,
+    clustered_auc,
+    clustered_share,
+    hierarchical_draws,
+    roc_auc,
+    within_auc,
+)
 
 
 def test_share_of_weighted_hits():
@@ -60,3 +70,89 @@ def test_auc_within_problems_is_the_share_of_pairs():
     assert within_auc(scores, positive, problem)[0] == pytest.approx(0.5)
     assert within_auc([1, 1], [True, False], [0, 0])[0] == 0.5
     assert all(map(math.isnan, within_auc([1, 2], [True, False], [0, 1])))
+
+
+def exact(seeds):
+    """Every resample of the hierarchical bootstrap, and its probability: {mean: probability}.
+
+    seeds: for each seed its clusters, each a list of values.
+    """
+    of_seed = []
+    for clusters in seeds:
+        count, found = max(1, len(clusters) - 1), {}
+        for drawn in itertools.product(clusters, repeat=count):
+            mean = np.mean([value for cluster in drawn for value in cluster])
+            found[mean] = found.get(mean, 0) + len(clusters) ** -count
+        of_seed.append(found)
+    slots, means = max(1, len(seeds) - 1), {}
+    for picked in itertools.product(of_seed, repeat=slots):
+        for each in itertools.product(*(found.items() for found in picked)):
+            mean = round(np.mean([value for value, _ in each]), 9)
+            chance = math.prod(p for _, p in each) * len(seeds) ** -slots
+            means[mean] = means.get(mean, 0) + chance
+    return means
+
+
+def flat(seeds):
+    rows = [
+        (value, seed, cluster)
+        for seed, clusters in enumerate(seeds)
+        for cluster, values in enumerate(clusters)
+        for value in values
+    ]
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+TABLES = {
+    "one seed": [[[1], [0, 0], [1, 1, 0], [1, 0]]],
+    "one target": [[[1, 0, 1]], [[0, 0, 1, 1]]],
+    "two seeds": [[[1], [0, 0], [1, 1, 0]], [[1, 1], [0]]],
+    "three seeds": [[[1], [0, 0]], [[1, 1, 1], [0], [1, 0]], [[1, 0], [1]]],
+    "differences": [[[1, -1], [0, 0], [1]], [[0, 1], [-1]], [[1], [0, 0, 0]]],
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_bootstrap_draws_every_resample_as_often_as_it_should(name):
+    expected, values = exact(TABLES[name]), flat(TABLES[name])
+    assert sum(expected.values()) == pytest.approx(1)
+    drawn = hierarchical_draws(*values)
+    assert len(drawn) == DRAWS and (drawn == hierarchical_draws(*values)).all()
+    found = pd.Series(np.round(drawn, 9)).value_counts(normalize=True).to_dict()
+    assert set(found) <= set(expected)
+    for mean, chance in expected.items():
+        error = math.sqrt(chance * (1 - chance) / DRAWS)
+        assert found.get(mean, 0) == pytest.approx(chance, abs=4.5 * error + 1e-9)
+    if len(expected) > 1:
+        low, high = bounds(drawn, 10)
+        below = sum(p for mean, p in expected.items() if mean < low - 1e-9)
+        above = sum(p for mean, p in expected.items() if mean > high + 1e-9)
+        assert below <= 0.035 and above <= 0.035
+
+
+def test_the_bootstraps_variance_is_that_of_a_mean():
+    generator = np.random.default_rng(3)
+    values = generator.normal(size=40)  # one seed, a cluster each: the variance is s^2 / n
+    drawn = hierarchical_draws(values, [0] * 40, range(40))
+    assert drawn.var() == pytest.approx(values.var(ddof=1) / 40, rel=0.1)
+    seeds = np.repeat(range(6), 5)  # seeds alone vary: again s^2 / n, of seeds
+    of_seed = generator.normal(size=6)
+    drawn = hierarchical_draws(of_seed[seeds], seeds, np.tile(range(5), 6))
+    assert drawn.var() == pytest.approx(of_seed.var(ddof=1) / 6, rel=0.1)
+
+
+def test_nothing_varies():
+    drawn = hierarchical_draws([1.0] * 30, [0] * 30, range(30))
+    assert bounds(drawn, 30) == (0.9, 1.1)
+
+
+def test_pooled_seeds_cover_about_as_often_as_they_say():
+    """Three seeds that differ by a point, seven targets that differ by three."""
+    generator, hits = np.random.default_rng(0), 0
+    for _ in range(200):
+        level = 0.9 + generator.normal(0, 0.01, (3, 1)) + generator.normal(0, 0.03, (3, 7))
+        right = generator.random((70, 3, 7)) < level
+        seeds, targets = (index.ravel() for index in np.indices((70, 3, 7))[1:])
+        low, high = bounds(hierarchical_draws(right.ravel(), seeds, targets), right.size)
+        hits += low <= 0.9 <= high
+    assert 0.93 <= hits / 200 <= 0.995

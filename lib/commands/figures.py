@@ -3,7 +3,8 @@
 Where a profile has a finished run, copies its results and executed notebooks into
 figures/<profile>/ (into figures/<profile>-<seed>/ where that is there). Then takes the results.json
 there, redraws the figures beside it, and writes their page (README.md) there; of the profile `cpu`
-also the short results in the repository's README and its links to executed notebooks. `--check`
+also the short results in the repository's README and its links to executed notebooks. Where
+figures/<profile>-<seed>/ has other seeds, the profile's page says what all have together. `--check`
 changes nothing and exits with 1 when a page differs from what the results give.
 """
 
@@ -20,6 +21,7 @@ from lib.experiment.artifacts import Run
 from lib.experiment.experiment import Experiment
 from lib.report.page import draw_all, linked, render, short_results, updated
 from lib.report.publish import finished_experiment, publish, ship
+from lib.report.seeds import read_seeds, seed_folders
 from lib.studies.catalogue import load_profile
 
 README_PROFILE = "cpu"
@@ -48,14 +50,16 @@ def publish_run(source: str, seed: int, run: Path, folder: Path, root: Path) -> 
 
 def pages(root: Path, folder: Path, manifest: dict, rows: object) -> dict[Path, str]:
     """What this run's pages have to say, by file."""
-    found = {folder / "README.md": render(manifest, rows)}
+    outcomes = read_seeds(seed_folders(root, folder.name))
+    found = {folder / "README.md": render(manifest, rows, outcomes)}
     if folder.name == README_PROFILE:
         path = root / "README.md"
         try:
             readme = path.read_text(encoding="utf-8")
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-        section = short_results(manifest, rows, folder.relative_to(root).as_posix())
+        place = folder.relative_to(root).as_posix()
+        section = short_results(manifest, rows, place, outcomes)
         found[path] = linked(updated(readme, section, path), folder / "notebooks", root)
     return found
 

@@ -5,29 +5,40 @@ results.json. Nothing is typed by hand but the margins, which are named below. K
 the rows were measured.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import pandas as pd
 
+from lib.evaluation.outcomes import difference as outcome_difference
+from lib.evaluation.outcomes import of_cell
 from lib.evaluation.paper import CLAIMS
-from lib.evaluation.results import row, table
+from lib.evaluation.results import headline, row, table
 from lib.evaluation.statistics import Difference, difference, wilson_interval
 from lib.tasks.task import BAD_RESULT
 
 GAIN = 0.40  # claim 1 states it
 CONSIDERABLE = 0.10  # claim 2 says "considerable": ten points are asked
 SAME = 0.05  # claim 5 says "about what": within five points
-REPRODUCED, NOT_REPRODUCED = "reproduced", "not reproduced"
-REVERSED, NOT_TESTED = "reversed", "not tested"
+REPRODUCED, DIRECTION = "reproduced", "direction reproduced, size not"
+NOT_REPRODUCED, REVERSED, NOT_TESTED = "not reproduced", "reversed", "not tested"
 RULE = (
-    "A claim is a set of differences of accuracy, each claimed to lie above a margin (0 if none is "
-    "named). It is *reproduced* when every difference's 95% interval (Newcombe's, the two methods "
-    "taken as independent) lies above its margin, *reversed* when every interval lies below 0, "
-    "*not reproduced* otherwise, *not tested* when the run has no rows for it. Self-Backtracking "
-    "stands with the run's largest N, and b=1 where no other b is named. Claim 5 is reproduced "
-    f"when every interval lies within {100 * SAME:.0f} points of 0, and reversed when new targets "
-    "score lower by more than that. No verdict corrects for the number of claims."
+    "A claim is a set of differences of accuracy, each claimed to lie above a margin: "
+    f"{100 * GAIN:.0f} points in claim 1, {100 * CONSIDERABLE:.0f} in claim 2 over SFT greedy, 0 "
+    f"elsewhere. It is *{REPRODUCED}* when every difference's 95% interval lies above its margin, "
+    f"*{DIRECTION}* when every interval lies above 0 but not every one above its margin, "
+    f"*{REVERSED}* when every interval lies below 0, *{NOT_REPRODUCED}* otherwise, *{NOT_TESTED}* "
+    "when the run has no rows for it. Claim 5 has no direction: it is reproduced when every "
+    f"interval lies within {100 * SAME:.0f} points of 0, and reversed when every one lies below "
+    f"-{100 * SAME:.0f}. Where the run's outcomes are there problem by problem, differences are "
+    "paired on the problems that both were asked (S and L too; new and seen targets cannot be), "
+    "and intervals are a hierarchical bootstrap's, with the target, and the seed where there are "
+    "several, as sources of variance; elsewhere they are Newcombe's, the two taken as "
+    "independent. Self-Backtracking stands with the run's largest N, and b=1 where no other b is "
+    "named. No verdict corrects for the number of claims."
 )
+#: Compares two rows: label, a, b, the margin that a less b is claimed to lie above.
+Compare = Callable[..., Difference]
 
 
 def verdict(differences: list[Difference]) -> str:
@@ -36,39 +47,68 @@ def verdict(differences: list[Difference]) -> str:
         return NOT_TESTED
     if all(each.low > each.margin for each in differences):
         return REPRODUCED
+    if all(each.low > 0 for each in differences):
+        return DIRECTION
     if all(each.high < 0 for each in differences):
         return REVERSED
     return NOT_REPRODUCED
 
 
-def claims_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """-> claim (its number), text, evidence (numbers for and against), verdict."""
+def compare(
+    outcomes: pd.DataFrame | None,
+    label: str,
+    a: Mapping,
+    b: Mapping,
+    margin: float = 0.0,
+    right: Callable[[pd.DataFrame], pd.Series] | None = None,
+) -> Difference:
+    """Accuracy of row a less that of b: from the outcomes of their cells where there are any.
+
+    right: what of a cell's outcomes counts as solved, in place of the strict checker's verdict.
+    """
+    if outcomes is not None:
+        cells = [of_cell(outcomes, row) for row in (a, b)]
+        if right:
+            cells = [cell.assign(correct=right(cell)) for cell in cells]
+        if found := outcome_difference(*cells):
+            return Difference(label, *found, margin)
+    return difference(label, a, b, margin)
+
+
+def claims_table(rows: pd.DataFrame, outcomes: pd.DataFrame | None = None) -> pd.DataFrame:
+    """-> claim (its number), text, evidence (numbers for and against), verdict.
+
+    outcomes: of these rows, problem by problem, of one seed or more (lib/evaluation/outcomes.py).
+    """
     known = headline(rows) if len(rows) else table([])
+    tasks = known["task"].dropna().unique() if "task" in known else []
+    other = "".join(f"on the task {task}, not the paper's: " for task in tasks)
     records = []
     for number, text in CLAIMS.items():
-        evidence, judged = JUDGES[number](known)
+        evidence, judged = JUDGES[number](known, partial(compare, outcomes))
+        evidence = other + evidence if judged != NOT_TESTED else evidence
         records.append({"claim": number, "text": text, "evidence": evidence, "verdict": judged})
     return pd.DataFrame(records)
 
 
-def claims_rows(rows: pd.DataFrame) -> pd.DataFrame:
+def claims_rows(rows: pd.DataFrame, outcomes: pd.DataFrame | None = None) -> pd.DataFrame:
     """`claims_table` as tidy rows of results.json (artifact `claims`)."""
     return table(
         row("claims", **{key: claim[key] for key in ("claim", "evidence", "verdict")})
-        for claim in claims_table(rows).to_dict("records")
+        for claim in claims_table(rows, outcomes).to_dict("records")
     )
 
 
-def _gain(rows: pd.DataFrame) -> tuple[str, str]:
+def _gain(rows: pd.DataFrame, compare: Compare) -> tuple[str, str]:
     found = []
     for model, split, cell in _cells(rows):
         best, plain = _search(cell, depth=1), _one(cell, "sft_greedy")
         if best is not None and plain is not None:
-            found.append(difference(f"{model} {split}, {_setting(best)}", best, plain, GAIN))
+            found.append(compare(f"{model} {split}, {_setting(best)}", best, plain, GAIN))
     return _report(found), verdict(found)
 
 
-def _no_backtracking(rows: pd.DataFrame) -> tuple[str, str]:
+def _no_backtracking(rows: pd.DataFrame, compare: Compare) -> tuple[str, str]:
     found = []
     for model, split, cell in _cells(rows):
         free = _search(cell, depth=0)
@@ -76,14 +116,14 @@ def _no_backtracking(rows: pd.DataFrame) -> tuple[str, str]:
             continue
         if (plain := _one(cell, "sft_greedy")) is not None:
             label = f"{model} {split}, {_setting(free)} against SFT greedy"
-            found.append(difference(label, free, plain, CONSIDERABLE))
+            found.append(compare(label, free, plain, CONSIDERABLE))
         if (reward := _one(cell, "best_of_n", free["N"])) is not None:
             label = f"{model} {split}, {_setting(free)} against best-of-N with a reward model"
-            found.append(difference(label, free, reward))
+            found.append(compare(label, free, reward))
     return _report(found), verdict(found)
 
 
-def _breadth(rows: pd.DataFrame) -> tuple[str, str]:
+def _breadth(rows: pd.DataFrame, compare: Compare) -> tuple[str, str]:
     falls, rises = [], []
     for model, split, cell in _cells(rows):
         cell = _ordered(cell)
@@ -92,19 +132,19 @@ def _breadth(rows: pd.DataFrame) -> tuple[str, str]:
             continue
         few, many = reward.iloc[0], reward.iloc[-1]
         label = f"{model} {split}, best-of-N at N={few['N']} against N={many['N']}"
-        falls.append(difference(label, few, many))
+        falls.append(compare(label, few, many))
         search = cell[(cell["method"] == "self_backtracking") & (cell["b"] == 1).fillna(False)]
         # At the same N as best-of-N: from a smaller one on, any method would rise further.
         search = search[search["N"].isin(reward["N"])].sort_values("N", kind="stable")
         if search["N"].nunique() > 1:
             few, many = search.iloc[0], search.iloc[-1]
             label = f"{model} {split}, Self-Backtracking at N={many['N']} against N={few['N']}"
-            rises.append(difference(label, many, few))
+            rises.append(compare(label, many, few))
     # Half of the claim alone is no test of it.
     return _report(falls + rises), verdict(falls + rises if falls and rises else [])
 
 
-def _improvement(rows: pd.DataFrame) -> tuple[str, str]:
+def _improvement(rows: pd.DataFrame, compare: Compare) -> tuple[str, str]:
     if "round" not in rows:
         return "", NOT_TESTED
     found, notes = [], []
@@ -116,13 +156,13 @@ def _improvement(rows: pd.DataFrame) -> tuple[str, str]:
             continue
         start, end = rounds.iloc[0], rounds.iloc[-1]
         label = f"{model} {split}, greedy after round {end['round']} against {start['round']}"
-        found.append(difference(label, end, start))
+        found.append(compare(label, end, start))
         if (search := _search(cell, depth=1)) is not None:
             notes.append(f"{model} {split}, slow thinking: {100 * search['accuracy']:.1f}")
     return "; ".join(filter(None, [_report(found), *notes])), verdict(found)
 
 
-def _new_targets(rows: pd.DataFrame) -> tuple[str, str]:
+def _new_targets(rows: pd.DataFrame, compare: Compare) -> tuple[str, str]:
     found = []
     for model in _models(rows):
         seen, new = (
@@ -130,7 +170,7 @@ def _new_targets(rows: pd.DataFrame) -> tuple[str, str]:
             for split in ("seen", "new")
         )
         if seen is not None and new is not None:
-            found.append(difference(f"{model}, {_setting(new)}, new against seen", new, seen))
+            found.append(compare(f"{model}, {_setting(new)}, new against seen", new, seen))
     if not found:
         return "", NOT_TESTED
     if all(each.low > -SAME and each.high < SAME for each in found):
@@ -140,7 +180,7 @@ def _new_targets(rows: pd.DataFrame) -> tuple[str, str]:
     return _report(found), NOT_REPRODUCED
 
 
-def _sizes(rows: pd.DataFrame) -> tuple[str, str]:
+def _sizes(rows: pd.DataFrame, compare: Compare) -> tuple[str, str]:
     # Two halves: L computes better, and still loses. An L that computes worse is no test of it.
     loses, computes = [], []
     for split in ("seen", "new"):
@@ -149,16 +189,16 @@ def _sizes(rows: pd.DataFrame) -> tuple[str, str]:
             for model in ("S", "L")
         )
         if small is not None and large is not None:
-            loses.append(difference(f"{split}, {_setting(small)}, S against L", small, large))
+            loses.append(compare(f"{split}, {_setting(small)}, S against L", small, large))
         right = [_right_results(rows, model, split) for model in ("L", "S")]
         if None not in right:
             label = f"{split}, SFT greedy without a wrong result in a step, L against S"
-            computes.append(difference(label, *right))
+            computes.append(compare(label, *right, right=lambda cell: cell["error"] != BAD_RESULT))
     return _report(loses + computes), verdict(loses + computes if loses and computes else [])
 
 
-def _right_results(rows: pd.DataFrame, model: str, split: str) -> dict[str, float] | None:
-    """The share of all problems that SFT greedy does not fail by a wrong result in a step."""
+def _right_results(rows: pd.DataFrame, model: str, split: str) -> dict | None:
+    """A row of the share of problems that SFT greedy does not fail by a wrong result in a step."""
     if not {"error", "share"} <= set(rows.columns):
         return None
     found = rows[(rows["artifact"] == "figure_5") & (rows["method"] == "sft_greedy")]
@@ -169,10 +209,11 @@ def _right_results(rows: pd.DataFrame, model: str, split: str) -> dict[str, floa
     cell = found.iloc[0]
     share = 1 - float((1 - cell["accuracy"]) * cell["share"])
     low, high = wilson_interval(share * cell["problems"], int(cell["problems"]))
-    return {"accuracy": share, "low": low, "high": high}
+    named = {"artifact": "table_1", "method": "sft_greedy", "model": model, "split": split}
+    return named | {"accuracy": share, "low": low, "high": high}
 
 
-def _limitation(rows: pd.DataFrame) -> tuple[str, str]:
+def _limitation(rows: pd.DataFrame, compare: Compare) -> tuple[str, str]:
     return "every row of this run is of one task", NOT_TESTED
 
 
@@ -231,43 +272,3 @@ def _search(cell: pd.DataFrame, depth: int) -> pd.Series | None:
 
 def _setting(search: pd.Series) -> str:
     return f"b={search['b']} N={search['N']}"
-
-
-PAPER_SELECTION = "mean_logprob"  # section 3.3: the highest mean log-probability
-# What a cell's rows may differ in and still be one cell; any other column (round ...) parts it.
-MEASURED = {"selection", "checker", "seed", "accuracy", "low", "high", "problems"}
-MEASURED |= {"tokens_per_problem", "seconds", "failures", "share", "loss"}
-MEASURED |= {"only_strict", "only_published", "share_low", "share_high"}
-
-
-def headline(rows: pd.DataFrame, artifacts: Iterable[str] | None = None) -> pd.DataFrame:
-    """The strict checker's accuracies, one row a cell, with the paper's selection rule where there
-    is a choice (a cell without it keeps its first rule by name). Seeds are pooled."""
-    rows = table(rows)
-    kept = rows[rows["accuracy"].notna() & (rows["checker"].fillna("strict") == "strict")]
-    if artifacts is not None:
-        kept = kept[kept["artifact"].isin(list(artifacts))]
-    if kept.empty:
-        return kept
-    keys = [name for name in kept if name not in MEASURED]
-    rank = kept["selection"].fillna(PAPER_SELECTION) != PAPER_SELECTION
-    kept = kept.assign(rank=rank).sort_values(["rank", "selection"], kind="stable")
-    first = kept.groupby(keys, dropna=False, sort=False)["selection"].transform("first")
-    kept = kept[(kept["selection"] == first) | kept["selection"].isna()].drop(columns="rank")
-    return pd.DataFrame(
-        [_pooled(cell) for _, cell in kept.groupby(keys, dropna=False, sort=True)],
-        columns=kept.columns,
-    ).reset_index(drop=True)
-
-
-def _pooled(cell: pd.DataFrame) -> pd.Series:
-    first = cell.iloc[0].copy()
-    if len(cell) > 1 and cell["problems"].notna().all():
-        problems = int(cell["problems"].sum())
-        right = float((cell["accuracy"] * cell["problems"].astype(float)).sum())
-        first["accuracy"], first["problems"] = right / problems, problems
-        first["low"], first["high"] = wilson_interval(right, problems)
-        first["tokens_per_problem"] = cell["tokens_per_problem"].mean()
-        for name in {"only_strict", "only_published"} & set(cell):
-            first[name] = cell[name].sum(skipna=False)
-    return first

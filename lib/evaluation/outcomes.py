@@ -1,8 +1,8 @@
 """Per-problem outcomes: one row a problem and method cell, of which every accuracy is the mean.
 
 Takes the outcomes that studies give; gives one table, as a small parquet file beside results.json,
-and comparisons of two methods on the problems that both were asked. Knows nothing of how an
-outcome was measured.
+and accuracies and paired differences over one seed or several, with intervals that count the seed
+and the target as sources of variance. Knows nothing of how an outcome was measured.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from lib.base.errors import UserError
 from lib.base.files import read_parquet, write_atomic
+from lib.evaluation.statistics import bounds, hierarchical_draws
 
 FILE = "outcomes.parquet"
 TEXT = ("artifact", "method", "model", "split", "expansion", "per_state", "selection", "error")
@@ -67,3 +69,45 @@ def of_cell(outcomes: pd.DataFrame, row: Mapping) -> pd.DataFrame:
         if name in row and not pd.isna(row[name]):
             outcomes = outcomes[(outcomes[name] == row[name]).fillna(False)]
     return outcomes
+
+
+def clusters(outcomes: pd.DataFrame) -> pd.Series:
+    """What of a seed is resampled together: the problems of a target, or each problem alone where
+    the task has no targets, or the split one alone."""
+    alone = outcomes["target"].isna() | (outcomes["target"].nunique() < 2)
+    return outcomes["target"].mask(alone, outcomes["problem"])
+
+
+def by_seed(outcomes: pd.DataFrame) -> pd.Series:
+    """Each seed's accuracy."""
+    return outcomes["correct"].astype(float).groupby(outcomes["seed"]).mean()
+
+
+def accuracy(outcomes: pd.DataFrame) -> tuple[float, float, float]:
+    """Of one cell over all its seeds -> (mean of the seeds' accuracies, low, high)."""
+    low, high = bounds(_draws(outcomes, "correct"), len(outcomes))
+    return float(by_seed(outcomes).mean()), max(0.0, low), min(1.0, high)
+
+
+def difference(a: pd.DataFrame, b: pd.DataFrame) -> tuple[float, float, float, float] | None:
+    """Two cells -> accuracy of a and of b, and the interval of their difference.
+
+    On the same split they are paired, on the problems that both were asked, of seeds that both
+    have; on two splits the seeds alone are shared. None where nothing is.
+    """
+    both = a.merge(b, on=["split", "seed", "problem"], suffixes=("", "_b"))
+    if len(both):
+        both["gap"] = both["correct"].astype(float) - both["correct_b"].astype(float)
+        means = (by_seed(both.assign(correct=both[name])) for name in ("correct", "correct_b"))
+        return *(float(each.mean()) for each in means), *bounds(_draws(both, "gap"), len(both))
+    shared = {*a["seed"]} & {*b["seed"]}
+    a, b = (cell[cell["seed"].isin(shared)] for cell in (a, b))
+    if a.empty or b.empty or {*a["split"]} & {*b["split"]}:
+        return None
+    gaps = _draws(a, "correct") - _draws(b, "correct", stream=1)
+    problems = min(len(a), len(b))
+    return float(by_seed(a).mean()), float(by_seed(b).mean()), *bounds(gaps, problems)
+
+
+def _draws(outcomes: pd.DataFrame, name: str, stream: int = 0) -> np.ndarray:
+    return hierarchical_draws(outcomes[name], outcomes["seed"], clusters(outcomes), stream)

@@ -22,13 +22,14 @@ from lib.evaluation.claims import NOT_TESTED, RULE, claims_table, headline
 from lib.evaluation.decomposition import beside_paper
 from lib.profiles.settings import TaskSettings
 from lib.report.publish import NOTEBOOKS
+from lib.report.seeds import seeds_markdown
 from lib.studies import catalogue
 from lib.studies.beyond.larger_model_answer import answer
 from lib.tasks.task import load_task
 
 
-def render(manifest: Mapping, rows: pd.DataFrame) -> str:
-    """The page of these results."""
+def render(manifest: Mapping, rows: pd.DataFrame, outcomes: pd.DataFrame | None = None) -> str:
+    """The page of these results; outcomes: problem by problem, of this run and other seeds'."""
     profile = manifest.get("profile", "cpu")
     parts = [f"# Results of the profile `{profile}`", terms(manifest), made_by(manifest)]
     if headlines := headline_table(rows):
@@ -37,8 +38,11 @@ def render(manifest: Mapping, rows: pd.DataFrame) -> str:
             "Accuracy in % by the strict checker, with its 95% interval, and the paper's number.",
             headlines,
         ]
+    if seeds := seeds_markdown(outcomes):
+        parts.append(seeds)
     if manifest.get("command", "reproduce") == "reproduce":  # ablations test no claim
-        parts += ["## The paper's claims", claims_markdown(rows), f"The rule: {RULE}"]
+        claims = claims_markdown(rows, outcomes)
+        parts += ["## The paper's claims", claims, f"The rule: {RULE}"]
     if (rows["artifact"] == "remedy").any():
         parts += ["## Why does the larger model lose?", answer(rows)]
     for study in catalogue.STUDIES:
@@ -145,10 +149,10 @@ def in_a_line(rows: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def claims_markdown(rows: pd.DataFrame) -> str:
+def claims_markdown(rows: pd.DataFrame, outcomes: pd.DataFrame | None = None) -> str:
     """The claims, this run's evidence and the verdicts, as a table."""
     lines = []
-    for claim in claims_table(rows).to_dict("records"):
+    for claim in claims_table(rows, outcomes).to_dict("records"):
         # A bare <backtrack> would be taken for an HTML tag and vanish.
         text = claim["text"].replace("<backtrack>", "`<backtrack>`")
         judged = claim["verdict"]
@@ -181,7 +185,9 @@ ROWS = (
 CELLS = [(model, split) for model in ("S", "L") for split in ("seen", "new")]
 
 
-def short_results(manifest: Mapping, rows: pd.DataFrame, folder: str) -> str:
+def short_results(
+    manifest: Mapping, rows: pd.DataFrame, folder: str, outcomes: pd.DataFrame | None = None
+) -> str:
     """The results between the README's markers; `folder` is that of the run's page."""
     parts = [f"![{METHODS['self_backtracking']} beside SFT]({folder}/table_1.png)"]
     if table := short_table(rows):
@@ -192,7 +198,7 @@ def short_results(manifest: Mapping, rows: pd.DataFrame, folder: str) -> str:
             + "; in brackets the paper's number (its 1B model beside S, its 3B beside L):"
         )
         parts.append(table)
-    parts += ["What the paper claims, and what this run says:", claim_lines(rows)]
+    parts += ["What the paper claims, and what this run says:", claim_lines(rows, outcomes)]
     made = made_by(manifest).replace("(results.json)", f"({folder}/results.json)")
     made = made.replace("This page and its figures are", "This section is")
     parts.append(f"{made} Every table, figure and interval: [{folder}]({folder}/README.md).")
@@ -222,10 +228,10 @@ def _cell(row: Mapping | None) -> str:
     return f"{100 * row['accuracy']:.1f}{paper}"
 
 
-def claim_lines(rows: pd.DataFrame) -> str:
+def claim_lines(rows: pd.DataFrame, outcomes: pd.DataFrame | None = None) -> str:
     """One line a claim: its text, the first two numbers of its evidence, its verdict."""
     lines = []
-    for claim in claims_table(rows).to_dict("records"):
+    for claim in claims_table(rows, outcomes).to_dict("records"):
         text = claim["text"].replace("<backtrack>", "`<backtrack>`")
         judged = claim["verdict"]
         shown = "; ".join(claim["evidence"].split("; ")[:2]) if judged != NOT_TESTED else ""

@@ -104,11 +104,14 @@ def figures() -> Iterator[Figure]:
         yield from study.figures
 
 
-def everything(experiment: Experiment) -> pd.DataFrame:
-    """Every row of results.json: all studies', and the paper's claims judged by them."""
+def everything(experiment: Experiment, outcomes: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Every row of results.json: all studies', and the paper's claims judged by them.
+
+    With the run's outcomes, the claims' differences are paired.
+    """
     parts = [study.measured(experiment) for study in wanted(experiment)]
     rows = table(pd.concat(parts, ignore_index=True).to_dict("records"))
-    return table([*rows.to_dict("records"), *claims_rows(rows).to_dict("records")])
+    return table([*rows.to_dict("records"), *claims_rows(rows, outcomes).to_dict("records")])
 
 
 def every_outcome(experiment: Experiment) -> pd.DataFrame:

@@ -1,0 +1,147 @@
+"""Several seeds of one profile: what Table 1's methods solve in each, and in all together.
+
+Takes the outcomes of runs of the same settings; gives tables of accuracies and of paired
+differences, each seed's and their mean with an interval that counts the seed and the target as
+sources of variance. Empty where there is one run. Knows nothing of how an outcome was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from lib.base.errors import UserError
+from lib.drawing.markdown import markdown_table, points
+from lib.drawing.style import METHODS, setting
+from lib.evaluation.outcomes import (
+    FILE,
+    accuracy,
+    by_seed,
+    difference,
+    of_cell,
+    outcome_table,
+    read_outcomes,
+)
+from lib.evaluation.results import read_results
+from lib.evaluation.statistics import DRAWS
+
+#: Sections of a profile that decide what its models are, and how they are measured.
+DECISIVE = ("task", "data", "traces", "training", "search")
+KEYS = ["method", "b", "N", "model", "split"]
+NUMBERS = {2: "Two", 3: "Three", 4: "Four", 5: "Five"}
+HOW = (
+    "Table 1's methods, in % by the strict checker: the mean of the seeds, its 95% interval, and "
+    "each seed's own. A seed draws its own problems, held-out targets and models. The interval is "
+    f"a hierarchical bootstrap's of {DRAWS:,} draws: of seeds, and within a seed of targets with "
+    "all their problems, so that both are sources of variance. Differences are paired on the same "
+    "problems. So few seeds tell little of how far the next one could lie: see each."
+)
+
+
+def seed_folders(root: Path, profile: str) -> list[Path]:
+    """The folders of a profile's runs that have outcomes; none where its own has none."""
+    own = root / "figures" / profile
+    others = sorted(own.parent.glob(f"{profile}-*"), key=lambda path: (len(path.name), path.name))
+    numbered = [path for path in others if path.name.removeprefix(f"{profile}-").isdigit()]
+    found = [folder for folder in (own, *numbered) if (folder / FILE).exists()]
+    return found if own in found else []
+
+
+def read_seeds(folders: Sequence[Path]) -> pd.DataFrame | None:
+    """The outcomes of all of these runs; None without any.
+
+    Raises `UserError` where two runs differ in their settings, or in nothing, not even the seed.
+    """
+    found, known = [], {}
+    for folder in folders:
+        manifest, _ = read_results(folder / "results.json")
+        settings = {name: (manifest.get("settings") or {}).get(name) for name in DECISIVE}
+        for other, (seed, others) in known.items():
+            if settings != others or manifest.get("seed") == seed:
+                what = "the seed" if settings == others else "other settings than"
+                what = f"{what} of" if settings == others else what
+                raise UserError(f"{folder}: made with {what} {other}; make it anew or remove it")
+        known[folder] = (manifest.get("seed"), settings)
+        found.append(read_outcomes(folder / FILE))
+    return outcome_table(found) if found else None
+
+
+def over_sft(cell: Mapping) -> dict | None:
+    """What a method is compared with: the cell of SFT's greedy decoding."""
+    return (
+        None if cell["method"] == "sft_greedy" else {"method": "sft_greedy", "b": None, "N": None}
+    )
+
+
+def over_no_roll_back(cell: Mapping) -> dict | None:
+    """The same search at b=0."""
+    return {"b": 0} if not pd.isna(cell["b"]) and cell["b"] > 0 else None
+
+
+def pooled(
+    outcomes: pd.DataFrame, base: Callable[[Mapping], dict | None] | None = None
+) -> pd.DataFrame:
+    """A row a cell of Table 1 that several seeds have: `seeds` (each one's value), mean, low, high.
+
+    The value is the accuracy; with `base`, which names the cell to compare with, what is gained.
+    """
+    outcomes = outcomes[outcomes["artifact"] == "table_1"]
+    rows = []
+    for key, cell in outcomes.groupby(KEYS, dropna=False, observed=True):
+        named = dict(zip(KEYS, key, strict=True))
+        if base is None:
+            each, (mean, low, high) = by_seed(cell), accuracy(cell)
+        elif (change := base(named)) is None:
+            continue
+        else:
+            other = of_cell(outcomes, named | change)
+            if (found := difference(cell, other)) is None:
+                continue
+            first, second, low, high = found
+            mean, each = first - second, (by_seed(cell) - by_seed(other)).dropna()
+        if len(each) > 1:
+            rows.append(named | {"seeds": each, "mean": mean, "low": low, "high": high})
+    made = pd.DataFrame(rows, columns=[*KEYS, "seeds", "mean", "low", "high"])
+    return made.astype({"b": "Int64", "N": "Int64"})
+
+
+def seeds_markdown(outcomes: pd.DataFrame | None) -> str:
+    """The section of several runs; empty where there is one."""
+    seeds = [] if outcomes is None else sorted(outcomes["seed"].unique())
+    table = pooled(outcomes) if len(seeds) > 1 else pd.DataFrame()
+    if table.empty:
+        return ""
+    named = ", ".join(map(str, seeds))
+    parts = [f"## {NUMBERS.get(len(seeds), len(seeds))} seeds", f"Seeds {named}. {HOW}"]
+    parts.append(_markdown(table, "accuracy"))
+    for base, head in ((over_sft, "gain over SFT greedy"), (over_no_roll_back, "gain over b=0")):
+        if len(found := pooled(outcomes, base)):
+            parts.append(_markdown(found, f"{head}, points"))
+    return "\n\n".join(parts)
+
+
+def _markdown(table: pd.DataFrame, head: str) -> str:
+    place = {name: number for number, name in enumerate(METHODS)}
+    table = table.assign(place=table["method"].astype(str).map(place).fillna(len(place)))
+    cells = [(m, s) for m in ("S", "L") for s in ("seen", "new")]
+    cells = [c for c in cells if ((table["model"] == c[0]) & (table["split"] == c[1])).any()]
+    lines = []
+    for (_, method, b, n), group in table.groupby(
+        ["place", *KEYS[:3]], dropna=False, observed=True
+    ):
+        known = {(row["model"], row["split"]): row for row in group.to_dict("records")}
+        name = METHODS.get(method, method) + setting({"b": b, "N": n})
+        lines.append([name, *(_cell(known.get(cell), "gain" in head) for cell in cells)])
+    return markdown_table([head, *(f"{model}, {split}" for model, split in cells)], lines)
+
+
+def _cell(row: Mapping | None, signed: bool) -> str:
+    if row is None:
+        return ""
+    if signed:
+        each = ", ".join(points(value) for value in row["seeds"])
+        return f"{points(row['mean'], row['low'], row['high'])} ({each})"
+    each = ", ".join(f"{100 * value:.1f}" for value in row["seeds"])
+    return f"**{100 * row['mean']:.1f}** [{100 * row['low']:.1f}, {100 * row['high']:.1f}] ({each})"
