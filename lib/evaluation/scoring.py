@@ -163,9 +163,8 @@ def evaluate_search(
     **columns: object,
 ) -> pd.DataFrame:
     """Tidy rows: a split, selection rule and checker each, and the pass@N ceiling (`pass_at_n`)."""
-    return search_rows(
-        search_outcomes(trees, problems, task, rules), artifact=artifact, method=method, **columns
-    )
+    found = search_outcomes(trees, problems, task, rules)
+    return search_rows(found, artifact, method, **columns)
 
 
 #: What the ceiling of a method's searches is called.
@@ -188,8 +187,7 @@ def search_rows(
 
 
 def method_outcomes(outcomes: pd.DataFrame, method: str = "self_backtracking") -> pd.DataFrame:
-    """`search_outcomes` as outcomes of methods: each rule's choice, and the ceiling (`pass_at_n`),
-    which is right where any path is, the same under every rule."""
+    """`search_outcomes` as outcomes of methods: each rule's choice, and (once) the ceiling."""
     keys = ["split", "N", "b", "temperature", "seed", "problem"]
     verdicts = [name for name in ("correct", "correct_published") if name in outcomes]
     chosen = outcomes[[*keys, "selection", *verdicts, "error", "tokens"]].assign(method=method)
