@@ -225,7 +225,8 @@ def search_inputs(loaded, variant=None, **others) -> dict:
     experiment = Experiment(loaded, "mine", 0, run)
     problems = experiment.task.make_problems({"seen": 3}, 0)
     checkpoint = SimpleNamespace(key="k", name="models/S")
-    spec = experiment.spec(4, 1, temperature=0.7, **others)
+    how = {"temperature": 0.7, "expansion": "sample", "per_state": "sqrt"} | others
+    spec = experiment.spec(4, 1, **how)
     inputs = experiment.search(checkpoint, problems, spec, variant)
     return {name: value for name, value in inputs.items() if name != "versions"}
 
