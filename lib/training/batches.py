@@ -24,35 +24,33 @@ from lib.training.packing import FLAT, flat_shape, pack, pack_flat, packed_shape
 PAD_MULTIPLE = 8
 
 
+def pad_right(sequences: Sequence[Sequence[int]], pad_id: int) -> dict[str, Tensor]:
+    """input_ids and attention_mask, int64 [batch, length], padded on the right."""
+    length = -(-max(map(len, sequences)) // PAD_MULTIPLE) * PAD_MULTIPLE  # few shapes to compile
+    ids = np.full((len(sequences), length), pad_id, dtype=np.int64)
+    mask = np.zeros_like(ids)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)], mask[row, : len(sequence)] = sequence, 1
+    return {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+
+
 def collate(
     examples: Sequence[dict[str, np.ndarray]],
     pad_id: int,
     verdict_weight: float,
     padding_loss: bool = False,
 ) -> dict[str, Tensor]:
-    """Right-padded batch: input_ids, attention_mask int64 [batch, length]; loss_weights float32.
+    """As `pad_right`, and loss_weights, float32 [batch, length].
 
     loss_weights[i, t] weights the loss of *predicting* token t; padding has none, unless the
     audit's switch `padding_loss` gives it that of any other token.
     """
-    length = max(len(example["input_ids"]) for example in examples)
-    length = -(-length // PAD_MULTIPLE) * PAD_MULTIPLE  # fewer shapes, fewer compilations
-    ids = np.full((len(examples), length), pad_id, dtype=np.int64)
-    codes = np.zeros((len(examples), length), dtype=np.uint8)
-    mask = np.zeros((len(examples), length), dtype=np.int64)
-    for row, example in enumerate(examples):
-        size = len(example["input_ids"])
-        ids[row, :size] = example["input_ids"]
-        codes[row, :size] = example["loss_codes"]
-        mask[row, :size] = 1
-    weights = np.array([0.0, 1.0, verdict_weight], dtype=np.float32)[codes]
+    padded = pad_right([example["input_ids"] for example in examples], pad_id)
+    codes = pad_right([example["loss_codes"] for example in examples], 0)["input_ids"]
+    weights = torch.tensor([0.0, 1.0, verdict_weight], dtype=torch.float32)[codes]
     if padding_loss:
-        weights[mask == 0] = 1.0
-    return {
-        "input_ids": torch.from_numpy(ids),
-        "attention_mask": torch.from_numpy(mask),
-        "loss_weights": torch.from_numpy(weights),
-    }
+        weights[padded["attention_mask"] == 0] = 1.0
+    return padded | {"loss_weights": weights}
 
 
 def collator(

@@ -24,25 +24,13 @@ from transformers import (
 from lib.base.errors import UserError
 from lib.models.tokenizer import StepTokenizer, save_tokenizer
 from lib.training import checkpoints
-from lib.training.batches import PAD_MULTIPLE
+from lib.training.batches import pad_right
 from lib.training.trainer import TrainingSpec, fast_attention, optimizers, training_arguments
 
 #: Raised whenever the same inputs give other results: what was made before is then made again.
 VERSION = 1
 
 SCORING_BATCH = 256
-
-
-def pad_right(sequences: Sequence[Sequence[int]], pad_id: int) -> dict[str, torch.Tensor]:
-    """input_ids and attention_mask, int64 [batch, length], padded on the right."""
-    length = max(map(len, sequences))
-    length = -(-length // PAD_MULTIPLE) * PAD_MULTIPLE
-    ids = torch.full((len(sequences), length), pad_id, dtype=torch.int64)
-    mask = torch.zeros_like(ids)
-    for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence)] = torch.as_tensor(sequence, dtype=torch.int64)
-        mask[row, : len(sequence)] = 1
-    return {"input_ids": ids, "attention_mask": mask}
 
 
 def load_reward_model(path: Path) -> PreTrainedModel:
