@@ -1,7 +1,5 @@
 """Best-of-N: who chooses among N samples, the rows of an experiment, and the figure's lines."""
 
-import json
-
 import matplotlib
 import pandas as pd
 import pytest
@@ -38,12 +36,14 @@ def test_choices_by_hand():
         ("4-3=1", (9,), 4, "backtrack"),  # leaf 8, unfinished
     )
     paths = finished_paths([made], PROBLEMS, TASK)
-    paths["reward"] = [0.5, 2.0, 1.0]
+    paths["paper"] = [0.5, 2.0, 1.0]
+    paths["own"] = [0.5, 0.2, 1.0]
     paths["mean_logprob"] = [-0.1, -0.9, -0.5]
     found = choices([made], PROBLEMS, TASK, paths, (1, 2, 4, 8), seed=3)
     order = sample_order(made, 3)
     rank = {
-        "reward": [4, 6, 2],
+        "paper": [4, 6, 2],
+        "own": [6, 2, 4],
         "mean_logprob": [2, 6, 4],
     }
     for each in found.itertuples():
@@ -58,8 +58,10 @@ def test_choices_by_hand():
         assert each.correct == bool(expected and expected[0] in (2, 4))
         assert each.covered == bool({2, 4} & set(present))
     whole = found[found.N == 8].set_index("score")
-    assert whole.leaf.to_dict() == {"reward": 4, "mean_logprob": 2, "visits": 6}
-    assert whole.correct.to_dict() == {"reward": True, "mean_logprob": True, "visits": False}
+    assert whole.leaf.to_dict() == {"paper": 4, "own": 6, "mean_logprob": 2, "visits": 6}
+    assert whole.correct.to_dict() == {
+        "paper": True, "own": False, "mean_logprob": True, "visits": False,
+    }  # fmt: skip
     assert set(whole.tokens) == {2 + 1 + 1 + 1 + 1 + 1 + 1 + 1}
 
 
@@ -71,7 +73,8 @@ def test_the_rows_of_an_experiment(tmp_path):
     strict = rows[rows.checker == "strict"]
     table_1 = strict[strict.artifact == "table_1"]
     keys = ["method", "split", "N"]
-    expected = [("best_of_n", split, n) for split in ("new", "seen") for n in (2, 4)]
+    rewarded = ("best_of_n", "best_of_n_own")
+    expected = [(name, split, n) for name in rewarded for split in ("new", "seen") for n in (2, 4)]
     others = ("sft_sampled_mean_logprob", "sft_sampled_vote")
     expected += [(name, split, 4) for name in others for split in ("new", "seen")]
     assert sorted(table_1[keys].itertuples(index=False, name=None)) == sorted(expected)
@@ -81,15 +84,21 @@ def test_the_rows_of_an_experiment(tmp_path):
     }
     wide = strict[strict.artifact == "best_of_n"].pivot_table("accuracy", ["split", "N"], "method")
     assert (wide.max(axis=1) == wide[CEILING]).all()
-    (known,) = held_out(first).to_dict("records")
-    assert known["held_out_paths"] > 0 and known["trained_paths"] > known["held_out_paths"]
+    known = held_out(first).set_index("source")
+    assert known.index.tolist() == ["paper", "own"]
+    # Both are judged on the same samples; of D_op and D_back one half is right.
+    assert known["held_out_paths"].nunique() == 1
+    assert (known["held_out_paths"] > 0).all()
+    assert (known["trained_paths"] > known["held_out_paths"]).all()
+    assert known.loc["paper", "trained_right"] == pytest.approx(0.5, abs=0.01)
+    assert known["auc_alike"].notna()["paper"]
     made = {path: path.stat().st_mtime_ns for path in first.run.folder.rglob("made.json")}
     assert dumps({}, best_of_n.rows(first)) == dumps({}, rows)
     again = {path: path.stat().st_mtime_ns for path in first.run.folder.rglob("made.json")}
     assert again == made
     second = small_experiment(tmp_path / "second")
     assert dumps({}, best_of_n.rows(second)) == dumps({}, rows)
-    assert json.dumps(known) == json.dumps(held_out(second).to_dict("records")[0])
+    assert known.equals(held_out(second).set_index("source"))
 
 
 def test_a_run_without_the_section_has_no_rows(tmp_path):
@@ -127,7 +136,7 @@ def test_its_lines():
     assert texts[0] == "SFT, reward model's choice" and len(texts) == len(LOOKS) + 2
     # Self-Backtracking stands at the same N alone, and once: its b=0 is not drawn.
     points = sorted(len(line[0].get_xdata()) for line in figure.axes[0].containers)
-    assert points == [2, 3, 3, 3]
+    assert points == [2, 3, 3, 3, 3]
 
 
 def test_a_model_without_best_of_n_has_no_panel():

@@ -107,9 +107,10 @@ def test_each_study_by_hand(found):
     searched += 2 * decoded_tokens(4 + 2 * 5, 1)
     assert found["audit"].tokens == {"S": pytest.approx(searched)}
     assert found["instruments"].tokens == {"L": search_tokens(4, 4, 1)}  # S's is that round's
-    learned = 20 + 2 * 5 * 4 / 3 + 6 * (2 + 2 / 3) + 6 * 4
+    # Reward models of D_op and D_back, and of samples; both score; both sources' pairs.
+    learned = 800 + 20 + 2 * 2 * 5 * 4 / 3 + 2 * 6 * (2 + 2 / 3) + 2 * 6 * 4
     assert found["baselines"].examples == {"S": pytest.approx(learned)}
-    sampled = search_tokens(10, 2, 0) + 2 * search_tokens(5, 4, 0) + 2 * decoded_tokens(12, 1)
+    sampled = search_tokens(10, 2, 0) + 2 * search_tokens(5, 4, 0) + 4 * decoded_tokens(12, 1)
     assert found["baselines"].tokens == {"S": pytest.approx(sampled)}
     # Four settings on validation; on test two of them, and three samples for each one kept.
     tried = 4 * search_tokens(3, 4, 1)

@@ -1,5 +1,7 @@
 """Preference tuning: which pairs there are, that TRL sees our tokens, what training does."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import torch
@@ -12,10 +14,12 @@ from lib.base.errors import UserError
 from lib.models.llama import build_model
 from lib.models.tokenizer import EOS, StepTokenizer, build_tokenizer
 from lib.profiles.recipe import Recipe
+from lib.studies.catalogue import load_profile
 from lib.training import preference
 from lib.training.preference import preference_pairs, preference_trainer, unpaired
 from lib.training.trainer import TrainingSpec
 
+NO_NEAR_MISS = replace(load_profile("smoke").traces, near_miss=0.0)
 RECIPE = Recipe("adamw", 1e-3, 1e-3, batch_size=4, epochs=6, save_steps=3)
 TABLE = TASK.make_problems({"train": 8}, 0)
 PROMPTS = TASK.prompts(TABLE)
@@ -95,11 +99,11 @@ def tokenizer(begin):
     return made
 
 
-def trainer(method, made, folder, recipe=RECIPE, pairs=None):
+def trainer(method, made, folder, pairs=None, **weights):
     pairs = pairs_of(made) if pairs is None else pairs
     policy = build_model(made, 16, 1, 2, seed=0)
-    spec = TrainingSpec(recipe, 0)
-    return preference_trainer(method, policy, made, pairs, spec, 0.1, folder)
+    spec, weights = TrainingSpec(RECIPE, 0), {"beta": 0.1, **weights}
+    return preference_trainer(method, policy, made, pairs, spec, weights, folder)
 
 
 def rows(batch, prefix=""):
@@ -163,8 +167,38 @@ def test_training_prefers_the_chosen_and_leaves_the_reference(method, tmp_path):
     assert any(not torch.equal(again[name], start[name]) for name in again)
 
 
+def test_rpo_adds_the_chosen_paths_own_loss(tmp_path):
+    made = tokenizer("none")
+    plain, rpo = trainer("dpo", made, tmp_path), trainer("dpo", made, tmp_path, rpo_alpha=2.0)
+    batch = plain.data_collator([plain.train_dataset[i] for i in range(4)])
+    model = plain.model.eval()
+    losses = [each.compute_loss(model, dict(batch)).item() for each in (plain, rpo)]
+    ids, mask = batch["input_ids"][:4], batch["completion_mask"][:4, 1:].bool()
+    logprobs = model(ids, attention_mask=batch["attention_mask"][:4]).logits.log_softmax(-1)
+    chosen = logprobs[:, :-1].gather(2, ids[:, 1:, None])[:, :, 0][mask]
+    assert losses[1] - losses[0] == pytest.approx(-2 * chosen.mean().item(), abs=1e-4)
+
+
+@pytest.mark.parametrize("begin", ["none", "added"])
+def test_paths_of_traces_are_read_as_sft_reads_them(begin):
+    made = tokenizer(begin)
+    steps = StepTokenizer(made, "\n")
+    wrong = TASK.backtracking_traces(TABLE, 0, NO_NEAR_MISS)
+    found = preference.trace_paths(TRACES, wrong, PROMPTS, steps)
+    whole = [list(map(int, each["input_ids"])) for each in steps.encode_traces(TRACES)]
+    starts = steps.encode_prompts(PROMPTS)
+    right = found[found["correct"]]
+    assert [starts[p] + t for p, t in zip(right.problem, right.tokens, strict=True)] == whole
+    cut = [text.removesuffix("<backtrack>") for text in wrong.text]
+    left = found[~found["correct"]]
+    assert [PROMPTS[p] + r for p, r in zip(left.problem, left.response, strict=True)] == cut
+    assert all(tokens[-1] == made.eos_token_id for tokens in found.tokens)
+    pairs = preference_pairs(found, PROMPTS, starts, 100, 0)
+    assert len(pairs) == len(TABLE) and set(pairs.chosen) == set(RIGHT)
+
+
 def test_mistakes(tmp_path):
     with pytest.raises(UserError, match="choose one of dpo, kto"):
         trainer("ppo", tokenizer("none"), tmp_path)
     with pytest.raises(UserError, match="sample more"):
-        trainer("dpo", tokenizer("none"), tmp_path, pairs=pairs_of(tokenizer("none")).iloc[:0])
+        trainer("dpo", tokenizer("none"), tmp_path, pairs_of(tokenizer("none")).iloc[:0])

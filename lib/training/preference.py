@@ -1,15 +1,15 @@
-"""Preference tuning with TRL (DPO, KTO) on the very tokens that a model has sampled.
+"""Preference tuning with TRL (DPO, KTO) on the very tokens that a model reads and samples.
 
 Takes right and wrong paths of the same prompts; gives pairs, and a trainer of them. Knows nothing
-of who judged the paths. Sources: Rafailov et al. 2023, arXiv 2305.18290; Ethayarajh et al. 2024,
-arXiv 2402.01306.
+of where the paths come from. Sources: Rafailov et al. 2023, arXiv 2305.18290; Pang et al. 2024,
+arXiv 2404.19733 (RPO); Ethayarajh et al. 2024, arXiv 2402.01306.
 """
 
 from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import datasets
@@ -18,6 +18,8 @@ import pandas as pd
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PrinterCallback, Trainer
 
 from lib.base.errors import UserError
+from lib.models.tokenizer import StepTokenizer
+from lib.tasks.task import BACKTRACK
 from lib.training.trainer import TrainingSpec, optimizers, training_arguments
 
 #: Raised whenever the same inputs give other results: what was made before is then made again.
@@ -28,6 +30,29 @@ METHODS = ("dpo", "kto")
 PAIRS_PER_PROBLEM = 4  # more of one problem would teach that problem
 SIDES = ("prompt", "chosen", "rejected", "completion")
 PAIR_COLUMNS = [f"{side}{form}" for side in SIDES[:3] for form in ("", "_tokens")]
+
+
+def trace_paths(
+    right: pd.DataFrame, wrong: pd.DataFrame, prompts: Sequence[str], tokenizer: StepTokenizer
+) -> pd.DataFrame:
+    """D_op and D_back of the same prompts as paths: columns problem, response, tokens, correct.
+
+    A wrong path is D_back's prefix and erroneous step, then the end of sequence: `<backtrack>` is
+    taken off, since no sample of a model of D_op has one, and it alone would tell the two apart.
+    """
+    traces = pd.concat([right, wrong], ignore_index=True)
+    texts, asked = traces["text"].str.removesuffix(BACKTRACK), [*prompts, *prompts]
+    masks = ["0" * len(text) for text in texts]  # nothing here is learned by its mask
+    encoded = tokenizer.encode_traces(pd.DataFrame({"text": texts, "mask": masks}))
+    starts = [len(ids) for ids in tokenizer.encode_prompts(asked)]
+    return pd.DataFrame(
+        {
+            "problem": [*range(len(right)), *range(len(wrong))],
+            "response": [text[len(prompt) :] for text, prompt in zip(texts, asked, strict=True)],
+            "tokens": [encoded[i]["input_ids"][start:].tolist() for i, start in enumerate(starts)],
+            "correct": [*[True] * len(right), *[False] * len(wrong)],
+        }
+    )
 
 
 def preference_pairs(
@@ -104,10 +129,14 @@ def preference_trainer(
     tokenizer: PreTrainedTokenizerBase,
     pairs: pd.DataFrame,
     spec: TrainingSpec,
-    beta: float,
+    weights: Mapping[str, float],
     folder: Path,
 ) -> Trainer:
-    """TRL's trainer for `dpo` or `kto`, on the sampled ids; its reference is the model as it is."""
+    """TRL's trainer for `dpo` or `kto`, on the pairs' ids; its reference is the model as it is.
+
+    weights: `beta`, and of DPO `rpo_alpha`: what the chosen paths' negative log-likelihood, a mean
+    over tokens, weighs beside DPO's own loss.
+    """
     from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer  # slow to import
 
     if method not in METHODS:
@@ -123,7 +152,9 @@ def preference_trainer(
     # TRL calls these settings by transformers' older names.
     warnings.filterwarnings("ignore", ".*gradient_checkpointing.*deprecated", FutureWarning)
     # TRL's own default, recomputing activations, would cost a fifth of the time.
-    more = {"beta": beta, "max_length": None, "gradient_checkpointing": False}
+    more = {"beta": weights["beta"], "max_length": None, "gradient_checkpointing": False}
+    if alpha := weights.get("rpo_alpha"):  # as TRL's own argument of that name once did
+        more |= {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, alpha]}
     made = trainer(
         model=model,
         ref_model=copy.deepcopy(model),

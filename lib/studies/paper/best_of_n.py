@@ -1,10 +1,11 @@
 """Best-of-N with an outcome reward model: what search needs where no token judges a state.
 
-Takes an experiment whose profile has a section `[baselines]`; gives a reward model (the SFT
-checkpoint with a sequence-classification head, trained on the SFT model's own right and wrong
-paths), and rows of the best-scored of N samples (artifacts `best_of_n`, with every N and the
-ceiling, and `table_1`). Source: Table 1 of the paper (`SFT + RM`); Cobbe et al. 2021, arXiv
-2110.14168. DPO and KTO (dpo_kto.py) learn from the same samples.
+Takes an experiment whose profile has a section `[baselines]`; gives a reward model for each source
+of paths (the SFT checkpoint with a sequence-classification head: the paper's learns D_op against
+D_back of the same question, ours the SFT model's own right and wrong samples), and rows of the
+best-scored of N samples (artifacts `best_of_n`, with every N and the ceiling, and `table_1`).
+Source: Table 1 of the paper (`SFT + RM`); Cobbe et al. 2021, arXiv 2110.14168. DPO and KTO
+(dpo_kto.py) learn from the same paths.
 """
 
 from __future__ import annotations
@@ -45,78 +46,102 @@ from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import TEST_SPLITS, Experiment
 from lib.experiment.work import FORWARD, training
 from lib.search.tree import SearchTree, tokens_after
-from lib.studies.paper.dpo_kto import BaselineSettings, training_samples
+from lib.studies.paper.dpo_kto import SOURCES, BaselineSettings, Learned, learned_paths
 from lib.studies.study import Figure, Study
 from lib.tasks.task import Task
+from lib.training import preference
 from lib.training import reward_model as reward_model_module
 from lib.training.reward_model import load_reward_model, path_sequences, rewards, train_reward_model
 from lib.training.trainer import TrainingSpec
 
 HELD_OUT = 10  # one problem in ten tells how well the reward model knows paths it never saw
+#: A score of paths -> the method that chooses by it; a reward model is called after its source.
 CHOICES = {
-    "reward": "best_of_n",
+    **{source: f"best_of_n{ending}" for source, ending in SOURCES.items()},
     "mean_logprob": "sft_sampled_mean_logprob",
     "visits": "sft_sampled_vote",
 }
 CEILING = "sft_pass_at_n"
 
 
-def reward_model(experiment: Experiment, model: str) -> Artifact:
-    """The reward model of an SFT model, and how well it ranks held-out paths (`held_out.json`)."""
+def reward_model(experiment: Experiment, model: str, source: str) -> Artifact:
+    """The reward model of an SFT model, and how well it ranks held-out paths (`held_out.json`).
+
+    Both kinds are judged on the same samples, of problems that neither learned from.
+    """
     settings = experiment.profile.settings(BaselineSettings)
     parent = experiment.checkpoint(model, "sft")
-    made, problems = training_samples(experiment, model)
+    questions = round(settings.reward_paths / 2 * HELD_OUT / (HELD_OUT - 1))
+    learned = learned_paths(experiment, model, source, questions)
+    samples = learned_paths(experiment, model, "own", questions)
 
     def make(folder: Path) -> None:
-        paths = finished_paths(experiment.read_trees(made), problems, experiment.task)
-        unseen = paths["problem"] % HELD_OUT == HELD_OUT - 1
-        train = paths[~unseen].sample(frac=1, random_state=experiment.seed)
-        train = train.iloc[: settings.reward_paths]
         tokenizer = experiment.tokenizer(parent)
-        prompts = experiment.task.prompts(problems)
+
+        def split(of: Learned) -> tuple[pd.DataFrame, pd.DataFrame]:
+            paths = of.read(tokenizer)
+            unseen = paths["problem"] % HELD_OUT == HELD_OUT - 1
+            return paths[~unseen], paths[unseen]
+
+        def sequences(of: Learned, paths: pd.DataFrame) -> list[list[int]]:
+            return path_sequences(tokenizer, experiment.task.prompts(of.problems), paths)
+
+        train, alike = split(learned)
+        train = train.sample(frac=1, random_state=experiment.seed).iloc[: settings.reward_paths]
         set_seed(experiment.seed)  # of the new head
         scorer = load_reward_model(parent.path)
         train_reward_model(
             scorer,
             tokenizer.base,
-            path_sequences(tokenizer, prompts, train),
+            sequences(learned, train),
             train["correct"].tolist(),
             TrainingSpec(settings.reward, experiment.seed),
             folder,
         )
-        held = paths[unseen]
-        scores = rewards(scorer, path_sequences(tokenizer, prompts, held), tokenizer.pad_id)
+        _, held = split(samples)
         known = {
             "trained_paths": len(train),
             "trained_right": float(train["correct"].mean()),
             "held_out_paths": len(held),
-            "auc": roc_auc(scores, held["correct"]),
-            "auc_mean_logprob": roc_auc(held["mean_logprob"], held["correct"]),
         }
+        for name, of, paths in (("auc_alike", learned, alike), ("auc", samples, held)):
+            scores = rewards(scorer, sequences(of, paths), tokenizer.pad_id)
+            known[name] = roc_auc(scores, paths["correct"])
+        known["auc_mean_logprob"] = roc_auc(held["mean_logprob"], held["correct"])
         files.write_atomic(folder / "held_out.json", json.dumps(known))
 
     inputs = {
         "parent": parent.key,
-        "search": made.key,
+        **learned.inputs,
+        "samples": samples.inputs,
         "paths": settings.reward_paths,
         "recipe": settings.reward.inputs(),
         "seed": experiment.seed,
     }
-    made_by = [reward_model_module, states, experiment.task]
-    most = min(settings.reward_paths, settings.problems * settings.samples)
+    made_by = [reward_model_module, preference, states, experiment.task]
+    sampled = settings.problems * settings.samples
+    most = min(settings.reward_paths, sampled) if source == "own" else settings.reward_paths
     work = training(model, most * settings.reward.epochs)
-    return experiment.make(f"models/{model}-reward", inputs, make, made_by, work)
+    name = f"models/{model}-reward{SOURCES[source]}"
+    return experiment.make(name, inputs, make, made_by, work)
+
+
+def reward_models(experiment: Experiment, model: str) -> dict[str, Artifact]:
+    """Source -> the reward model that learned from it."""
+    sources = experiment.profile.settings(BaselineSettings).sources
+    return {source: reward_model(experiment, model, source) for source in sources}
 
 
 def held_out(experiment: Experiment) -> pd.DataFrame:
-    """How well each model's reward model ranks paths of problems that it never saw."""
+    """How well each reward model ranks paths that it never saw.
+
+    auc: the SFT model's own samples; auc_alike: paths of the kind that it learned from.
+    """
     settings = experiment.profile.settings(BaselineSettings)
-    made = {
-        model: reward_model(experiment, model) for model in (settings.models if settings else ())
-    }
     return pd.DataFrame(
-        {"model": model, **files.read_json(scorer.path / "held_out.json")}
-        for model, scorer in made.items()
+        {"model": model, "source": source, **files.read_json(scorer.path / "held_out.json")}
+        for model in (settings.models if settings else ())
+        for source, scorer in reward_models(experiment, model).items()
     )
 
 
@@ -130,8 +155,9 @@ def choices(
 ) -> pd.DataFrame:
     """The best of the first N samples by each score: one row a problem, N and score.
 
-    paths: `finished_paths` of these trees with a column `reward`. Equal scores go to the more
-    probable path. Whoever chooses sees scores alone; the verdicts are looked up afterwards.
+    paths: `finished_paths` of these trees with a column for each reward model, named after its
+    source. Equal scores go to the more probable path. Whoever chooses sees scores alone; the
+    verdicts are looked up afterwards.
     """
     by_problem = dict(list(paths.groupby("problem")))
     records, verdicts = [], verdict_columns(task)
@@ -147,7 +173,7 @@ def choices(
             common |= {"tokens": tokens[breadth - 1]}
             for name in verdicts:
                 common |= {name.replace("correct", "covered"): bool(found[name].any())}
-            for score in CHOICES:
+            for score in (score for score in CHOICES if score in found):
                 by = list(dict.fromkeys([score, "mean_logprob"]))
                 ranked = found.sort_values(by, ascending=False, kind="stable")
                 best = ranked.iloc[0] if len(ranked) else None
@@ -162,7 +188,7 @@ def choices(
 def chosen_samples(experiment: Experiment, model: str, split: str) -> Artifact:
     """`choices` over a test split (`choices.parquet`), by the SFT model's samples."""
     settings = experiment.profile.settings(BaselineSettings)
-    scorer, checkpoint = reward_model(experiment, model), experiment.checkpoint(model, "sft")
+    scorers, checkpoint = reward_models(experiment, model), experiment.checkpoint(model, "sft")
     problems = experiment.problems(split, 0, settings.test_problems)
     how = {"temperature": settings.temperature, "expansion": "sample"}
     spec = experiment.spec(max(settings.breadths), 0, **how)
@@ -171,16 +197,18 @@ def chosen_samples(experiment: Experiment, model: str, split: str) -> Artifact:
     def make(folder: Path) -> None:
         trees = experiment.read_trees(made)
         paths = finished_paths(trees, problems, experiment.task)
-        tokenizer = experiment.tokenizer(scorer)
+        tokenizer = experiment.tokenizer(checkpoint)
         sequences = path_sequences(tokenizer, experiment.task.prompts(problems), paths)
-        loaded = load_reward_model(scorer.path).to(hardware.device())
-        paths["reward"] = rewards(loaded, sequences, tokenizer.pad_id)
+        for source, scorer in scorers.items():
+            loaded = load_reward_model(scorer.path).to(hardware.device())
+            paths[source] = rewards(loaded, sequences, tokenizer.pad_id)
         found = choices(trees, problems, experiment.task, paths, settings.breadths, experiment.seed)
         files.write_parquet(folder / "choices.parquet", found)
 
-    inputs = {"search": made.key, "reward": scorer.key, "breadths": settings.breadths}
+    rewarded = {source: scorer.key for source, scorer in scorers.items()}
+    inputs = {"search": made.key, "rewards": rewarded, "breadths": settings.breadths}
     made_by = [reward_model_module, states, scoring, experiment.task]
-    work = training(model, len(problems) * spec.breadth * FORWARD)
+    work = training(model, len(scorers) * len(problems) * spec.breadth * FORWARD)
     return experiment.make(f"outcomes/{model}-best_of_n-{split}", inputs, make, made_by, work)
 
 
@@ -192,7 +220,7 @@ def requests(experiment: Experiment) -> Iterator[Artifact]:
 
 
 def outcomes(experiment: Experiment) -> pd.DataFrame:
-    """Best-of-N by the reward model, and the same samples by log-probability and by vote.
+    """Best-of-N by each reward model, and the same samples by log-probability and by vote.
 
     Artifact `best_of_n` has every N, and the ceiling; `table_1` the paper's rows, and the other two
     choices at the largest N.
@@ -207,7 +235,7 @@ def outcomes(experiment: Experiment) -> pd.DataFrame:
         covered = {name: name.replace("covered", "correct") for name in found if "covered" in name}
         once = found.drop_duplicates(["split", "N", "problem"]).drop(columns=covered.values())
         once = once.rename(columns=covered).assign(method=CEILING)
-        in_table = (found["score"] == "reward") | (found["N"] == max(settings.breadths))
+        in_table = found["score"].isin(SOURCES) | (found["N"] == max(settings.breadths))
         parts += [found.assign(artifact="best_of_n"), once.assign(artifact="best_of_n")]
         parts.append(found[in_table].assign(artifact="table_1"))
     kept = ["score", "leaf", "covered", "covered_published"]
@@ -230,6 +258,7 @@ def remark(rows: pd.DataFrame) -> str:
         f"{in_words(cells[cells['N'] == many])} of {many}."
         for name, method in (
             ("The reward model's choice is right", "best_of_n"),
+            ("That of a reward model of own samples", "best_of_n_own"),
             ("Any is", CEILING),
         )
         if len(cells := found[found["method"] == method])
@@ -239,6 +268,7 @@ def remark(rows: pd.DataFrame) -> str:
 
 LOOKS = {
     "best_of_n": {"colour": METHOD_COLOURS["reward"], "marker": "P"},
+    "best_of_n_own": {"colour": METHOD_COLOURS["own_reward"], "marker": "X"},
     "sft_sampled_mean_logprob": {"colour": METHOD_COLOURS["probable"], "marker": "^"},
     "sft_sampled_vote": {"colour": METHOD_COLOURS["vote"], "marker": "v"},
     "self_backtracking": look(1),
@@ -300,7 +330,8 @@ STUDY = Study(
             "best_of_n",
             accuracy_by_choice,
             "Best-of-N: who chooses among the SFT model's samples, and Self-Backtracking at the "
-            "same N (Table 1, claim 3).",
+            "same N (Table 1, claim 3). A reward model of own samples learned right against wrong "
+            "samples of the SFT model, not D_op against D_back.",
             ("best_of_n",),
             columns=("N",),
         ),

@@ -31,7 +31,8 @@ from lib.studies.measurements import (
 from lib.studies.study import Study
 
 STAGE = "backtracking"
-KINDS = (1.0, 2.0, 2.0)  # exploration : computation : rule violation
+#: Its `[traces]`. The kinds of error are exploration : computation : rule violation.
+PAPER_TRACES = {"loss": "paper", "near_miss": 0.0, "kinds": (1.0, 2.0, 2.0), "same_questions": True}
 RECIPE, CONTROL, GREEDY = "paper_recipe", "end_of_sequence", "paper_recipe_greedy"
 
 
@@ -46,7 +47,7 @@ class RecipeSettings:
 def branches(experiment: Experiment) -> dict[str, Experiment]:
     """Method -> the experiment, in the same folder, whose backtracking model is its own."""
     profile = experiment.profile
-    traces = replace(profile.traces, loss="paper", near_miss=0.0, kinds=KINDS, same_questions=True)
+    traces = replace(profile.traces, **PAPER_TRACES)
     branch = replace(profile.training.branch, verdict_weight=1.0)
     training = replace(profile.training, branch=branch)
 

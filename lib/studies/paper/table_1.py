@@ -181,7 +181,10 @@ def accuracy_bars(rows: pd.DataFrame) -> Drawn:
 CEILINGS = (
     {"self_backtracking": "pass_at_n"}
     | dict(scoring.CEILINGS)
-    | dict.fromkeys(("best_of_n", "sft_sampled_mean_logprob", "sft_sampled_vote"), "sft_pass_at_n")
+    | dict.fromkeys(
+        ("best_of_n", "best_of_n_own", "sft_sampled_mean_logprob", "sft_sampled_vote"),
+        "sft_pass_at_n",
+    )
 )
 
 
