@@ -50,7 +50,7 @@ def test_every_row_is_made_once_and_again_the_same(tmp_path):
     found = set(rows["artifact"])
     figures = {f"figure_{number}" for number in (3, 4, 5, 6, 13)}
     rounds = {"round_search", "round_diversity"}
-    assert found == {"table_1", "claims", "rollback"} | figures | rounds
+    assert found == {"table_1", "claims", "rollback", "leakage"} | figures | rounds
     searched = rows[(rows["artifact"] == "round_search") & (rows["checker"] == "strict")]
     assert set(zip(searched["model"], searched["split"], searched["round"], strict=True)) == {
         (model, split, number) for model in "SL" for split in ("seen", "new") for number in (0, 1)
@@ -71,6 +71,10 @@ def test_every_row_is_made_once_and_again_the_same(tmp_path):
     new = outcomes[outcomes["split"] == "new"]
     asked = first.problems("new")["target"].iloc[new["problem"]]
     assert new["target"].tolist() == asked.tolist()
+    sizes = first.profile.models["S"]  # both models learn from the same problems
+    trained = set(map(tuple, first.problems("train", 0, sizes.examples)["numbers"].map(sorted)))
+    numbers = first.problems("new")["numbers"].iloc[new["problem"]].map(sorted).map(tuple)
+    assert new["numbers_seen"].tolist() == numbers.isin(trained).tolist()
 
 
 def test_problems_that_nothing_trained_on():

@@ -26,6 +26,7 @@ from lib.studies.beyond import (
     equal_compute,
     expansions,
     larger_model,
+    leakage,
     selection_rules,
     step_coverage,
     verdicts,
@@ -58,6 +59,7 @@ STUDIES: tuple[Study, ...] = (
     figure_5.STUDY,
     figure_7.STUDY,
     tables_3_and_4.STUDY,
+    leakage.STUDY,
     audit.STUDY,
     checkers.STUDY,
     figure_13.STUDY,
@@ -117,4 +119,5 @@ def everything(experiment: Experiment, outcomes: pd.DataFrame | None = None) -> 
 def every_outcome(experiment: Experiment) -> pd.DataFrame:
     """Every row of outcomes.parquet: what studies measured problem by problem."""
     parts = [study.outcomes(experiment) for study in wanted(experiment) if study.outcomes]
-    return outcome_table([with_targets(experiment, part) for part in parts])
+    found = with_targets(experiment, pd.concat(parts, ignore_index=True))
+    return outcome_table([leakage.with_numbers_seen(experiment, found)])

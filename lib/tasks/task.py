@@ -20,6 +20,7 @@ It may give (what it lacks is None, and what needs it is left out)
 - `check_published`: a second verdict by published code, reported beside the strict one;
 - `goal_test`, `symbolic_dfs`, `streams`: Table 2's DFS, guided and symbolic, and Stream of Search;
 - `read_public`: problems and D_back of a data set, in place of the generator's (`data.public`);
+- `question_group`: what of a question its target leaves alone, for the study of leakage;
 - `form`: how the explorer asks for a problem and shows its states;
 - `play_traces`: random play for the trunk, a stand-in for pretraining (`traces.trunk`);
 - `near_misses`: True if D_back may hold them (`traces.near_miss`);
@@ -32,7 +33,7 @@ from __future__ import annotations
 import importlib
 import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -135,6 +136,8 @@ class Task(ABC):
     symbolic_dfs: Callable[[Any, int], tuple[list[str], int] | None] | None = None
     streams: Streams | None = None
     form: Form | None = None
+    #: A prompt, or a trace that begins with one -> a key, the same where only the target differs.
+    question_group: Callable[[str], Hashable] | None = None
     #: (problems, seed, test problems) -> traces, as many, of random legal steps.
     play_traces: Callable[[pd.DataFrame, int, pd.DataFrame | None], pd.DataFrame] | None = None
     #: (folder or hub name, loss, a profile's `[data]`) -> the problems of every split, and D_back.

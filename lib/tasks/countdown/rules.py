@@ -72,6 +72,11 @@ class Problem:
         return f"###Question: numbers [{numbers}]->target {self.target}\n###Response:\n"
 
 
+def numbers_asked(text: str) -> tuple[int, ...]:
+    """The numbers, sorted, of a prompt or of a trace that begins with one."""
+    return tuple(sorted(map(int, text[text.index("[") + 1 : text.index("]")].split(","))))
+
+
 def compute(a: int, op: str, b: int) -> int | None:
     """The exact result of `a op b`, or None where it is negative, fractional or undefined."""
     if op == "+":

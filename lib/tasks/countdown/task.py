@@ -83,6 +83,7 @@ class CountdownTask(Task):
     check_published = staticmethod(rules.check_published)
     goal_test = staticmethod(rules.equation_test)
     symbolic_dfs = staticmethod(symbolic_dfs)
+    question_group = staticmethod(rules.numbers_asked)
     solver = ExactSolver()
 
     @property
