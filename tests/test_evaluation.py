@@ -154,6 +154,8 @@ def test_evaluate_search():
     assert len(keyed) == 2 * (2 * 2 + 2)
     assert set(rows["N"]) == {4} and set(rows["b"]) == {1} and set(rows["model"]) == {"S"}
     assert rows[rows["split"] == "seen"]["tokens_per_problem"].unique().tolist() == [20.0]
+    named = evaluate_search(TREES, PROBLEMS, EchoTask(), RULES, model="S", expansion="beam_sample")
+    assert set(named["expansion"]) == {"beam_sample"} and len(named) == len(rows)
 
 
 @pytest.mark.parametrize(

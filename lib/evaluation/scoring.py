@@ -183,7 +183,8 @@ def search_rows(
     **columns: object,
 ) -> pd.DataFrame:
     """The tidy rows of `search_outcomes`; `columns` (model, seconds ...) go into every row."""
-    return outcome_rows(method_outcomes(outcomes, method).assign(artifact=artifact, **columns))
+    found = method_outcomes(outcomes, method).assign(artifact=artifact, **columns)
+    return outcome_rows(found, *columns)
 
 
 def method_outcomes(outcomes: pd.DataFrame, method: str = "self_backtracking") -> pd.DataFrame:
@@ -202,10 +203,8 @@ OF_A_PROBLEM |= {"tokens", "response", "expansion", "per_state"}
 
 
 def outcome_rows(outcomes: pd.DataFrame, *more: str) -> pd.DataFrame:
-    """The tidy rows of outcomes, one row a problem: a row a cell and checker.
-
-    A cell is what agrees in every column that is of a method (and in those of `more`).
-    """
+    """The tidy rows of outcomes: a row a checker and cell, which is what agrees in every column
+    that is of a method (and in those of `more`)."""
     keys = [name for name in outcomes if name not in OF_A_PROBLEM or name in more]
     rows = []
     for key, cell in outcomes.groupby(keys, dropna=False, sort=False):
