@@ -1,5 +1,6 @@
 """What the processor can do decides the fast path; it is read, never assumed."""
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from lib.base import hardware
+from lib.base.errors import UserError
 from lib.base.files import ROOT
 
 
@@ -42,6 +44,22 @@ def compiled_in(folder, cache) -> tuple[str, str]:
 
 
 @pytest.mark.slow
+def test_compiled_code_that_a_killed_process_left_unfinished_goes(tmp_path):
+    library = tmp_path / "a cache" / "x.main.so"
+    library.parent.mkdir()
+    library.write_bytes(b"\x7fELF")
+    spec = importlib.util.spec_from_file_location("x.main", library)
+    with pytest.raises(UserError, match=r"x\.main\.so: compiled code .* the same command goes on"):
+        with hardware.whole_compiled_code():
+            try:
+                importlib.util.module_from_spec(spec)
+            except ImportError as error:  # as torch tells it
+                raise RuntimeError(f"ImportError: {error}") from error
+    assert not library.exists()
+    with pytest.raises(ValueError, match="another"), hardware.whole_compiled_code():
+        raise ValueError("another")
+
+
 @pytest.mark.skipif(shutil.which("g++") is None, reason="needs a compiler")
 def test_packages_in_a_folder_of_any_name_are_compiled_with(tmp_path):
     folder = tmp_path / "my répro (1) 'x'"

@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
 import psutil
 import torch
+
+from lib.base.errors import UserError
 
 INTERVAL_S = 5.0
 #: Below so many cores nobody would notice.
@@ -147,6 +150,26 @@ def _compile_something() -> str:
         told = [line for line in lines if "error: " in line or "cannot find" in line]
         return (told or lines or [type(error).__name__])[0]
     return ""
+
+
+#: What is said of a library that is not whole.
+BROKEN = re.compile(r"ImportError: (.+\.so): (file too short|invalid ELF|cannot read|ELF load)")
+
+
+@contextmanager
+def whole_compiled_code() -> Iterator[None]:
+    """Compiled code that a killed process left unfinished goes: one `UserError` says so."""
+    try:
+        yield
+    except Exception as error:
+        found = BROKEN.search(str(error))
+        if found is None:
+            raise
+        Path(found[1]).unlink(missing_ok=True)
+        raise UserError(
+            f"{found[1]}: compiled code that a killed process left unfinished; it is removed, and "
+            "the same command goes on"
+        ) from error
 
 
 def quote_torch_folder() -> None:

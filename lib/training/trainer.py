@@ -239,7 +239,8 @@ def train(
     )
     trainer.recipe = recipe
     trainer.remove_callback(PrinterCallback)  # it prints every log; `progress` is told instead
-    checkpoints.resume(trainer, folder / "checkpoints")
+    with hardware.whole_compiled_code():
+        checkpoints.resume(trainer, folder / "checkpoints")
     model.config.use_cache = True
     if model.config._attn_implementation == FLAT:  # of packed batches alone
         model.set_attn_implementation("sdpa")
