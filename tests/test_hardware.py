@@ -49,12 +49,12 @@ def test_compiled_code_that_a_killed_process_left_unfinished_goes(tmp_path):
     library.parent.mkdir()
     library.write_bytes(b"\x7fELF")
     spec = importlib.util.spec_from_file_location("x.main", library)
-    with pytest.raises(UserError, match=r"x\.main\.so: compiled code .* the same command goes on"):
-        with hardware.whole_compiled_code():
-            try:
-                importlib.util.module_from_spec(spec)
-            except ImportError as error:  # as torch tells it
-                raise RuntimeError(f"ImportError: {error}") from error
+    told = pytest.raises(UserError, match=r"x\.main\.so: compiled .* the same command goes on")
+    with told, hardware.whole_compiled_code():
+        try:
+            importlib.util.module_from_spec(spec)
+        except ImportError as error:  # as torch tells it
+            raise RuntimeError(f"ImportError: {error}") from error
     assert not library.exists()
     with pytest.raises(ValueError, match="another"), hardware.whole_compiled_code():
         raise ValueError("another")
