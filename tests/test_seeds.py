@@ -100,5 +100,8 @@ def test_the_page_has_all_seeds_and_its_claims_too(root, monkeypatch):
 )
 def test_runs_that_do_not_belong_together(root, seed, settings, message):
     write(root / "figures" / "smoke-3", 2, **settings)
+    models = {"S": {"layers": 4, "test_problems": 9}, "L": {}}
+    write(root / "figures" / "smoke-4", 2, models=models, search={"breadths": [2]})
+    assert read_seeds([root / "figures" / name for name in ("smoke-1", "smoke-4")]) is not None
     with pytest.raises(UserError, match=message):
         read_seeds(seed_folders(root, "smoke"))

@@ -9,10 +9,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from adding import Adding
+from test_outcomes import assert_means
 
 from lib.base.errors import UserError
 from lib.base.files import ROOT
 from lib.evaluation.decomposition import beside_paper
+from lib.evaluation.outcomes import FILE, read_outcomes
 from lib.evaluation.results import read_results
 from lib.evaluation.scoring import evaluate_responses, evaluate_search
 from lib.experiment import experiment as experiment_module
@@ -174,7 +176,12 @@ def test_a_second_task_runs_all_notebooks(tmp_path):
     assert set(rows["error"].dropna()) == set(Adding.errors)
     assert set(rows.loc[rows["artifact"] == "table_1", "task"]) == {"adding"}
     assert beside_paper(rows)["paper"].isna().all()  # its numbers are of another task
-    assert not {"figure_7", "verdicts"} & set(rows["artifact"])
+    assert not {"figure_7", "verdicts", "leakage"} & set(rows["artifact"])
+    outcomes = read_outcomes(made / "figures" / FILE)  # no targets, and no sets of numbers
+    assert_means(rows, outcomes)
+    assert outcomes[["target", "numbers_seen"]].isna().all(axis=None)
+    told = rows.loc[rows["artifact"] == "claims", "evidence"].dropna()
+    assert told.str.startswith("on the task adding").any()
 
 
 def test_what_a_task_lacks_is_not_asked_of_it(tmp_path):

@@ -11,6 +11,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lib.base.errors import UserError
+from lib.drawing.style import METHODS, setting
 
 
 def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -27,6 +28,33 @@ def accuracy(row: Mapping) -> str:
     if not pd.isna(row["low"]):
         text += f" [{100 * row['low']:.1f}, {100 * row['high']:.1f}]"
     return text if pd.isna(row["paper"]) else f"{text} (paper {100 * row['paper']:.1f})"
+
+
+def methods_table(
+    rows: pd.DataFrame,
+    first: str,
+    shown: Callable[[Mapping], str],
+    keys: Sequence[str] = ("model", "split"),
+    last: Mapping[str, Callable[[pd.DataFrame], str]] | None = None,
+) -> str:
+    """A line a method with its b and N, in the order of METHODS; empty without rows.
+
+    A column holds what `shown` says of the row of these keys (S before L, seen before new); `last`
+    has one more, by its head, which says something of a line's rows.
+    """
+    if rows.empty:
+        return ""
+    place = {name: number for number, name in enumerate(METHODS)}
+    rows = rows.assign(place=rows["method"].astype(str).map(place).fillna(len(place)))
+    columns = sorted({*rows[list(keys)].itertuples(index=False, name=None)}, reverse=True)
+    grouped, lines = rows.groupby(["place", "method", "b", "N"], dropna=False, observed=True), []
+    for (_, method, *_), group in grouped:
+        found = {tuple(row[key] for key in keys): shown(row) for row in group.to_dict("records")}
+        name = METHODS.get(method, method.replace("_", " ")) + setting(group.iloc[0])
+        line = [name, *(found.get(column, "") for column in columns)]
+        lines.append(line + [say(group) for say in (last or {}).values()])
+    head = [first, *(", ".join(column) for column in columns), *(last or {})]
+    return markdown_table(head, lines)
 
 
 def points(value: float, low: float | None = None, high: float | None = None) -> str:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from lib.base.checked import build
 from lib.base.errors import UserError
-from lib.drawing.markdown import accuracy, markdown_table
+from lib.drawing.markdown import accuracy, markdown_table, methods_table
 from lib.drawing.style import METHODS, save_figure
 from lib.evaluation.claims import NOT_TESTED, RULE, claims_table, headline
 from lib.evaluation.decomposition import beside_paper
@@ -113,25 +113,13 @@ def headline_table(rows: pd.DataFrame) -> str:
     if found.empty:
         return ""
     found = beside_paper(found).drop_duplicates(["method", "N", "b", "model", "split"])
-    place = {name: number for number, name in enumerate(METHODS)}
-    found = found.assign(place=found["method"].map(place).fillna(len(place)))
-    cells = [(m, s) for m in ("S", "L") for s in ("seen", "new")]
-    cells = [c for c in cells if ((found["model"] == c[0]) & (found["split"] == c[1])).any()]
-    lines = []
-    keys = ["place", "method", "b", "N"]
-    for (_, method, depth, breadth), group in found.groupby(keys, dropna=False, sort=True):
-        name = METHODS.get(method, method.replace("_", " "))
-        setting = (("b", depth), ("N", breadth))
-        name += "".join(f" {key}={value:.0f}" for key, value in setting if not pd.isna(value))
-        shown = [name]
-        for model, split in cells:
-            cell = group[(group["model"] == model) & (group["split"] == split)]
-            shown.append(accuracy(cell.iloc[0]) if len(cell) else "")
-        small = group.loc[group["model"] == cells[0][0], "tokens_per_problem"].mean()
-        shown.append("" if pd.isna(small) else f"{small:.0f}")
-        lines.append(shown)
-    head = ["method", *(f"{model}, {split}" for model, split in cells)]
-    return markdown_table([*head, f"tokens a problem ({cells[0][0]})"], lines)
+    model = found["model"].max()  # S, where there is one
+
+    def tokens(group: pd.DataFrame) -> str:
+        mean = group.loc[group["model"] == model, "tokens_per_problem"].mean()
+        return "" if pd.isna(mean) else f"{mean:.0f}"
+
+    return methods_table(found, "method", accuracy, last={f"tokens a problem ({model})": tokens})
 
 
 def in_a_line(rows: pd.DataFrame) -> str:

@@ -13,8 +13,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib.base.errors import UserError
-from lib.drawing.markdown import markdown_table, points
-from lib.drawing.style import METHODS, setting
+from lib.drawing.markdown import methods_table, points
 from lib.evaluation.outcomes import (
     FILE,
     accuracy,
@@ -29,6 +28,8 @@ from lib.evaluation.statistics import DRAWS
 
 #: Sections of a profile that decide what its models are, and how they are measured.
 DECISIVE = ("task", "data", "traces", "training", "search")
+#: What of them decides only how much is measured, or how fast.
+ASIDE = ("test_problems", "breadths", "depths", "temperatures", "processes", "chunk", "rounds")
 KEYS = ["method", "b", "N", "model", "split"]
 NUMBERS = {2: "Two", 3: "Three", 4: "Four", 5: "Five"}
 HOW = (
@@ -54,18 +55,31 @@ def read_seeds(folders: Sequence[Path]) -> pd.DataFrame | None:
 
     Raises `UserError` where two runs differ in their settings, or in nothing, not even the seed.
     """
-    found, known = [], {}
+    known: dict[Path, Mapping] = {}
     for folder in folders:
         manifest, _ = read_results(folder / "results.json")
-        settings = {name: (manifest.get("settings") or {}).get(name) for name in DECISIVE}
-        for other, (seed, others) in known.items():
-            if settings != others or manifest.get("seed") == seed:
-                what = "the seed" if settings == others else "other settings than"
-                what = f"{what} of" if settings == others else what
+        for other, others in known.items():
+            differs = not _alike(manifest.get("settings") or {}, others.get("settings") or {})
+            if differs or manifest.get("seed") == others.get("seed"):
+                what = "other settings than" if differs else "the seed of"
                 raise UserError(f"{folder}: made with {what} {other}; make it anew or remove it")
-        known[folder] = (manifest.get("seed"), settings)
-        found.append(read_outcomes(folder / FILE))
+        known[folder] = manifest
+    found = [read_outcomes(folder / FILE) for folder in folders]
     return outcome_table(found) if found else None
+
+
+def _alike(settings: Mapping, others: Mapping) -> bool:
+    """Whether two runs' settings give the same models and searches, as far as both have them."""
+
+    def decisive(section: object) -> object:
+        if not isinstance(section, Mapping):
+            return section
+        return {name: decisive(value) for name, value in section.items() if name not in ASIDE}
+
+    models, more = (each.get("models") or {} for each in (settings, others))
+    pairs = [(settings.get(name) or {}, others.get(name) or {}) for name in DECISIVE]
+    pairs += [(models[name], more[name]) for name in models.keys() & more.keys()]
+    return all(decisive(one) == decisive(other) for one, other in pairs)
 
 
 def over_sft(cell: Mapping) -> dict | None:
@@ -115,33 +129,19 @@ def seeds_markdown(outcomes: pd.DataFrame | None) -> str:
         return ""
     named = ", ".join(map(str, seeds))
     parts = [f"## {NUMBERS.get(len(seeds), len(seeds))} seeds", f"Seeds {named}. {HOW}"]
-    parts.append(_markdown(table, "accuracy"))
+    parts.append(methods_table(table, "accuracy", _cell))
     for base, head in ((over_sft, "gain over SFT greedy"), (over_no_roll_back, "gain over b=0")):
         if len(found := pooled(outcomes, base)):
-            parts.append(_markdown(found, f"{head}, points"))
+            parts.append(methods_table(found, f"{head}, points", _gain))
     return "\n\n".join(parts)
 
 
-def _markdown(table: pd.DataFrame, head: str) -> str:
-    place = {name: number for number, name in enumerate(METHODS)}
-    table = table.assign(place=table["method"].astype(str).map(place).fillna(len(place)))
-    cells = [(m, s) for m in ("S", "L") for s in ("seen", "new")]
-    cells = [c for c in cells if ((table["model"] == c[0]) & (table["split"] == c[1])).any()]
-    lines = []
-    for (_, method, b, n), group in table.groupby(
-        ["place", *KEYS[:3]], dropna=False, observed=True
-    ):
-        known = {(row["model"], row["split"]): row for row in group.to_dict("records")}
-        name = METHODS.get(method, method) + setting({"b": b, "N": n})
-        lines.append([name, *(_cell(known.get(cell), "gain" in head) for cell in cells)])
-    return markdown_table([head, *(f"{model}, {split}" for model, split in cells)], lines)
-
-
-def _cell(row: Mapping | None, signed: bool) -> str:
-    if row is None:
-        return ""
-    if signed:
-        each = ", ".join(points(value) for value in row["seeds"])
-        return f"{points(row['mean'], row['low'], row['high'])} ({each})"
+def _cell(row: Mapping) -> str:
     each = ", ".join(f"{100 * value:.1f}" for value in row["seeds"])
-    return f"**{100 * row['mean']:.1f}** [{100 * row['low']:.1f}, {100 * row['high']:.1f}] ({each})"
+    low, high = 100 * row["low"], 100 * row["high"]
+    return f"**{100 * row['mean']:.1f}** [{low:.1f}, {high:.1f}] ({each})"
+
+
+def _gain(row: Mapping) -> str:
+    each = ", ".join(points(value) for value in row["seeds"])
+    return f"{points(row['mean'], row['low'], row['high'])} ({each})"

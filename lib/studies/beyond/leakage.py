@@ -13,8 +13,8 @@ from collections.abc import Mapping
 import pandas as pd
 
 from lib.base import files
-from lib.drawing.markdown import markdown_table
-from lib.drawing.style import METHODS, setting, whole
+from lib.drawing.markdown import methods_table
+from lib.drawing.style import METHODS, whole
 from lib.evaluation.results import headline, table
 from lib.evaluation.scoring import outcome_rows
 from lib.experiment.experiment import Experiment
@@ -84,21 +84,9 @@ def text(rows: pd.DataFrame) -> str:
     found = found[found["method"].isin([name for name in METHODS if "pass_at_n" not in name])]
     if found.empty or found["numbers_seen"].all():
         return ""
-    place = {name: number for number, name in enumerate(METHODS)}
-    found = found.assign(place=found["method"].map(place))
-    cells = [(m, s) for m in ("S", "L") for s in ("seen", "new")]
-    cells = [c for c in cells if ((found["model"] == c[0]) & (found["split"] == c[1])).any()]
-    lines = []
-    for (_, method, b, n), group in found.groupby(["place", "method", "b", "N"], dropna=False):
-        known = {
-            (row["model"], row["split"], bool(row["numbers_seen"])): _cell(row)
-            for row in group.to_dict("records")
-        }
-        name = METHODS[method] + setting({"b": b, "N": n})
-        lines.append([name, *(known.get((*c, s), "") for c in cells for s in (True, False))])
-    words = {True: "trained on", False: "never"}
-    head = [f"{model}, {split}, {words[s]}" for model, split in cells for s in (True, False)]
-    return markdown_table(["accuracy, %, on numbers ...", *head], lines)
+    numbers = found["numbers_seen"].map({True: "trained on", False: "never"})
+    keys = ("model", "split", "numbers")
+    return methods_table(found.assign(numbers=numbers), "accuracy, %, on numbers ...", _cell, keys)
 
 
 def _cell(row: Mapping) -> str:
