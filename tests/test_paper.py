@@ -14,7 +14,7 @@ from lib.evaluation.paper import CLAIMS, PAPER, paper_accuracy
         (("self_backtracking", "S", "new", 32, 1), 0.7378),
         (("self_backtracking", "S", "seen", 8, 1, "1:0.5"), 0.68),
         (("self_backtracking", "S", "seen", 16, 1), 0.7250),
-        (("dfs", "S", "new", 64), 0.6106),
+        (("symbolic_dfs", "S", "new", 64), 0.6106),
         (("self_backtracking", "S", "seen", 16, 0, 4.0), 0.6916),
     ],
 )

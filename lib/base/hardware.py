@@ -7,6 +7,7 @@ has a thread for each core that is granted, in place of each that the machine ha
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import re
@@ -174,7 +175,8 @@ def whole_compiled_code() -> Iterator[None]:
 
 def quote_torch_folder() -> None:
     """torch hands this folder to compilers unquoted: with a space in it, it would be two."""
-    from torch.utils import cpp_extension  # where there is no GPU, it can say so
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # not: no GPU is found
+    from torch.utils import cpp_extension
 
     folder = str(Path(torch.__file__).parent / "lib")
     if folder == cpp_extension.TORCH_LIB_PATH:

@@ -29,8 +29,8 @@ TABLE_1 = {
 }
 # 1B only: seen, new
 TABLE_2 = {
-    ("dfs", 32, None): (49.12, 48.90),
-    ("dfs", 64, None): (60.00, 61.06),
+    ("symbolic_dfs", 32, None): (49.12, 48.90),
+    ("symbolic_dfs", 64, None): (60.00, 61.06),
     ("stream_of_search", None, None): (57.50, 53.40),
     ("guided_stream_of_search", None, None): (69.00, 67.20),
     ("self_backtracking", 32, 1): (73.54, 73.78),
