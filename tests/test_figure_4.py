@@ -13,7 +13,7 @@ from lib.evaluation.statistics import paired_difference
 from lib.profiles.search_spec import SearchSpec
 from lib.studies import measurements
 from lib.studies.catalogue import load_profile
-from lib.studies.measurements import Searched
+from lib.studies.measurements import SAMPLES, SEARCH, Searched
 from lib.studies.paper import figure_4
 
 PROFILE = load_profile("smoke")
@@ -89,6 +89,20 @@ def test_the_gain_of_roll_backs_stands_below_the_accuracies():
     above, below = drawn(gain).axes
     assert [line[0].get_ydata().tolist() for line in below.containers] == [[0.03]]
     assert above.get_title() == "S, seen split (n=100)" and above.get_xlim() == below.get_xlim()
+
+
+def test_samples_and_beams_have_their_own_figures_and_gains():
+    shared = {"model": "S", "split": "seen", "b": 1, "N": 8}
+    rows = []
+    for method, accuracy, gain in ((SEARCH, 0.9, 0.01), (SAMPLES, 0.5, 0.05)):
+        rows += [
+            cell("figure_4", method, accuracy - gain * (1 - b), **shared | {"b": b}) for b in (0, 1)
+        ]
+        bounds = {"gain": gain, "gain_low": gain - 0.01, "gain_high": gain + 0.01}
+        rows.append(row("rollback", method, **bounds, **shared, problems=100))
+    for draw, gain in ((figure_4.accuracy_against_breadth, 0.01), (figure_4.of_samples, 0.05)):
+        _, below = draw(table(rows)).axes
+        assert [line[0].get_ydata().tolist() for line in below.containers] == [[gain]]
 
 
 def test_no_mark_hides_another():

@@ -171,7 +171,7 @@ def accuracy_against_breadth(rows: pd.DataFrame) -> Drawn:
     """
     found = beside_paper(pick(rows, "figure_4", need=["N", "b"]))
     added = gains(rows)
-    added = added[added["method"] != SAMPLES]
+    added = added[added["method"].fillna(SEARCH) == SEARCH]
     found = found[found["method"].isin([SEARCH, scoring.CEILINGS[SEARCH]])]
     sft = rows[(rows["method"] == "sft_pass_at_n") & rows["N"].isin(found["N"])]
     sft = sft[sft["checker"] == "strict"]
