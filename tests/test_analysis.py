@@ -95,6 +95,23 @@ def test_claims_reproduced():
     assert "S seen, b=1 N=32: 88.0 against 30.0, +58.0 [+54" in evidence[1]
 
 
+def test_both_recipes_are_judged_the_papers_first():
+    rows = []
+    for split in ("seen", "new"):
+        rows += [cell("sft_greedy", 0.3, split=split), search(0.9, split=split)]
+        rows += [cell("paper_recipe", 0.5, N=32, b=1, split=split)]
+    found = claims_table(table(rows))
+    first = found[found["claim"] == 1]
+    assert first["verdict"].tolist() == ["direction reproduced, size not", "reproduced"]
+    assert [text.rpartition(". (")[2] for text in first["text"]] == [
+        "The paper's recipe.)",
+        "Our recipe.)",
+    ]
+    assert "50.0 against 30.0" in first["evidence"].iloc[0]
+    assert "90.0 against 30.0" in first["evidence"].iloc[1]
+    assert found["claim"].value_counts()[[4, 6, 7]].tolist() == [1, 1, 1]
+
+
 def computing(model, share, splits=("seen",)):
     """SFT greedy solves 40%; this share of its failures has a wrong result in a step."""
     errors = {"artifact": "figure_5", "error": BAD_RESULT, "share": share}

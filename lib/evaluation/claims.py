@@ -37,6 +37,9 @@ RULE = (
     "independent. Self-Backtracking stands with the run's largest N, and b=1 where no other b is "
     "named. No verdict corrects for the number of claims."
 )
+SEARCH, PAPER_RECIPE = "self_backtracking", "paper_recipe"
+#: The claims that can be judged of each recipe of Self-Backtracking, where a run has both.
+OF_A_RECIPE = (1, 2, 3, 5)
 #: Compares two rows: label, a, b, the margin that a less b is claimed to lie above.
 Compare = Callable[..., Difference]
 
@@ -79,16 +82,32 @@ def claims_table(rows: pd.DataFrame, outcomes: pd.DataFrame | None = None) -> pd
     """-> claim (its number), text, evidence (numbers for and against), verdict.
 
     outcomes: of these rows, problem by problem, of one seed or more (lib/evaluation/outcomes.py).
+    Where the rows have the paper's recipe too, what it claims of the method is judged by it first.
     """
     known = headline(rows) if len(rows) else table([])
     tasks = known["task"].dropna().unique() if "task" in known else []
     other = "".join(f"on the task {task}, not the paper's: " for task in tasks)
     records = []
+    both = bool((known["method"] == PAPER_RECIPE).any())
     for number, text in CLAIMS.items():
-        evidence, judged = JUDGES[number](known, partial(compare, outcomes))
-        evidence = other + evidence if judged != NOT_TESTED else evidence
-        records.append({"claim": number, "text": text, "evidence": evidence, "verdict": judged})
+        recipes = {SEARCH: ""}
+        if both and number in OF_A_RECIPE:
+            recipes = {PAPER_RECIPE: " (The paper's recipe.)", SEARCH: " (Our recipe.)"}
+        for method, which in recipes.items():
+            judge = partial(compare, _with_method(outcomes, method))
+            evidence, judged = JUDGES[number](_with_method(known, method), judge)
+            evidence = other + evidence if judged != NOT_TESTED else evidence
+            found = {"claim": number, "text": text + which, "evidence": evidence}
+            records.append(found | {"verdict": judged})
     return pd.DataFrame(records)
+
+
+def _with_method(found: pd.DataFrame | None, method: str) -> pd.DataFrame | None:
+    """Rows or outcomes in which `method` is what Self-Backtracking is."""
+    if found is None or method == SEARCH:
+        return found
+    found = found[found["method"] != SEARCH]
+    return found.assign(method=found["method"].replace(method, SEARCH))
 
 
 def claims_rows(rows: pd.DataFrame, outcomes: pd.DataFrame | None = None) -> pd.DataFrame:
