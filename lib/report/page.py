@@ -166,6 +166,7 @@ ROWS = (
     ("best_of_n", None, "SFT, best of N by a reward model"),
     ("dpo", None, "DPO, greedy"),
     ("backtracking_data_greedy", None, "Self-Backtracking's model, greedy (no search)"),
+    ("paper_recipe", 1, "Self-Backtracking by the paper's recipe, b=1"),
     ("self_backtracking", 0, "**Self-Backtracking, b=0**"),
     ("self_backtracking", 1, "**Self-Backtracking, b=1**"),
     ("pass_at_n", 1, "its ceiling: some path found is right"),
