@@ -1,5 +1,7 @@
 """A study is one file. Named in the catalogue, it is checked, planned, run, drawn and reported."""
 
+import json
+
 import adding_study
 import pytest
 from adding_study import SampleCostSettings
@@ -8,6 +10,7 @@ from test_measurements import small
 from lib.base.errors import UserError
 from lib.commands import estimate as estimate_module
 from lib.evaluation.results import read_results, write_results
+from lib.experiment.artifacts import MADE
 from lib.experiment.planner import Planner
 from lib.experiment.work import search_tokens
 from lib.profiles.load import PROFILES
@@ -64,6 +67,8 @@ def test_it_is_planned_run_drawn_and_reported(tmp_path, monkeypatch):
 
     rows = adding_study.rows(experiment)
     assert set(rows["N"]) == {2, 5} and set(rows["problems"]) == {3}
+    for made in (tmp_path / "run" / "search").rglob(MADE):  # where they took no tenth of a second
+        made.write_text(json.dumps(json.loads(made.read_text()) | {"duration_s": 1.0}))
     assert "[sample_cost]" in estimate_module.spent(experiment)
     planner = Planner.of(experiment)
     assert not planner.work_of(adding_study.STUDY.requests(planner)).models()
