@@ -10,8 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from lib.base.errors import UserError
-from lib.evaluation.claims import headline
-from lib.evaluation.results import read_results
+from lib.evaluation.results import headline, read_results
 
 ARTIFACTS = ("table_1", "figure_4")
 SPLITS = {"seen", "new"}

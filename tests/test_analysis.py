@@ -3,10 +3,10 @@
 import pandas as pd
 import pytest
 
-from lib.evaluation.claims import RULE, claims_table, headline, verdict
+from lib.evaluation.claims import RULE, claims_table, verdict
 from lib.evaluation.decomposition import beside_paper, decomposition, size_gap
 from lib.evaluation.outcomes import outcome_table
-from lib.evaluation.results import row, table
+from lib.evaluation.results import headline, row, table
 from lib.evaluation.statistics import Difference, difference, wilson_interval
 from lib.tasks.task import BAD_RESULT
 

@@ -44,7 +44,7 @@ def outcomes(monkeypatch):
         # In another order: they are paired by problem.
         return pd.concat(both).sample(frac=1, random_state=depth)
 
-    monkeypatch.setattr(figure_4, "searches", searches)
+    monkeypatch.setattr(measurements, "searches", searches)
     monkeypatch.setattr(measurements, "outcomes", made)
 
 

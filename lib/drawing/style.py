@@ -21,8 +21,7 @@ from matplotlib.ticker import NullLocator, PercentFormatter, ScalarFormatter
 
 from lib.base.errors import UserError
 from lib.base.files import write_atomic
-from lib.evaluation.claims import headline
-from lib.evaluation.results import table
+from lib.evaluation.results import headline, table
 
 PALETTE = sns.color_palette("colorblind")
 #: One meaning for each colour, in all figures: the models; how deep a search goes (darker is

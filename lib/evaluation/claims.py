@@ -14,6 +14,7 @@ from lib.evaluation.outcomes import difference as outcome_difference
 from lib.evaluation.outcomes import of_cell
 from lib.evaluation.paper import CLAIMS
 from lib.evaluation.results import headline, row, table
+from lib.evaluation.scoring import RECIPE, SEARCH
 from lib.evaluation.statistics import Difference, difference, wilson_interval
 from lib.tasks.task import BAD_RESULT
 
@@ -37,7 +38,6 @@ RULE = (
     "independent. Self-Backtracking stands with the run's largest N, and b=1 where no other b is "
     "named. No verdict corrects for the number of claims."
 )
-SEARCH, PAPER_RECIPE = "self_backtracking", "paper_recipe"
 #: The claims that can be judged of each recipe of Self-Backtracking, where a run has both.
 OF_A_RECIPE = (1, 2, 3, 5)
 #: Compares two rows: label, a, b, the margin that a less b is claimed to lie above.
@@ -88,11 +88,11 @@ def claims_table(rows: pd.DataFrame, outcomes: pd.DataFrame | None = None) -> pd
     tasks = known["task"].dropna().unique() if "task" in known else []
     other = "".join(f"on the task {task}, not the paper's: " for task in tasks)
     records = []
-    both = bool((known["method"] == PAPER_RECIPE).any())
+    both = bool((known["method"] == RECIPE).any())
     for number, text in CLAIMS.items():
         recipes = {SEARCH: ""}
         if both and number in OF_A_RECIPE:
-            recipes = {PAPER_RECIPE: " (The paper's recipe.)", SEARCH: " (Our recipe.)"}
+            recipes = {RECIPE: " (The paper's recipe.)", SEARCH: " (Our recipe.)"}
         for method, which in recipes.items():
             judge = partial(compare, _with_method(outcomes, method))
             evidence, judged = JUDGES[number](_with_method(known, method), judge)

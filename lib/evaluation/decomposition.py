@@ -6,8 +6,8 @@ lib/evaluation/claims.py. Knows nothing of how the rows were measured.
 
 import pandas as pd
 
-from lib.evaluation.claims import headline
 from lib.evaluation.paper import paper_accuracy
+from lib.evaluation.results import headline
 from lib.evaluation.statistics import wilson_interval
 
 CELL = ["model", "split", "N", "b", "temperature"]

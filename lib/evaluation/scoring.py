@@ -167,12 +167,16 @@ def evaluate_search(
     return search_rows(found, artifact, method, **columns)
 
 
+#: Methods that search: ours by the profile's expansion, ours by independent samples beside it, the
+#: paper's recipe, and its control.
+SEARCH, SAMPLES = "self_backtracking", "self_backtracking_samples"
+RECIPE, CONTROL = "paper_recipe", "end_of_sequence"
 #: What the ceiling of a method's searches is called.
 CEILINGS = defaultdict(lambda: "pass_at_n")
 CEILINGS |= {
-    "self_backtracking_samples": "samples_pass_at_n",
-    "paper_recipe": "paper_recipe_pass_at_n",
-    "end_of_sequence": "end_of_sequence_pass_at_n",
+    SAMPLES: "samples_pass_at_n",
+    RECIPE: "paper_recipe_pass_at_n",
+    CONTROL: "end_of_sequence_pass_at_n",
 }
 
 

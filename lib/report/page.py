@@ -18,8 +18,9 @@ from lib.base.checked import build
 from lib.base.errors import UserError
 from lib.drawing.markdown import accuracy, markdown_table, methods_table
 from lib.drawing.style import METHODS, save_figure
-from lib.evaluation.claims import NOT_TESTED, RULE, claims_table, headline
+from lib.evaluation.claims import NOT_TESTED, RULE, claims_table
 from lib.evaluation.decomposition import beside_paper
+from lib.evaluation.results import headline
 from lib.profiles.settings import TaskSettings
 from lib.report.publish import NOTEBOOKS
 from lib.report.seeds import seeds_markdown

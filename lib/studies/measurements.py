@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +16,7 @@ import pandas as pd
 
 from lib.base import files
 from lib.evaluation import scoring
+from lib.evaluation.scoring import SAMPLES, SEARCH
 from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import TEST_SPLITS, Experiment
 from lib.profiles.search_spec import SearchSpec
@@ -24,7 +26,6 @@ from lib.search.tree import at_depth
 from lib.tasks.task import Task
 
 SAMPLE = "sample"  # the expansion that draws independent samples
-SEARCH, SAMPLES = "self_backtracking", "self_backtracking_samples"
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,15 @@ class Searched:
     def columns(self, model: str) -> dict[str, object]:
         """The columns that name it in a row of results."""
         spec = self.spec
-        named = {"method": "self_backtracking", "model": model, "split": self.split}
+        named = {"method": SEARCH, "model": model, "split": self.split}
         named |= {"N": spec.breadth, "b": spec.depth}
         return named | {"temperature": spec.temperature, "seed": spec.seed}
+
+
+def asked_models(experiment: Experiment, settings: type) -> list[str]:
+    """The models that the profile's section of this class asks for, of those that it has."""
+    wanted = experiment.profile.settings(settings).models
+    return [model for model in wanted if model in experiment.profile.models]
 
 
 def table_breadths(experiment: Experiment) -> list[int]:
@@ -50,7 +57,7 @@ def table_breadths(experiment: Experiment) -> list[int]:
     return [breadth for breadth in breadths if breadth in (8, max(breadths))]
 
 
-def kinds(experiment: Experiment) -> list[dict[str, str]]:
+def search_kinds(experiment: Experiment) -> list[dict[str, str]]:
     """How the tables' searches expand a state: as the profile says, and by independent samples."""
     usual = experiment.profile.search.expansion == SAMPLE
     return [{}] if usual else [{}, {"expansion": SAMPLE}]
@@ -71,7 +78,7 @@ def middle_breadth(experiment: Experiment) -> int:
 def in_tables(experiment: Experiment, spec: SearchSpec) -> bool:
     """Whether Table 1 and figure 4 have this search, of all of a model's test problems."""
     search = experiment.profile.search
-    usual = [experiment.spec(spec.breadth, spec.depth, **kind) for kind in kinds(experiment)]
+    usual = [experiment.spec(spec.breadth, spec.depth, **kind) for kind in search_kinds(experiment)]
     return spec in usual and spec.breadth in search.breadths and spec.depth in search.depths
 
 
@@ -89,12 +96,26 @@ def searches(
         yield Searched(experiment.search(checkpoint, problems, spec), problems, split, spec)
 
 
+def tabled_searches(
+    experiment: Experiment,
+    model: str,
+    breadths: Sequence[int],
+    depths: Sequence[int] = (),
+    kinds: Sequence[Mapping[str, str]] = (),
+) -> Iterator[Searched]:
+    """A model's searches of all its test problems at these N; at every b and of every kind, or at
+    these and of these."""
+    depths = depths or experiment.profile.search.depths
+    for breadth, depth, kind in product(breadths, depths, kinds or search_kinds(experiment)):
+        yield from searches(experiment, model, experiment.spec(breadth, depth, **kind))
+
+
 def widest_searches(
     experiment: Experiment, model: str, depths: Collection[int] = (), **how: str
 ) -> Iterator[Searched]:
     """A model's searches of both test splits at the largest N: at these b, or all of the tables.
 
-    `how`: as one of `kinds`.
+    `how`: as one of `search_kinds`.
     """
     search = experiment.profile.search
     for depth in depths or search.depths:

@@ -25,7 +25,7 @@ from lib.drawing.style import (
     setting,
     styled,
 )
-from lib.evaluation.claims import headline
+from lib.evaluation.results import headline
 from lib.evaluation.statistics import counted_difference
 from lib.studies.study import Figure, Study
 

@@ -43,7 +43,14 @@ from lib.experiment.experiment import Experiment
 from lib.profiles.search_spec import SearchSpec
 from lib.search import selection
 from lib.studies import measurements
-from lib.studies.measurements import SAMPLE, Searched, in_tables, middle_breadth, searches
+from lib.studies.measurements import (
+    SAMPLE,
+    Searched,
+    asked_models,
+    in_tables,
+    middle_breadth,
+    searches,
+)
 from lib.studies.paper import figure_13
 from lib.studies.study import Figure, Study
 
@@ -85,12 +92,6 @@ class ComputeSettings:
 
 
 # What is asked for ---------------------------------------------------------------------------
-
-
-def models(experiment: Experiment) -> list[str]:
-    """The models that are compared, of those that the profile has."""
-    settings = experiment.profile.settings(ComputeSettings)
-    return [model for model in settings.models if model in experiment.profile.models]
 
 
 def specs(experiment: Experiment) -> tuple[list[SearchSpec], list[SearchSpec]]:
@@ -145,7 +146,7 @@ def every_search(
 
 def requests(experiment: Experiment) -> Iterator[object]:
     """Every search and decoding."""
-    for model in models(experiment):
+    for model in asked_models(experiment, ComputeSettings):
         for _, _, made, _ in every_search(experiment, model):
             yield from made
         for beams, problems in decodings(experiment, model):
@@ -186,7 +187,7 @@ def rows(experiment: Experiment) -> pd.DataFrame:
     """A row for each model, method, setting and split, all on the same problems."""
     settings, search = experiment.profile.settings(ComputeSettings), experiment.profile.search
     found = []
-    for model in models(experiment):
+    for model in asked_models(experiment, ComputeSettings):
         named = {"model": model, "seed": experiment.seed}
         for method, spec, made, outcomes_of in every_search(experiment, model):
             rule = SAMPLED[method][1] or search.selection

@@ -34,6 +34,7 @@ from lib.experiment.experiment import Experiment
 from lib.profiles.search_spec import EXPANSIONS
 from lib.studies.measurements import (
     Searched,
+    asked_models,
     in_tables,
     outcomes,
     outcomes_at_depths,
@@ -71,21 +72,15 @@ def model_searches(experiment: Experiment, model: str) -> Iterator[tuple[Searche
 
 def requests(experiment: Experiment) -> Iterator[object]:
     """Every search of the models that the profile asks for."""
-    for model in models(experiment):
+    for model in asked_models(experiment, ExpansionSettings):
         yield from model_searches(experiment, model)
-
-
-def models(experiment: Experiment) -> list[str]:
-    """The models that are compared."""
-    settings = experiment.profile.settings(ExpansionSettings)
-    return [model for model in settings.models if model in experiment.profile.models]
 
 
 def rows(experiment: Experiment) -> pd.DataFrame:
     """A row for each expansion, N, b and split, by the profile's selection rule."""
     settings = experiment.profile.settings(ExpansionSettings)
     rule, parts = experiment.profile.search.selection, []
-    for model in models(experiment):
+    for model in asked_models(experiment, ExpansionSettings):
         for each, depths in model_searches(experiment, model):
             if each.spec.expansion == "sample":
                 found = outcomes(experiment, each)

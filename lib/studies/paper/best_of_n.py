@@ -37,8 +37,8 @@ from lib.drawing.style import (
     styled,
 )
 from lib.evaluation import scoring, states
-from lib.evaluation.claims import headline
 from lib.evaluation.decomposition import beside_paper
+from lib.evaluation.results import headline
 from lib.evaluation.scoring import outcome_rows, verdict_columns
 from lib.evaluation.states import finished_paths, sample_order
 from lib.evaluation.statistics import roc_auc
@@ -46,6 +46,7 @@ from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import TEST_SPLITS, Experiment
 from lib.experiment.work import FORWARD, training
 from lib.search.tree import SearchTree, tokens_after
+from lib.studies.measurements import SAMPLE
 from lib.studies.paper.dpo_kto import SOURCES, BaselineSettings, Learned, learned_paths
 from lib.studies.study import Figure, Study
 from lib.tasks.task import Task
@@ -190,7 +191,7 @@ def chosen_samples(experiment: Experiment, model: str, split: str) -> Artifact:
     settings = experiment.profile.settings(BaselineSettings)
     scorers, checkpoint = reward_models(experiment, model), experiment.checkpoint(model, "sft")
     problems = experiment.problems(split, 0, settings.test_problems)
-    how = {"temperature": settings.temperature, "expansion": "sample"}
+    how = {"temperature": settings.temperature, "expansion": SAMPLE}
     spec = experiment.spec(max(settings.breadths), 0, **how)
     made = experiment.search(checkpoint, problems, spec)
 

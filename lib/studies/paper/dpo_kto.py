@@ -36,7 +36,7 @@ from lib.base.checked import (
 from lib.drawing.markdown import in_words
 from lib.drawing.style import METHODS
 from lib.evaluation import states
-from lib.evaluation.claims import headline
+from lib.evaluation.results import headline
 from lib.evaluation.scoring import outcome_rows
 from lib.evaluation.states import finished_paths
 from lib.experiment.artifacts import Artifact
@@ -46,7 +46,7 @@ from lib.models.llama import load_tokenizer
 from lib.models.tokenizer import StepTokenizer, save_tokenizer
 from lib.profiles.load import Profile
 from lib.profiles.recipe import Recipe
-from lib.studies.measurements import decoded_outcomes, unused_problems
+from lib.studies.measurements import SAMPLE, decoded_outcomes, unused_problems
 from lib.studies.paper.paper_recipe import PAPER_TRACES
 from lib.studies.study import Study
 from lib.training import checkpoints, preference
@@ -108,9 +108,7 @@ def training_samples(experiment: Experiment, model: str) -> tuple[Artifact, pd.D
     """The SFT model's samples of unused training problems, and these problems."""
     settings = experiment.profile.settings(BaselineSettings)
     problems = unused_problems(experiment, model, settings.problems)
-    spec = experiment.spec(
-        settings.samples, 0, temperature=settings.temperature, expansion="sample"
-    )
+    spec = experiment.spec(settings.samples, 0, temperature=settings.temperature, expansion=SAMPLE)
     return experiment.search(experiment.checkpoint(model, "sft"), problems, spec), problems
 
 

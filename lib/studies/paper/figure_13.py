@@ -25,15 +25,14 @@ from lib.drawing.style import (
     setting,
     styled,
 )
-from lib.evaluation.claims import headline
-from lib.evaluation.results import table
+from lib.evaluation.results import headline, table
 from lib.experiment.experiment import Experiment
 from lib.studies.measurements import (
     SAMPLES,
     SEARCH,
     Searched,
-    kinds,
     middle_breadth,
+    search_kinds,
     search_rows,
     searches,
 )
@@ -46,7 +45,7 @@ def requests(experiment: Experiment) -> Iterator[Searched]:
     """A search for each temperature and b."""
     search = experiment.profile.search
     for depth in search.depths:
-        for temperature, kind in product(search.temperatures, kinds(experiment)):
+        for temperature, kind in product(search.temperatures, search_kinds(experiment)):
             how = {"temperature": temperature, **kind}
             spec = experiment.spec(middle_breadth(experiment), depth, **how)
             yield from searches(experiment, MODEL, spec)

@@ -38,8 +38,7 @@ from lib.drawing.style import (
     styled,
 )
 from lib.evaluation import scoring
-from lib.evaluation.claims import headline
-from lib.evaluation.results import table
+from lib.evaluation.results import headline, table
 from lib.evaluation.states import diversity_rows
 from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import TEST_SPLITS, Experiment

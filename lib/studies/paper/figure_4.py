@@ -9,7 +9,6 @@ are paired, and the interval of their difference is much narrower than those of 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -50,20 +49,16 @@ from lib.studies.measurements import (
     SEARCH,
     Searched,
     chosen,
-    kinds,
     method_of,
     method_outcomes,
-    searches,
+    tabled_searches,
 )
 from lib.studies.study import Figure, Study
 
 
 def model_searches(experiment: Experiment, model: str) -> Iterator[Searched]:
     """Every N and b of the profile."""
-    search = experiment.profile.search
-    for breadth in search.breadths:
-        for depth, kind in product(search.depths, kinds(experiment)):
-            yield from searches(experiment, model, experiment.spec(breadth, depth, **kind))
+    yield from tabled_searches(experiment, model, experiment.profile.search.breadths)
 
 
 def requests(experiment: Experiment) -> Iterator[object]:

@@ -27,8 +27,7 @@ from lib.drawing.style import (
     whole,
 )
 from lib.evaluation import scoring
-from lib.evaluation.claims import headline
-from lib.evaluation.results import table
+from lib.evaluation.results import headline, table
 from lib.experiment.experiment import Experiment
 from lib.studies.measurements import chosen, decoding_outcomes, widest_searches
 from lib.studies.study import Figure, Study

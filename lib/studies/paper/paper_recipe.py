@@ -11,29 +11,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import product
 
 import pandas as pd
 
 from lib.base.checked import checked
 from lib.drawing.markdown import in_words
 from lib.evaluation import scoring
-from lib.evaluation.claims import headline
+from lib.evaluation.results import headline
+from lib.evaluation.scoring import CONTROL, RECIPE
 from lib.experiment.experiment import Experiment
 from lib.studies.measurements import (
     Searched,
+    asked_models,
     by_profiles_rule,
     decoding_outcomes,
     method_outcomes,
-    searches,
     table_breadths,
+    tabled_searches,
 )
 from lib.studies.study import Study
 
 STAGE = "backtracking"
 #: Its `[traces]`. The kinds of error are exploration : computation : rule violation.
 PAPER_TRACES = {"loss": "paper", "near_miss": 0.0, "kinds": (1.0, 2.0, 2.0), "same_questions": True}
-RECIPE, CONTROL, GREEDY = "paper_recipe", "end_of_sequence", "paper_recipe_greedy"
+GREEDY = "paper_recipe_greedy"
 
 
 @checked
@@ -61,23 +62,16 @@ def branches(experiment: Experiment) -> dict[str, Experiment]:
     return found
 
 
-def models(experiment: Experiment) -> list[str]:
-    """Those of the section that the profile has."""
-    wanted = experiment.profile.settings(RecipeSettings).models
-    return [model for model in wanted if model in experiment.profile.models]
-
-
 def method_searches(part: Experiment, model: str, method: str) -> Iterator[Searched]:
     """Table 1's searches; the control, which cannot be rolled back, at b = 0 alone."""
-    depths = part.profile.search.depths if method == RECIPE else [0]
-    for breadth, depth in product(table_breadths(part), depths):
-        yield from searches(part, model, part.spec(breadth, depth), STAGE)
+    depths = () if method == RECIPE else [0]
+    yield from tabled_searches(part, model, table_breadths(part), depths, kinds=[{}])
 
 
 def requests(experiment: Experiment) -> Iterator[object]:
     """Two branches, their searches, and the first one's greedy decoding."""
     for method, part in branches(experiment).items():
-        for model in models(part):
+        for model in asked_models(part, RecipeSettings):
             yield from method_searches(part, model, method)
             if method == RECIPE:
                 yield part.decoding(part.checkpoint(model, STAGE), part.test_problems(model))
@@ -87,7 +81,7 @@ def outcomes(experiment: Experiment) -> pd.DataFrame:
     """Both branches' outcomes, problem by problem."""
     found = []
     for method, part in branches(experiment).items():
-        for model in models(part):
+        for model in asked_models(part, RecipeSettings):
             made = method_searches(part, model, method)
             made = method_outcomes(part, model, made, "table_1", method)
             found.append(by_profiles_rule(part, made))

@@ -8,7 +8,6 @@ Tables 1 and 2. Best-of-N, DPO and KTO add their rows in files of their own.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import product
 
 import pandas as pd
 from matplotlib.figure import Figure as Drawn
@@ -42,17 +41,16 @@ from lib.drawing.style import (
     whole,
 )
 from lib.evaluation import scoring
-from lib.evaluation.claims import headline
 from lib.evaluation.decomposition import beside_paper
+from lib.evaluation.results import headline
 from lib.experiment.experiment import Experiment
 from lib.studies.measurements import (
     Searched,
     by_profiles_rule,
     decoding_outcomes,
-    kinds,
     method_outcomes,
-    searches,
     table_breadths,
+    tabled_searches,
 )
 from lib.studies.study import Figure, Study
 
@@ -69,9 +67,7 @@ def decodings(experiment: Experiment, model: str) -> Iterator[tuple[str, str, in
 
 def table_searches(experiment: Experiment, model: str) -> Iterator[Searched]:
     """Self-Backtracking at N = 8 and the largest N, at every b."""
-    for breadth in table_breadths(experiment):
-        for depth, kind in product(experiment.profile.search.depths, kinds(experiment)):
-            yield from searches(experiment, model, experiment.spec(breadth, depth, **kind))
+    yield from tabled_searches(experiment, model, table_breadths(experiment))
 
 
 def requests(experiment: Experiment) -> Iterator[object]:

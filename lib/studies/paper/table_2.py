@@ -23,8 +23,7 @@ from lib.base.checked import Count, Counts, Positive, between, checked
 from lib.drawing.markdown import in_words
 from lib.drawing.style import METHODS, setting
 from lib.evaluation import scoring
-from lib.evaluation.claims import headline
-from lib.evaluation.results import table
+from lib.evaluation.results import headline, table
 from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import Experiment, progress_bar
 from lib.experiment.work import LONG_RESPONSE_COST, sampling, search_tokens

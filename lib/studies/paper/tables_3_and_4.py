@@ -30,10 +30,9 @@ from lib.drawing.style import (
     setting,
     styled,
 )
-from lib.evaluation.claims import headline
 from lib.evaluation.decomposition import beside_paper
 from lib.evaluation.paper import ratio_value
-from lib.evaluation.results import table
+from lib.evaluation.results import headline, table
 from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import TEST_SPLITS, Experiment
 from lib.profiles.recipe import PaddingLossRecipe
