@@ -1,8 +1,11 @@
 """The sentence on the two checkers follows the numbers, whichever way they go."""
 
+import pandas as pd
 import pytest
 
+from lib.drawing.style import CEILING_METHODS, METHODS
 from lib.evaluation.results import row, table
+from lib.evaluation.scoring import CEILINGS
 from lib.studies.beyond.checkers import checkers_remark, checkers_text, differences, direction
 
 
@@ -39,3 +42,10 @@ def test_the_direction_is_the_table_s(pairs, sentence):
 
 def test_no_rows_no_text():
     assert checkers_remark(table([])) == checkers_text(table([])) == ""
+
+
+def test_no_ceiling_stands_among_the_methods():
+    assert {*CEILINGS.values(), "sft_pass_at_n"} <= set(CEILING_METHODS) < set(METHODS)
+    plain = rows((0.5, 0.6))
+    ceilings = [plain.assign(method=name) for name in CEILING_METHODS]
+    assert set(differences(pd.concat([plain, *ceilings]))["method"]) == {"sft_greedy"}

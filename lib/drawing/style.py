@@ -73,6 +73,8 @@ METHODS = {
     "end_of_sequence_pass_at_n": "ceiling of the control",
     "sft_pass_at_n": "ceiling of SFT: any sample right",
 }
+#: Not what a method solves, but what no choice among its paths can pass.
+CEILING_METHODS = tuple(name for name in METHODS if name.endswith("pass_at_n"))
 MARKERS = "osD^vP*X<>hp"
 WIDTH = 9.0  # inches: at 150 dots an inch and a README's 900 pixels, 9-point text stays 12 pixels
 PANEL_HEIGHT = 3.1

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pandas as pd
+from pydantic import StrictBool
 
 from lib.base.checked import checked
 from lib.drawing.markdown import in_words
@@ -42,7 +43,7 @@ class RecipeSettings:
     """Which models learn by the paper's recipe too."""
 
     models: tuple[str, ...]
-    control: bool = True
+    control: StrictBool = True
 
 
 def branches(experiment: Experiment) -> dict[str, Experiment]:
