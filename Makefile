@@ -46,22 +46,22 @@ env: $(STAMP) ## make .venv with every pinned package (all other commands do it 
 check:
 
 $(STAMP): requirements.txt pyproject.toml $(CHECK)
-	@python=$(call BY,$(VENV)) && "$$python" -m lib.commands.env "$(VENV)" $(ASKED)
+	@python=$(call BY,$(VENV)) && "$$python" -m commands.env "$(VENV)" $(ASKED)
 
 env-vllm: $(VLLM_STAMP) ## make .venv-vllm, for `sampler = "vllm"` in a profile (Linux; 3.4 GB, more with a GPU)
 
 $(VLLM_STAMP): requirements-vllm.txt requirements-vllm-gpu.txt $(if $(ASKED),check)
 	@python=$(call BY,$(VLLM)) && \
-		"$$python" -m lib.commands.env "$(VLLM)" --pins requirements-vllm.txt $(ASKED)
+		"$$python" -m commands.env "$(VLLM)" --pins requirements-vllm.txt $(ASKED)
 
 reproduce: $(STAMP) ## the whole experiment: data, training, search, notebooks, figures (PROFILE, SEED, RUNS)
-	$(RUN) -m lib.commands.reproduce --profile "$(PROFILE)" --seed "$(SEED)" --model "$(MODEL)" --runs "$(RUNS)"
+	$(RUN) -m commands.reproduce --profile "$(PROFILE)" --seed "$(SEED)" --model "$(MODEL)" --runs "$(RUNS)"
 
 plan: $(STAMP) ## what a run needs, without weights or GPU (PROFILE, MODEL, HARDWARE=h100x4)
-	$(RUN) -m lib.commands.plan --profile "$(PROFILE)" --model "$(MODEL)" --hardware "$(HARDWARE)"
+	$(RUN) -m commands.plan --profile "$(PROFILE)" --model "$(MODEL)" --hardware "$(HARDWARE)"
 
 ablations: $(STAMP) ## optimisers, batch sizes, losses at equal examples: hours (ARGS=--quick)
-	$(RUN) -m lib.commands.ablations --profile "$(PROFILE)" $(ARGS)
+	$(RUN) -m commands.ablations --profile "$(PROFILE)" $(ARGS)
 
 test: $(STAMP) ## the tests (ARGS="-k search" picks some)
 	$(RUN) -m pytest $(ARGS)
@@ -72,7 +72,7 @@ lab: $(STAMP) ## JupyterLab on the search-tree explorer, for this machine only
 		$$(test "$$(id -u)" -ne 0 || echo --allow-root)
 
 figures: $(STAMP) ## copy a run's figures and numbers into figures/ and the README (PROFILE, SEED)
-	$(RUN) -m lib.commands.figures --profile "$(PROFILE)" --seed "$(SEED)"
+	$(RUN) -m commands.figures --profile "$(PROFILE)" --seed "$(SEED)"
 
 chaos: $(STAMP) ## kill runs at random moments, resume, compare (ARGS="--profile cpu")
 	$(RUN) tests/chaos.py $(ARGS)
@@ -84,7 +84,7 @@ fuzz: $(FUZZ_STAMP) ## a million hostile inputs, an hour or more (ARGS=--random:
 	$(RUN) tests/fuzz.py $(ARGS)
 
 $(FUZZ_STAMP): $(STAMP) requirements-fuzz.txt
-	@$(RUN) -m lib.commands.env "$(VENV)" --pins requirements-fuzz.txt --stamp .fuzz-pins-installed
+	@$(RUN) -m commands.env "$(VENV)" --pins requirements-fuzz.txt --stamp .fuzz-pins-installed
 
 load: $(STAMP) ## time and memory of large inputs, an hour or more (ARGS="search --share 0.1")
 	$(RUN) tests/load.py $(ARGS)

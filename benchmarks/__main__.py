@@ -22,8 +22,8 @@ from lib.base import hardware
 from lib.base.errors import exit_status
 from lib.base.files import ROOT
 from lib.profiles.load import Profile
-from lib.studies.catalogue import load_profile
 from lib.tasks.task import Task
+from studies.catalogue import load_profile
 
 
 def rate(function: Callable[[], object], count: int) -> float:

@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from benchmarks.training import bench_traces
+from commands.estimate import COMPILE_SKIP, StepTimes, training_speed
 from lib.base.errors import UserError
 from lib.base.files import ROOT
 from lib.base.processes import SPINS, python_environment
-from lib.commands.estimate import COMPILE_SKIP, StepTimes, training_speed
 from lib.models.llama import build_model
 from lib.models.tokenizer import build_tokenizer
 from lib.profiles.load import Profile, load_profile

@@ -22,8 +22,8 @@ from transformers import (
     TrainingArguments,
 )
 
+from commands.estimate import COMPILE_SKIP, StepTimes, training_speed
 from lib.base import hardware
-from lib.commands.estimate import COMPILE_SKIP, StepTimes, training_speed
 from lib.models.llama import build_model, from_scratch, parameter_count
 from lib.models.tokenizer import StepTokenizer, TokenizedTraces, build_tokenizer
 from lib.profiles.load import Profile

@@ -1,5 +1,5 @@
 """A study in one file, for tests: what does one more sample cost? Nothing else has to change for it
-but a line in the catalogue (lib/studies/catalogue.py).
+but a line in the catalogue (studies/catalogue.py).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from lib.drawing.markdown import markdown_table
 from lib.drawing.style import found_rows, panels, styled
 from lib.evaluation.results import row, table
 from lib.experiment.experiment import Experiment
-from lib.studies.measurements import Searched, outcomes, searches
-from lib.studies.study import Figure, Study
+from studies.measurements import Searched, outcomes, searches
+from studies.study import Figure, Study
 
 ARTIFACT = "sample_cost"
 

@@ -23,12 +23,12 @@ from pathlib import Path
 
 from differences import broken_files, problems
 
+from commands.estimate import format_duration
 from lib.base import files
 from lib.base.errors import UserError, exit_status
 from lib.base.files import ROOT
-from lib.commands.estimate import format_duration
 from lib.experiment.artifacts import MADE
-from lib.studies.catalogue import load_profile
+from studies.catalogue import load_profile
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 #: Longer, and a run that was asked to end counts as one that does not.
@@ -97,7 +97,7 @@ def chosen(found: Sequence[Moment], kills: int, draw: random.Random) -> list[Mom
 def command(profile: str, seed: int, runs: Path) -> list[str]:
     """The run's command."""
     given = ["--profile", profile, "--seed", str(seed), "--runs", str(runs)]
-    return [sys.executable, "-m", "lib.commands.reproduce", *given]
+    return [sys.executable, "-m", "commands.reproduce", *given]
 
 
 def finish(arguments: list[str], log: Path) -> float:

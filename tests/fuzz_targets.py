@@ -26,12 +26,12 @@ from lib.profiles.load import PROFILES, Profile
 from lib.profiles.search_spec import SearchSpec
 from lib.search.search import search
 from lib.search.tree import read_trees
-from lib.studies.catalogue import load_profile
 from lib.tasks.countdown import problems
 from lib.tasks.countdown.public_rows import COLUMNS, read_public, read_rows
 from lib.tasks.countdown.rules import Problem, check, check_published, parse_step, remaining
 from lib.tasks.countdown.task import CountdownTask
 from lib.tasks.task import BACKTRACK
+from studies.catalogue import load_profile
 
 T = TypeVar("T")
 

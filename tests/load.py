@@ -160,7 +160,7 @@ def results_rows(count: int) -> list[dict]:
 def results(count: int, folder: Path) -> str:
     """A results file of `count` rows: written, read, every figure drawn, its page made."""
     from lib.evaluation.results import read_results, write_results
-    from lib.report.page import draw_all, render
+    from studies.report.page import draw_all, render
 
     rows = results_rows(count)
     times = {}

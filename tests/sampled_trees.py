@@ -8,9 +8,9 @@ import pytest
 from lib.experiment.artifacts import Run
 from lib.experiment.experiment import Experiment
 from lib.search.tree import Node, SearchTree
-from lib.studies.catalogue import load_profile
 from lib.tasks.countdown import problems
 from lib.tasks.countdown.task import CountdownTask
+from studies.catalogue import load_profile
 
 TASK = CountdownTask(problems.Settings(2, 9, 1, 20, 81, 0.1))
 PROBLEMS = pd.DataFrame({"numbers": [[3, 4]], "target": [7], "split": "seen"})

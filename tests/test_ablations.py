@@ -5,10 +5,10 @@ from dataclasses import asdict, replace
 import pandas as pd
 import pytest
 
-from lib.commands.ablations import main
+from commands.ablations import main
 from lib.evaluation.results import read_results, row, table
-from lib.studies.beyond import ablations
-from lib.studies.beyond.ablations import (
+from studies.beyond import ablations
+from studies.beyond.ablations import (
     ablate,
     ablations_remark,
     ablations_text,
@@ -21,7 +21,7 @@ from lib.studies.beyond.ablations import (
     table_place,
     variants,
 )
-from lib.studies.catalogue import load_profile
+from studies.catalogue import load_profile
 
 PROFILE = load_profile("cpu")
 

@@ -18,9 +18,9 @@ from lib.search.search import roll_backs
 from lib.search.selection import SELECTION_RULES, summed_mean_logprob
 from lib.search.tree import Node, SearchTree
 from lib.search.variants import BeamSampler, CutSampler, PublishedSampling, published_sampler
-from lib.studies.beyond import audit, audit_report
-from lib.studies.paper import figure_3, tables_3_and_4
 from lib.training.batches import collate, collator
+from studies.beyond import audit, audit_report
+from studies.paper import figure_3, tables_3_and_4
 
 
 class Fixed:

@@ -15,8 +15,8 @@ from lib.base.errors import UserError
 from lib.evaluation.results import dumps, row, table
 from lib.evaluation.states import finished_paths, sample_order
 from lib.evaluation.statistics import wilson_interval
-from lib.studies.paper import best_of_n
-from lib.studies.paper.best_of_n import (
+from studies.paper import best_of_n
+from studies.paper.best_of_n import (
     CEILING,
     CHOICES,
     LOOKS,

@@ -7,9 +7,9 @@ from lib.base.errors import UserError
 from lib.drawing import markdown
 from lib.evaluation.results import row, table
 from lib.evaluation.scoring import accuracy_row
-from lib.studies.beyond import equal_compute, larger_model_answer, verdicts
-from lib.studies.beyond.larger_model import BASE, DISTINCT, JUDGE, SHIFT, TEMPERATURE
-from lib.studies.beyond.larger_model_answer import HOLDS, OPEN, REFUTED, answer, judged
+from studies.beyond import equal_compute, larger_model_answer, verdicts
+from studies.beyond.larger_model import BASE, DISTINCT, JUDGE, SHIFT, TEMPERATURE
+from studies.beyond.larger_model_answer import HOLDS, OPEN, REFUTED, answer, judged
 
 
 def gap(remedy, split, moved, half, applied="L"):

@@ -6,7 +6,7 @@ import pytest
 from lib.drawing.style import CEILING_METHODS, METHODS
 from lib.evaluation.results import row, table
 from lib.evaluation.scoring import CEILINGS
-from lib.studies.beyond.checkers import checkers_remark, checkers_text, differences, direction
+from studies.beyond.checkers import checkers_remark, checkers_text, differences, direction
 
 
 def rows(*pairs):

@@ -11,9 +11,9 @@ from lib.evaluation.states import first_samples
 from lib.profiles.search_spec import SearchSpec
 from lib.search.search import search
 from lib.search.selection import SELECTION_RULES
-from lib.studies.beyond.equal_compute import equal_tokens
 from lib.tasks.countdown.problems import make_problems, make_settings
 from lib.tasks.countdown.task import CountdownTask
+from studies.beyond.equal_compute import equal_tokens
 
 SETTINGS = dict(numbers=3, max_number=9, target_low=1, target_high=30, max_result=99, held_out=0.1)
 TASK = CountdownTask(make_settings(SETTINGS))

@@ -19,7 +19,7 @@ from lib.search.parallel import end_shared, main, search_in_processes, work
 from lib.search.sampler import CacheSampler, SamplerSource
 from lib.search.search_file import search_to_file
 from lib.search.tree import read_trees
-from lib.studies.catalogue import load_profile
+from studies.catalogue import load_profile
 
 TASK = load_profile("smoke").load_task()
 LIMIT = 12

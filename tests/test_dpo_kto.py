@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, Trainer
 
 from lib.models.tokenizer import StepTokenizer, build_tokenizer
 from lib.profiles.recipe import Recipe
-from lib.studies.paper import dpo_kto
+from studies.paper import dpo_kto
 
 FEW = Recipe("adamw", 1e-3, 1e-3, batch_size=2, epochs=6, save_steps=3)
 

@@ -5,17 +5,17 @@ from dataclasses import replace
 
 import pytest
 
+from commands import estimate as estimate_module
+from commands.estimate import estimate, format_duration, seconds
 from lib.base.errors import UserError
-from lib.commands import estimate as estimate_module
-from lib.commands.estimate import estimate, format_duration, seconds
 from lib.experiment.artifacts import Run
 from lib.experiment.experiment import Experiment
 from lib.experiment.planner import Planner
 from lib.experiment.work import Work
 from lib.profiles.settings import ModelSettings
-from lib.studies import catalogue
-from lib.studies.catalogue import load_profile
-from lib.studies.study import Study
+from studies import catalogue
+from studies.catalogue import load_profile
+from studies.study import Study
 
 
 @pytest.mark.parametrize(

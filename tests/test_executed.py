@@ -9,8 +9,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from lib.base.errors import UserError
-from lib.report import publish
-from lib.report.publish import FORBIDDEN, places_named, shown_notebook
+from studies.report import publish
+from studies.report.publish import FORBIDDEN, places_named, shown_notebook
 
 PIXELS = base64.b64encode(b"\x89PNG, or so").decode()
 

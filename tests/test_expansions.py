@@ -9,8 +9,8 @@ from lib.base.errors import UserError
 from lib.drawing.markdown import shown
 from lib.evaluation.results import table
 from lib.search.tree import SearchTree, at_depth
-from lib.studies.beyond import expansions
-from lib.studies.beyond.expansions import ExpansionSettings
+from studies.beyond import expansions
+from studies.beyond.expansions import ExpansionSettings
 
 SETTINGS = ExpansionSettings(
     ("S",), ("sample", "stochastic_beam", "beam_sample"), 5, (4, 5), (0, 1)

@@ -17,7 +17,7 @@ from lib.models.tokenizer import StepTokenizer, build_tokenizer
 from lib.profiles.load import with_model
 from lib.search import compatibility
 from lib.search.compatibility import demand_searchable, trouble
-from lib.studies.catalogue import load_profile
+from studies.catalogue import load_profile
 
 TASK = load_profile("pretrained").load_task()
 TOKENIZER = StepTokenizer(build_tokenizer(TASK.pieces), TASK.step_end)

@@ -7,11 +7,11 @@ import pandas as pd
 from lib.profiles.recipe import Recipe
 from lib.profiles.settings import ModelSettings
 from lib.search.tree import Node, SearchTree
-from lib.studies.paper import figure_3
-from lib.studies.paper.figure_3 import correct_responses, response_traces, round_problems
 from lib.tasks.countdown import problems
 from lib.tasks.countdown.task import CountdownTask
 from lib.tasks.countdown.traces import optimal_traces
+from studies.paper import figure_3
+from studies.paper.figure_3 import correct_responses, response_traces, round_problems
 
 TASK = CountdownTask(problems.Settings(3, 9, 1, 20, 81, 0.1))
 PROBLEMS = pd.DataFrame(

@@ -11,10 +11,10 @@ from lib.drawing.style import CEILING_MARK
 from lib.evaluation.results import row, table
 from lib.evaluation.statistics import paired_difference
 from lib.profiles.search_spec import SearchSpec
-from lib.studies import measurements
-from lib.studies.catalogue import load_profile
-from lib.studies.measurements import SAMPLES, SEARCH, Searched
-from lib.studies.paper import figure_4
+from studies import measurements
+from studies.catalogue import load_profile
+from studies.measurements import SAMPLES, SEARCH, Searched
+from studies.paper import figure_4
 
 PROFILE = load_profile("smoke")
 SOLVED = {0: [1, 1, 0, 0, 0, 0], 1: [1, 0, 1, 1, 1, 0]}

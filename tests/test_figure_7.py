@@ -12,8 +12,8 @@ from lib.base.errors import UserError
 from lib.drawing.style import save_figure
 from lib.evaluation.results import dumps, read_results, row, table, write_results
 from lib.profiles.load import load_profile
-from lib.studies.paper import figure_7
-from lib.studies.paper.figure_7 import case_rows, case_view, draw_case, first_case
+from studies.paper import figure_7
+from studies.paper.figure_7 import case_rows, case_view, draw_case, first_case
 
 matplotlib.use("Agg")
 TASK = load_profile("paper").task

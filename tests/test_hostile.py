@@ -22,18 +22,19 @@ import pytest
 import torch
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from test_house import HOUSE
 
 from lib.base.errors import UserError
 from lib.base.files import read_parquet
 from lib.models.llama import build_model, load_model, load_tokenizer
 from lib.models.tokenizer import StepTokenizer, build_tokenizer
 from lib.search import vllm
-from lib.studies.catalogue import load_profile
 from lib.tasks.countdown import problems
 from lib.tasks.countdown.public_rows import read_public
 from lib.tasks.countdown.task import CountdownTask
 from lib.training import reward_model
 from lib.training.trainer import TrainingSpec, train
+from studies.catalogue import load_profile
 
 ROOT = Path(__file__).parents[1]
 TASK = CountdownTask(problems.Settings(4, 25, 10, 75, 99, 0.1))
@@ -239,7 +240,7 @@ def test_nothing_here_unpickles_or_evaluates():
         "os.system",
     )
     found = []
-    paths = [path for folder in ("lib", "benchmarks") for path in (ROOT / folder).rglob("*.py")]
+    paths = [path for folder in HOUSE for path in (ROOT / folder).rglob("*.py")]
     for path in [*paths, *(ROOT / "notebooks").glob("*.ipynb")]:
         text = path.read_text(encoding="utf-8").replace(".eval()", "")
         found += [f"{path.name}: {word}" for word in words if word in text]

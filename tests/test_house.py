@@ -4,12 +4,13 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+HOUSE = ("lib", "studies", "commands", "benchmarks")
 MOST_PARAMETERS = 8
 
 
 def functions():
-    """Every function of lib/ and benchmarks/, with where it stands."""
-    for path in (path for name in ("lib", "benchmarks") for path in (ROOT / name).rglob("*.py")):
+    """Every function of the product, with where it stands."""
+    for path in (path for name in HOUSE for path in (ROOT / name).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", node.args

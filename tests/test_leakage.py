@@ -7,8 +7,8 @@ import pytest
 
 from lib.evaluation.results import dumps, table
 from lib.evaluation.scoring import outcome_rows
-from lib.studies.beyond import leakage
-from lib.studies.catalogue import load_profile
+from studies.beyond import leakage
+from studies.catalogue import load_profile
 
 TASK = load_profile("smoke").load_task()
 #: A trace asks (3, 4, 5) in another order; nothing asks (3, 4, 6), nor 4 alone.

@@ -11,8 +11,8 @@ from lib.evaluation.results import dumps
 from lib.experiment.artifacts import Run
 from lib.experiment.experiment import Experiment
 from lib.profiles.settings import ModelSettings
-from lib.studies.catalogue import every_outcome, everything, load_profile
-from lib.studies.measurements import unused_problems
+from studies.catalogue import every_outcome, everything, load_profile
+from studies.measurements import unused_problems
 
 
 def small(folder):

@@ -9,10 +9,10 @@ import textwrap
 import nbformat
 import pytest
 
+from commands import notebooks
 from lib.base.errors import UserError
 from lib.base.files import ROOT
 from lib.base.hardware import Watch
-from lib.commands import notebooks
 
 PARAMETERS = {"profile": "smoke", "seed": 5}
 
@@ -163,7 +163,7 @@ def test_a_user_s_settings_do_not_reach_a_notebook(tmp_path):
     write(tmp_path, SHOWN)
     code = f"""
 import pathlib
-from lib.commands import notebooks
+from commands import notebooks
 notebooks.ROOT = pathlib.Path({str(tmp_path)!r})
 notebooks.execute("01_data", {PARAMETERS}, notebooks.ROOT / "run")
 """

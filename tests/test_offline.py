@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path[:0] = [sys.argv[1], str(Path(sys.argv[1], "tests"))]
 from lib.experiment.experiment import Experiment
-from lib.studies.catalogue import load_profile
+from studies.catalogue import load_profile
 from public_files import write_public
 from lib.tasks.countdown.public_rows import read_public
 from lib.experiment.artifacts import Run

@@ -17,13 +17,13 @@ from lib.models.llama import build_model
 from lib.models.tokenizer import StepTokenizer, build_tokenizer
 from lib.profiles.recipe import Recipe
 from lib.profiles.settings import TraceSettings
-from lib.studies.catalogue import load_profile
 from lib.tasks.countdown import problems
 from lib.tasks.countdown.task import CountdownTask
 from lib.training import trainer
 from lib.training.batches import collate, collator
 from lib.training.packing import PackedShape, bins, pack, packed_shape
 from lib.training.trainer import TrainingSpec, WeightedTrainer, train, weighted_loss
+from studies.catalogue import load_profile
 
 TASK = CountdownTask(problems.Settings(3, 25, 1, 60, 99, 0.1))
 TOKENIZER = build_tokenizer(TASK.pieces)

@@ -6,10 +6,10 @@ import pytest
 from test_measurements import small
 
 from lib.evaluation.decomposition import beside_paper
-from lib.studies import measurements
-from lib.studies.paper import paper_recipe
-from lib.studies.paper.paper_recipe import CONTROL, GREEDY, RECIPE, RecipeSettings
 from lib.tasks.task import BACKTRACK
+from studies import measurements
+from studies.paper import paper_recipe
+from studies.paper.paper_recipe import CONTROL, GREEDY, RECIPE, RecipeSettings
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_rows_stand_in_table_1_beside_the_papers_numbers(experiment):
 
 @pytest.mark.slow
 def test_tables_show_beams_and_samples(experiment):
-    from lib.studies.paper import figure_4, table_1
+    from studies.paper import figure_4, table_1
 
     rows = table_1.model_rows(experiment, "S")
     found = rows[rows["method"].isin([measurements.SEARCH, measurements.SAMPLES])]

@@ -6,16 +6,16 @@ from dataclasses import replace
 import pytest
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
+from commands import plan
+from commands.estimate import Plan
+from commands.plan import MACHINES, find_machine, needed_tokens, training_examples, zero2_memory
 from lib.base.errors import UserError
-from lib.commands import plan
-from lib.commands.estimate import Plan
-from lib.commands.plan import MACHINES, find_machine, needed_tokens, training_examples, zero2_memory
 from lib.models import pretrained
 from lib.models.llama import build_model, from_scratch, parameter_count
 from lib.models.pretrained import KNOWN, architecture, availability
 from lib.models.tokenizer import build_tokenizer
 from lib.profiles.load import profile_names, with_model
-from lib.studies.catalogue import load_profile
+from studies.catalogue import load_profile
 
 LLAMA = "meta-llama/Llama-3.2-1B"
 

@@ -6,22 +6,22 @@ from dataclasses import replace
 import pytest
 from test_measurements import small
 
+from commands.estimate import spent
 from lib.base.errors import UserError
-from lib.commands.estimate import spent
 from lib.experiment.artifacts import MADE, Run
 from lib.experiment.planner import Planner
 from lib.experiment.work import LONG_RESPONSE_COST, Work, decoded_tokens, search_tokens
-from lib.studies import catalogue
-from lib.studies.beyond import audit
-from lib.studies.beyond.audit import AuditSettings
-from lib.studies.beyond.equal_compute import ComputeSettings
-from lib.studies.beyond.expansions import ExpansionSettings
-from lib.studies.beyond.larger_model import HypothesisSettings
-from lib.studies.beyond.step_coverage import InstrumentSettings
-from lib.studies.catalogue import load_profile, sections
-from lib.studies.paper import figure_3, figure_4, figure_13, table_1
-from lib.studies.paper.paper_recipe import RecipeSettings
-from lib.studies.paper.tables_3_and_4 import RatioSettings
+from studies import catalogue
+from studies.beyond import audit
+from studies.beyond.audit import AuditSettings
+from studies.beyond.equal_compute import ComputeSettings
+from studies.beyond.expansions import ExpansionSettings
+from studies.beyond.larger_model import HypothesisSettings
+from studies.beyond.step_coverage import InstrumentSettings
+from studies.catalogue import load_profile, sections
+from studies.paper import figure_3, figure_4, figure_13, table_1
+from studies.paper.paper_recipe import RecipeSettings
+from studies.paper.tables_3_and_4 import RatioSettings
 
 SMOKE = load_profile("smoke")
 

@@ -9,8 +9,8 @@ from lib.drawing.style import MODEL_COLOURS, handle, legend, panels, save_figure
 from lib.evaluation.results import row, table
 from lib.evaluation.statistics import wilson_interval
 from lib.profiles.load import load_profile
-from lib.report.show import kind_remark, kind_shares
-from lib.studies.paper import (
+from lib.tasks.countdown.rules import ERRORS
+from studies.paper import (
     figure_3,
     figure_4,
     figure_5,
@@ -19,7 +19,7 @@ from lib.studies.paper import (
     table_1,
     tables_3_and_4,
 )
-from lib.tasks.countdown.rules import ERRORS
+from studies.report.show import kind_remark, kind_shares
 
 matplotlib.use("Agg")
 MANIFEST = {"profile": "smoke", "seed": 1, "commit": "abc1234", "data_hash": "feed"}

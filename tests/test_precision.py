@@ -21,7 +21,7 @@ from lib.search import decoding, parallel
 from lib.search.parallel import search_in_processes
 from lib.search.sampler import MAX_ROWS, SamplerSource, make_sampler, rows_of_chunk
 from lib.search.search_file import search_to_file
-from lib.studies.catalogue import load_profile
+from studies.catalogue import load_profile
 
 PROFILE = load_profile("smoke")
 TASK = PROFILE.load_task()

@@ -14,10 +14,10 @@ from lib.base.errors import UserError
 from lib.models.llama import build_model
 from lib.models.tokenizer import EOS, StepTokenizer, build_tokenizer
 from lib.profiles.recipe import Recipe
-from lib.studies.catalogue import load_profile
 from lib.training import preference
 from lib.training.preference import preference_pairs, preference_trainer, unpaired
 from lib.training.trainer import TrainingSpec
+from studies.catalogue import load_profile
 
 NO_NEAR_MISS = replace(load_profile("smoke").traces, near_miss=0.0)
 RECIPE = Recipe("adamw", 1e-3, 1e-3, batch_size=4, epochs=6, save_steps=3)

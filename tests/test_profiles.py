@@ -15,9 +15,9 @@ from lib.profiles import load as load_module
 from lib.profiles.load import PROFILES, profile_names
 from lib.profiles.settings import SELECTION_NAMES
 from lib.search.selection import SELECTION_RULES
-from lib.studies.beyond.expansions import ExpansionSettings
-from lib.studies.catalogue import load_profile
-from lib.studies.paper.table_2 import DfsSettings
+from studies.beyond.expansions import ExpansionSettings
+from studies.catalogue import load_profile
+from studies.paper.table_2 import DfsSettings
 
 SMOKE = tomllib.loads((PROFILES / "smoke.toml").read_text())
 

@@ -7,17 +7,17 @@ import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
+from commands import figures
+from commands.figures import main
 from lib.base.errors import UserError
 from lib.base.files import ROOT
-from lib.commands import figures
-from lib.commands.figures import main
 from lib.evaluation.outcomes import FILE, outcome_table, write_outcomes
 from lib.evaluation.results import row, table, write_results
 from lib.experiment.artifacts import Artifact, Run
 from lib.experiment.experiment import Experiment
-from lib.report.page import BEGIN, END
-from lib.report.publish import MOST_BYTES, NOTEBOOKS, finished_experiment, places_named, ship
-from lib.studies.catalogue import load_profile
+from studies.catalogue import load_profile
+from studies.report.page import BEGIN, END
+from studies.report.publish import MOST_BYTES, NOTEBOOKS, finished_experiment, places_named, ship
 
 ROWS = table([row("table_1", "sft_greedy", model="S", split="seen", accuracy=0.5)])
 

@@ -2,13 +2,22 @@
 
 import pytest
 
+from commands.figures import main
 from lib.base.errors import UserError
 from lib.base.files import ROOT
-from lib.commands.figures import main
 from lib.evaluation.results import row, table, write_results
 from lib.evaluation.statistics import wilson_interval
-from lib.report.page import BEGIN, END, draw_all, in_a_line, linked, render, short_results, updated
-from lib.studies import catalogue
+from studies import catalogue
+from studies.report.page import (
+    BEGIN,
+    END,
+    draw_all,
+    in_a_line,
+    linked,
+    render,
+    short_results,
+    updated,
+)
 
 MANIFEST = {
     "profile": "smoke",
@@ -117,7 +126,7 @@ def test_render_without_rows():
 
 
 def test_round_trip(repository, monkeypatch):
-    monkeypatch.setattr("lib.commands.figures.README_PROFILE", "smoke")
+    monkeypatch.setattr("commands.figures.README_PROFILE", "smoke")
     readme = repository / "README.md"
     assert main(["--profile", "smoke", "--check"], repository) == 1
     assert "old" in readme.read_text()
@@ -144,7 +153,7 @@ def test_mistakes_are_one_line(repository, capsys, monkeypatch):
         assert main(arguments, repository) == 1
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
-    monkeypatch.setattr("lib.commands.figures.README_PROFILE", "smoke")
+    monkeypatch.setattr("commands.figures.README_PROFILE", "smoke")
     (repository / "README.md").write_text("no markers\n")
     assert main(["--profile", "smoke"], repository) == 1
     assert "README.md: it must have the line" in capsys.readouterr().err

@@ -11,13 +11,13 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from commands import notebooks, reproduce
+from commands.estimate import Plan
 from lib.base.errors import UserError
 from lib.base.files import ROOT
-from lib.commands import notebooks, reproduce
-from lib.commands.estimate import Plan
 from lib.experiment.artifacts import MADE, Run
 from lib.experiment.experiment import RUNS_VARIABLE, Experiment
-from lib.studies.catalogue import load_profile, open_experiment
+from studies.catalogue import load_profile, open_experiment
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_user_errors_become_one_line(monkeypatch, capsys):
 
 
 def test_an_unknown_profile_at_the_command_line():
-    command = [sys.executable, "-m", "lib.commands.reproduce", "--profile", "nosuch"]
+    command = [sys.executable, "-m", "commands.reproduce", "--profile", "nosuch"]
     done = subprocess.run(
         command,
         cwd=ROOT,
@@ -173,7 +173,7 @@ def test_a_full_disk_at_a_notebook_is_one_line(experiment, monkeypatch, capsys, 
     def fail(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "01_data.ipynb")
 
-    monkeypatch.setattr(f"lib.commands.notebooks.{place}", fail)
+    monkeypatch.setattr(f"commands.notebooks.{place}", fail)
     assert reproduce.main([]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: runs/smoke-5: cannot be written (No space left on device: 01_")

@@ -21,10 +21,10 @@ from lib.models.llama import from_scratch, load_model, parameter_count, resize_e
 from lib.models.tokenizer import StepTokenizer, add_backtrack
 from lib.profiles import load
 from lib.profiles.settings import DeepSpeedSettings, TraceSettings
-from lib.studies.catalogue import everything, load_profile
 from lib.tasks.countdown import public_rows
 from lib.tasks.countdown.public_splits import read_splits
 from lib.tasks.task import BACKTRACK
+from studies.catalogue import everything, load_profile
 
 TASK = load_profile("paper").load_task()
 TABLE = TASK.make_problems({"train": 300, "seen": 40, "new": 40}, 1)

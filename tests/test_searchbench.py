@@ -16,7 +16,7 @@ from lib.models.llama import build_model
 from lib.models.tokenizer import StepTokenizer, build_tokenizer
 from lib.profiles.search_spec import SearchSpec
 from lib.search.sampler import make_sampler
-from lib.studies.catalogue import load_profile
+from studies.catalogue import load_profile
 
 TASK = load_profile("smoke").load_task()
 TOKENIZER = build_tokenizer(TASK.pieces)

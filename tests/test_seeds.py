@@ -3,12 +3,12 @@
 import pandas as pd
 import pytest
 
+from commands.figures import main
 from lib.base.errors import UserError
-from lib.commands.figures import main
 from lib.evaluation.outcomes import FILE, outcome_table, write_outcomes
 from lib.evaluation.results import write_results
 from lib.evaluation.scoring import outcome_rows
-from lib.report.seeds import (
+from studies.report.seeds import (
     over_no_roll_back,
     over_sft,
     pooled,
@@ -80,7 +80,7 @@ def test_one_seed_has_no_section(root):
 
 
 def test_the_page_has_all_seeds_and_its_claims_too(root, monkeypatch):
-    monkeypatch.setattr("lib.commands.figures.draw_all", lambda *_: [])
+    monkeypatch.setattr("commands.figures.draw_all", lambda *_: [])
     assert main(["--profile", "smoke"], root) == 0
     page = (root / "figures" / "smoke" / "README.md").read_text()
     assert "## Three seeds" in page

@@ -7,11 +7,11 @@ from test_measurements import small
 from lib.evaluation.scoring import search_outcomes
 from lib.evaluation.states import path_table
 from lib.search.selection import SELECTION_RULES
-from lib.studies.beyond import selection_rules
-from lib.studies.beyond.selection_rules import rule_rows
-from lib.studies.beyond.step_coverage import InstrumentSettings
 from lib.tasks.countdown.problems import make_settings
 from lib.tasks.countdown.task import CountdownTask
+from studies.beyond import selection_rules
+from studies.beyond.selection_rules import rule_rows
+from studies.beyond.step_coverage import InstrumentSettings
 
 SETTINGS = dict(numbers=3, max_number=9, target_low=1, target_high=30, max_result=99, held_out=0.1)
 TASK = CountdownTask(make_settings(SETTINGS))

@@ -15,9 +15,10 @@ import yaml
 from check_smoke import accuracy, compare
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from test_house import HOUSE
 
+from commands import env
 from lib.base.errors import UserError
-from lib.commands import env
 from lib.evaluation.results import row, table, write_results
 
 ROOT = Path(__file__).parents[1]
@@ -89,8 +90,8 @@ def test_every_import_is_pinned():
     known = {canonicalize_name(Requirement(pin).name) for pin in listed}
     known |= {"vllm", "atheris"}  # in an environment, and a file of pins, of their own
     distributions = packages_distributions()
-    ours = {"lib", "benchmarks", *(path.stem for path in (ROOT / "tests").glob("*.py"))}
-    missing, folders = [], ("lib", "benchmarks", "tests")
+    ours = {*HOUSE, *(path.stem for path in (ROOT / "tests").glob("*.py"))}
+    missing, folders = [], (*HOUSE, "tests")
     for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
         for name in imported(path) - set(sys.stdlib_module_names) - ours:
             owners = {canonicalize_name(owner) for owner in distributions.get(name, [name])}
@@ -119,9 +120,9 @@ def test_help_is_the_default_and_lists_every_target():
 
 def test_settings_reach_the_experiment():
     text = make("-n", "reproduce", "PROFILE=smoke", "SEED=3", check=True)
-    assert '-m lib.commands.reproduce --profile "smoke" --seed "3"' in text
+    assert '-m commands.reproduce --profile "smoke" --seed "3"' in text
     text = make("-n", "figures", "PROFILE=smoke", "SEED=3", check=True)
-    assert '-m lib.commands.figures --profile "smoke" --seed "3"' in text
+    assert '-m commands.figures --profile "smoke" --seed "3"' in text
 
 
 @pytest.fixture
@@ -297,7 +298,7 @@ def test_make_looks_at_a_copied_environment_and_at_python(tmp_path):
     root.mkdir()
     for name in ("Makefile", "requirements.txt", "pyproject.toml"):
         (root / name).write_bytes((ROOT / name).read_bytes())
-    for name in ("lib/__init__.py", "lib/base", "lib/commands/env.py", "scripts"):
+    for name in ("lib/__init__.py", "lib/base", "commands", "scripts"):
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).symlink_to(ROOT / name)
     folder = fake_python(root / "a venv", "3.12")
@@ -306,20 +307,20 @@ def test_make_looks_at_a_copied_environment_and_at_python(tmp_path):
     named = f"VENV={folder}"
     # What it would do, without doing it.
     plain = make("-n", "test", named, cwd=root)
-    assert "lib.commands.env" not in plain and f'"{folder}/bin/python" -m pytest' in plain
-    assert "lib.commands.env" in make("-n", "test", named, "PYTHON=python3", cwd=root)
+    assert "commands.env" not in plain and f'"{folder}/bin/python" -m pytest' in plain
+    assert "commands.env" in make("-n", "test", named, "PYTHON=python3", cwd=root)
     stamp.write_text("/elsewhere\n")
-    assert "lib.commands.env" in make("-n", "test", named, cwd=root)
+    assert "commands.env" in make("-n", "test", named, cwd=root)
     assert f'--ServerApp.root_dir="{root}"' in make("-n", "lab", named, cwd=root)
 
 
 def test_make_env_in_a_folder_of_an_odd_name(tmp_path):
     """The whole of it, with nothing to install."""
     root = tmp_path / "my répro (1)"
-    (root / "lib" / "commands").mkdir(parents=True)
+    (root / "lib").mkdir(parents=True)
     (root / "requirements.txt").touch()
     (root / "pyproject.toml").write_text('[project]\nname = "empty"\nversion = "1"\n')
-    for name in ("Makefile", "lib/__init__.py", "lib/base", "lib/commands/env.py", "scripts"):
+    for name in ("Makefile", "lib/__init__.py", "lib/base", "commands", "scripts"):
         (root / name).symlink_to(ROOT / name)
     a_venv(root / ".venv")
     (root / ".venv" / "bin" / "python").rename(root / ".venv" / "bin" / "real")
@@ -349,7 +350,7 @@ def test_no_file_names_a_machine_or_a_package_host():
     # Put together here, so that this file does not find itself.
     words = ["/" + name + "/" for name in ("root", "home", "Users", "opt", "work")]
     words += ["index" + "-url", "find" + "-links", "pythonhosted" + ".org"]
-    folders = ("lib", "benchmarks", "tests", "notebooks", "profiles", "scripts", ".ci", ".github")
+    folders = (*HOUSE, "tests", "notebooks", "profiles", "scripts", ".ci", ".github")
     files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()]
     kinds = ("Makefile", "LICENSE", ".git[ia]*", "*.md", "*.txt", "*.yml", "*.toml", "*.cff")
     files += [path for kind in kinds for path in ROOT.glob(kind)]

@@ -8,16 +8,16 @@ from test_measurements import small
 
 from lib.evaluation.results import row, table
 from lib.evaluation.states import state_table
-from lib.studies.beyond import step_coverage
-from lib.studies.beyond.step_coverage import (
+from lib.tasks.countdown.problems import make_settings
+from lib.tasks.countdown.task import CountdownTask
+from studies.beyond import step_coverage
+from studies.beyond.step_coverage import (
     InstrumentSettings,
     coverage_remark,
     coverage_rows,
     coverage_text,
     loss_rows,
 )
-from lib.tasks.countdown.problems import make_settings
-from lib.tasks.countdown.task import CountdownTask
 
 SETTINGS = dict(numbers=3, max_number=9, target_low=1, target_high=30, max_result=99, held_out=0.1)
 TASK = CountdownTask(make_settings(SETTINGS))

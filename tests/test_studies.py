@@ -8,12 +8,12 @@ import torch
 from test_measurements import small
 
 from lib.evaluation.results import dumps, table
-from lib.studies.beyond import equal_compute, larger_model
-from lib.studies.beyond.equal_compute import ComputeSettings
-from lib.studies.beyond.larger_model import HypothesisSettings
-from lib.studies.beyond.step_coverage import InstrumentSettings
-from lib.studies.catalogue import wanted
 from lib.training.logprobs import mean_loss, response_logprobs
+from studies.beyond import equal_compute, larger_model
+from studies.beyond.equal_compute import ComputeSettings
+from studies.beyond.larger_model import HypothesisSettings
+from studies.beyond.step_coverage import InstrumentSettings
+from studies.catalogue import wanted
 
 
 @pytest.fixture(scope="module")

@@ -7,21 +7,21 @@ import pytest
 from adding_study import SampleCostSettings
 from test_measurements import small
 
+from commands import estimate as estimate_module
 from lib.base.errors import UserError
-from lib.commands import estimate as estimate_module
 from lib.evaluation.results import read_results, write_results
 from lib.experiment.artifacts import MADE
 from lib.experiment.planner import Planner
 from lib.experiment.work import search_tokens
 from lib.profiles.load import PROFILES
-from lib.report.page import draw_all, render
-from lib.studies import catalogue
-from lib.studies.catalogue import load_profile
+from studies import catalogue
+from studies.catalogue import load_profile
+from studies.report.page import draw_all, render
 
 
 @pytest.fixture(autouse=True)
 def in_the_catalogue(monkeypatch):
-    """Its one line in lib/studies/catalogue.py."""
+    """Its one line in studies/catalogue.py."""
     monkeypatch.setattr(catalogue, "STUDIES", (*catalogue.STUDIES, adding_study.STUDY))
 
 

@@ -8,8 +8,8 @@ from test_measurements import small
 from lib.experiment.artifacts import Run
 from lib.experiment.planner import Planner
 from lib.experiment.work import LONG_RESPONSE_COST, search_tokens
-from lib.studies.catalogue import load_profile
-from lib.studies.paper import table_2
+from studies.catalogue import load_profile
+from studies.paper import table_2
 
 DFS, STREAM = table_2.STUDIES
 SMOKE = load_profile("smoke")

@@ -7,8 +7,8 @@ from test_measurements import small
 
 from lib.evaluation.results import table
 from lib.search.tree import at_depth
-from lib.studies.paper import tables_3_and_4
-from lib.studies.paper.tables_3_and_4 import RatioSettings, ratio_branch
+from studies.paper import tables_3_and_4
+from studies.paper.tables_3_and_4 import RatioSettings, ratio_branch
 
 
 @pytest.fixture(scope="module")

@@ -20,12 +20,12 @@ from lib.evaluation.scoring import evaluate_responses, evaluate_search
 from lib.experiment import experiment as experiment_module
 from lib.profiles.load import PROFILES, load_profile
 from lib.search.selection import SELECTION_RULES
-from lib.studies import catalogue
-from lib.studies.catalogue import open_experiment
-from lib.studies.paper import figure_3
 from lib.tasks.countdown.rules import ERRORS
 from lib.tasks.countdown.task import make_task
 from lib.tasks.task import load_task
+from studies import catalogue
+from studies.catalogue import open_experiment
+from studies.paper import figure_3
 
 TASK = '[task]\nmodule = "adding"\n\n[task.settings]\nmost = 10\n\n'
 SMALL = {"hidden_size": 16, "layers": 1, "heads": 2, "batch_size": 4, "trunk_examples": 8,
@@ -163,7 +163,7 @@ def test_a_second_task_runs_all_notebooks(tmp_path):
                      "problems": 16, "reward_paths": 16, "pairs": 8,
                      "loss_examples": 8}  # fmt: skip
     write_profile(tmp_path / "sums.toml", small, STUDIES)
-    command = [sys.executable, "-m", "lib.commands.reproduce"]
+    command = [sys.executable, "-m", "commands.reproduce"]
     command += ["--profile", str(tmp_path / "sums.toml"), "--seed", "3", "--runs", str(tmp_path)]
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)

@@ -17,14 +17,14 @@ from benchmarks.training import (
     train_fast,
     train_plainly,
 )
+from commands import estimate
+from commands.estimate import StepTimes
 from lib.base import hardware
 from lib.base.processes import SPINS
-from lib.commands import estimate
-from lib.commands.estimate import StepTimes
 from lib.models.llama import build_model, parameter_count
 from lib.models.tokenizer import build_tokenizer
 from lib.profiles.recipe import Recipe
-from lib.studies.catalogue import load_profile
+from studies.catalogue import load_profile
 
 PROFILE = load_profile("smoke")
 TOKENIZER = build_tokenizer(PROFILE.load_task().pieces)

@@ -7,9 +7,9 @@ from test_measurements import small
 
 from lib.base.errors import UserError
 from lib.evaluation.results import table
-from lib.studies.beyond import verdicts
-from lib.studies.beyond.step_coverage import InstrumentSettings
-from lib.studies.beyond.verdicts import (
+from studies.beyond import verdicts
+from studies.beyond.step_coverage import InstrumentSettings
+from studies.beyond.verdicts import (
     curve_rows,
     verdict_curves,
     verdict_rows,

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_house import HOUSE
 
 from lib.base.files import ROOT
 
@@ -23,7 +24,7 @@ TASKS = {"lib.tasks.countdown": ("lib.tasks.countdown.task", "CountdownTask")}
 def producers() -> dict[str, list[Path]]:
     """The files that decide what each producer makes."""
     found = {name: sorted((ROOT / name.replace(".", "/")).glob("*.py")) for name in TASKS}
-    for path in sorted((ROOT / "lib").rglob("*.py")):
+    for path in sorted(path for name in HOUSE for path in (ROOT / name).rglob("*.py")):
         body = ast.parse(path.read_text(encoding="utf-8")).body
         names = [t.id for node in body if isinstance(node, ast.Assign) for t in node.targets
                  if isinstance(t, ast.Name)]  # fmt: skip
@@ -76,7 +77,7 @@ def test_an_edited_producer_raises_its_version():
 
 def test_every_artifact_names_its_producers():
     """`make` is called with what makes the artifact, so that its key knows the code."""
-    for path in sorted((ROOT / "lib").rglob("*.py")):
+    for path in sorted(path for name in HOUSE for path in (ROOT / name).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
                 continue

@@ -24,7 +24,7 @@ from lib.search.sampler import make_sampler
 from lib.search.search import search
 from lib.search.variants import SamplingVariant
 from lib.search.vllm import ENVIRONMENT, VllmSampler, shared_sampler
-from lib.studies.catalogue import load_profile
+from studies.catalogue import load_profile
 
 EOS, BACKTRACK = 1, 3
 

@@ -37,7 +37,7 @@ def checkout(tmp_path):
     root = tmp_path / "my répro (1) {x}'s"
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True)
     for name in listed.stdout.decode().split("\0"):
-        if name.startswith(("lib/", "notebooks/", "profiles/")):
+        if name.startswith(("lib/", "studies/", "commands/", "notebooks/", "profiles/")):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, root / name)
     return root
@@ -64,7 +64,7 @@ def content(root: Path) -> dict[str, bytes]:
 def test_two_runs_at_once_from_a_checkout_that_cannot_be_written(checkout, tmp_path):
     write_profile(tmp_path / "small.toml")
     before, runs = content(checkout), tmp_path / "my runs"
-    command = [*read_only(checkout), sys.executable, "-m", "lib.commands.reproduce"]
+    command = [*read_only(checkout), sys.executable, "-m", "commands.reproduce"]
     command += ["--profile", str(tmp_path / "small.toml"), "--runs", str(runs)]
     # Another checkout's lib, an outer launcher, and a kernel's folder of somebody else.
     hostile = {"PYTHONPATH": str(ROOT), "RANK": "1", "WORLD_SIZE": "2", "JUPYTER_PATH": "/nowhere"}

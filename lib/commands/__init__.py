@@ -1,5 +1,0 @@
-"""What `make` calls: reproduce, plan, figures, ablations.
-
-Takes the command line; prints, writes and ends with an exit status. What they do is in the rooms
-below; nothing imports them but the tests.
-"""

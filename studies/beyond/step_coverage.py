@@ -1,0 +1,327 @@
+"""Where a search is lost: coverage step by step, diversity of the samples, and the first dead end.
+
+Takes an experiment whose task has an exact solver (for another there are no rows); gives rows of
+the tables' searches at the largest N (artifacts `step_coverage`, `search_loss`, `diversity`).
+Section 4.4 of the paper: the larger model computes better and often fails to reach the target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure as Drawn
+from matplotlib.patches import Patch
+from matplotlib.ticker import PercentFormatter
+
+from lib.base.checked import Count, checked
+from lib.drawing.markdown import markdown_table
+from lib.drawing.style import (
+    LOSS_COLOUR,
+    MODEL_COLOURS,
+    SPLITS,
+    artifact_rows,
+    errors,
+    found_rows,
+    handle,
+    legend,
+    panels,
+    present,
+    problems_of,
+    styled,
+    whole,
+)
+from lib.evaluation import states as states_module
+from lib.evaluation.results import row, table
+from lib.evaluation.states import diversity_rows, state_table
+from lib.evaluation.statistics import clustered_share
+from lib.experiment.experiment import Experiment
+from lib.search.tree import TreeFile
+from lib.tasks.task import COMPUTATION, FORMAT, RULE
+from studies.measurements import SAMPLE, Searched, chosen, kept_table, widest_searches
+from studies.study import Figure, Study
+
+
+@checked
+class InstrumentSettings:
+    """How many searches are taken apart; they are those of the tables, at the largest N."""
+
+    problems: Count  # of each test split: the first so many
+    validation_problems: Count  # on which the selection rule is chosen
+
+
+#: What can become of a problem, the last being success; `lost at step k` stands between them.
+GAVE_UP, NOT_CHOSEN, SOLVED = "solution found, not finished", "found, not chosen", "solved"
+LOST_AT = "lost at step "
+
+
+def judged_searches(
+    experiment: Experiment, depths: Sequence[int]
+) -> Iterator[tuple[str, Searched]]:
+    """The tables' searches at the largest N and these b, by model, whose states can be judged."""
+    if experiment.task.solver is not None:
+        for model in experiment.profile.models:
+            for found in widest_searches(experiment, model, depths, expansion=SAMPLE):
+                yield model, found
+
+
+def requests(experiment: Experiment) -> Iterator[object]:
+    """The searches at every b."""
+    for _, found in judged_searches(experiment, experiment.profile.search.depths):
+        yield found
+
+
+def first_trees(experiment: Experiment, found: Searched) -> TreeFile:
+    """The trees that are taken apart: of the first `problems` of the section."""
+    count = experiment.profile.settings(InstrumentSettings).problems
+    return experiment.read_trees(found.made)[:count]
+
+
+def states(experiment: Experiment, found: Searched) -> pd.DataFrame:
+    """`state_table` of a search, made once."""
+    settings = experiment.profile.settings(InstrumentSettings)
+    return kept_table(
+        experiment,
+        f"states/{found.made.name}",
+        {"search": found.made.key, "problems": settings.problems},
+        lambda: state_table(first_trees(experiment, found), found.problems, experiment.task),
+        [states_module, experiment.task],
+    )
+
+
+def rows(experiment: Experiment) -> pd.DataFrame:
+    """All three artifacts, of every model, split and b."""
+    search, made = experiment.profile.search, []
+    for model, found in judged_searches(experiment, search.depths):
+        named, known = found.columns(model), states(experiment, found)
+        made += coverage_rows(known, **named)
+        named_rule = named | {"selection": search.selection}
+        made += loss_rows(known, chosen(experiment, found), **named_rule)
+        made += diversity_rows(first_trees(experiment, found), **named)
+    return table(made)
+
+
+def coverage_rows(states: pd.DataFrame, **columns: object) -> list[dict]:
+    """By step, of samples whose steps before were all sound: what the step was.
+
+    legal; computed (of the legal); reachable (of those computed right: the target still is); kept,
+    the product of the three; gave_up: `<backtrack>` said right after a step that was sound.
+    """
+    rows = []
+    for step, cell in states[(states["step"] > 0) & states["alive_before"]].groupby("step"):
+        error = cell["error"]
+        legal = ~error.isin([FORMAT, RULE])
+        right = legal & (error != COMPUTATION)
+        alive = cell["alive"].astype(bool)
+        said = cell["backtracked"] / cell["continued"].clip(lower=1)
+        problems = int(cell["problem"].nunique())
+        for name, hits, among in (
+            ("legal", legal, cell["visits"]),
+            ("computed", right, cell["visits"] * legal),
+            ("reachable", alive, cell["visits"] * right),
+            ("kept", alive, cell["visits"]),
+            ("gave_up", said, cell["continued"] * alive),
+        ):
+            share, low, high = clustered_share(hits, among, cell["problem"])
+            counts = {"step": int(step), "samples": int(among.sum()), "problems": problems}
+            measured = {"share": share, "low": low, "high": high}
+            rows.append(row("step_coverage", quantity=name, **measured) | counts | columns)
+    return rows
+
+
+def loss_rows(states: pd.DataFrame, outcomes: pd.DataFrame, **columns: object) -> list[dict]:
+    """Where in the path each problem's search is lost: shares of all problems, summing to 1.
+
+    outcomes: one row a problem (problem, correct, covered), the selection rule's.
+    """
+    alive = states[states["alive"].astype(bool)]
+    last = int(alive["step"].max()) if len(alive) else 0
+    deepest = alive.groupby("problem")["step"].max()
+    known = outcomes.set_index("problem").loc[sorted(states["problem"].unique())]
+    places = []
+    for problem, found in known.iterrows():
+        if found["correct"]:
+            places.append(SOLVED)
+        elif found["covered"]:
+            places.append(NOT_CHOSEN)
+        else:
+            reached = int(deepest.get(problem, 0))
+            places.append(GAVE_UP if reached == last else f"{LOST_AT}{reached + 1}")
+    rows, count = [], len(places)
+    for name in (*(f"{LOST_AT}{step}" for step in range(1, last + 1)), GAVE_UP, NOT_CHOSEN, SOLVED):
+        hits = [place == name for place in places]
+        share, low, high = clustered_share(hits, np.ones(count), range(count))
+        measured = {"share": share, "low": low, "high": high, "problems": count}
+        rows.append(row("search_loss", quantity=name, **measured) | columns)
+    return rows
+
+
+COUNTED = {
+    "distinct_paths": "distinct paths",
+    "finished_samples": "finished samples",
+    "distinct_finished": "distinct finished paths",
+}
+
+
+def cells(found: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """The rows of each model and split that there are, in the order of all tables."""
+    for model, split in ((m, s) for m in MODEL_COLOURS for s in SPLITS):
+        here = found[(found["model"] == model) & (found["split"] == split)]
+        if len(here):
+            yield model, split, here
+
+
+def coverage_remark(rows: pd.DataFrame) -> str:
+    """Where most of the problems are lost, at the largest b; empty without rows."""
+    found, told = artifact_rows(rows, "search_loss"), []
+    for model, split, here in cells(found[found["b"] == found["b"].max()]):
+        shares = here.set_index("quantity")["share"].astype(float)
+        worst = shares.drop(SOLVED).idxmax()
+        told.append(
+            f"{model}, {SPLITS[split]}: {whole(shares[SOLVED])}% solved; most of the others are "
+            f"{worst} ({whole(shares[worst])}%)."
+        )
+    return f"At the largest b: {' '.join(told)}" if told else ""
+
+
+def coverage_text(rows: pd.DataFrame) -> str:
+    """How much the samples of a problem differ, as a table; empty without rows."""
+    found, lines = artifact_rows(rows, "diversity"), []
+    if found.empty:
+        return ""
+    lost = artifact_rows(rows, "search_loss")["quantity"].drop_duplicates()
+    steps = range(1, 1 + lost.str.startswith(LOST_AT).sum())
+    for model, split, here in cells(found):
+        for depth, values in here.groupby("b"):
+            means = values[values["step"].isna()].set_index("quantity")["value"]
+            bits = values.dropna(subset=["step"]).set_index("step")["value"]
+            shown = [f"{means[name]:.1f}" for name in COUNTED]
+            shown += [f"{bits[step]:.2f}" if step in bits else "" for step in steps]
+            lines.append([f"{model}, {split}, b={depth}", *shown])
+    head = ["", *COUNTED.values(), *(f"bits of step {step}" for step in steps)]
+    return (
+        "How much the samples of a problem differ (means; bits are the entropy of the choice of a "
+        "step, given those before it):\n\n" + markdown_table(head, lines)
+    )
+
+
+QUANTITIES = {
+    "legal": "legal",
+    "computed": "computed right\n(of the legal)",
+    "reachable": "target in reach\n(of the right)",
+    "kept": "all three",
+    "gave_up": "<backtrack> after\na sound step",
+}
+
+
+@styled
+def coverage_by_step(rows: pd.DataFrame) -> Drawn:
+    """Of samples whose steps before were sound, at b = 0: what the next step is."""
+    found = found_rows(rows, "step_coverage")
+    found = found[found["b"] == found["b"].min()]
+    splits, models = present(found["split"], SPLITS), present(found["model"], MODEL_COLOURS)
+    figure, axes = panels(len(splits), len(QUANTITIES), height=2.3)
+    for line, split in zip(axes, splits, strict=True):
+        for panel, (name, title) in zip(line, QUANTITIES.items(), strict=True):
+            here = found[(found["split"] == split) & (found["quantity"] == name)]
+            for number, model in enumerate(models):
+                dots = here[here["model"] == model].sort_values("step")
+                panel.errorbar(
+                    dots["step"].astype(float) + 0.12 * (number - (len(models) - 1) / 2),
+                    dots["share"].astype(float),
+                    yerr=errors(dots, "share"),
+                    color=MODEL_COLOURS[model],
+                    marker="os"[number],
+                    capsize=3,
+                    markersize=5,
+                )
+            if split == splits[0]:
+                panel.set_title(title, fontsize=10)
+            panel.set_xticks(sorted(found["step"].dropna().unique().astype(int)))
+            panel.set_xlim(found["step"].min() - 0.4, found["step"].max() + 0.4)
+            panel.set_ylim(-0.05, 1.05)
+            panel.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+            if split == splits[-1]:
+                panel.set_xlabel("step")
+        line[0].set_ylabel(f"{SPLITS[split]},\nshare of samples")
+    setting = f"b={found['b'].max()} N={found['N'].max()}"
+    handles = []
+    for number, model in enumerate(models):
+        label = f"{model}, {setting}{problems_of(found[found['model'] == model])}"
+        handles.append(handle(label, MODEL_COLOURS[model], marker="os"[number]))
+    legend(figure, handles)
+    return figure
+
+
+@styled
+def where_lost(rows: pd.DataFrame) -> Drawn:
+    """Where the problems that are not solved are lost: a bar a model and b, a panel a split."""
+    found = found_rows(rows, "search_loss")
+    keys = [(m, b) for m in present(found["model"], MODEL_COLOURS) for b in sorted(set(found["b"]))]
+    splits = present(found["split"], SPLITS)
+    lost = sorted(name for name in set(found["quantity"]) if name.startswith(LOST_AT))
+    looks = dict(zip(lost, sns.light_palette(LOSS_COLOUR, len(lost) + 1)[:0:-1], strict=True))
+    looks = {name: {"facecolor": colour} for name, colour in looks.items()}
+    hatched = {"facecolor": "white", "edgecolor": LOSS_COLOUR, "linewidth": 0.8}
+    looks |= {GAVE_UP: hatched | {"hatch": "...."}, NOT_CHOSEN: hatched | {"hatch": "////"}}
+    most = 1 - found.loc[found["quantity"] == SOLVED, "share"].astype(float).min()
+    figure, axes = panels(1, len(splits), height=0.42 * len(keys) + 0.8)
+    for panel, split in zip(axes[0], splits, strict=True):
+        here = found[found["split"] == split]
+        for place, (model, depth) in enumerate(keys):
+            cell = here[(here["model"] == model) & (here["b"] == depth)]
+            shares, left = cell.set_index("quantity")["share"].astype(float), 0.0
+            for number, (name, style) in enumerate(looks.items()):
+                if not (share := shares.get(name, 0.0)):
+                    continue
+                panel.barh(place, share, left=left, height=0.7, **style)
+                if share >= 0.07 * most and name in lost:
+                    colour = "white" if number < len(lost) / 2 else "#222222"
+                    text = {"ha": "center", "va": "center_baseline", "fontsize": 9}
+                    panel.text(left + share / 2, place, whole(share), color=colour, **text)
+                left += share
+            if len(cell):
+                text = f" {whole(left)}%"
+                panel.text(left, place, text, va="center_baseline", fontsize=9)
+        panel.set_title(f"{SPLITS[split]}, N={found['N'].max()}{problems_of(here)}")
+        panel.set_yticks(range(len(keys)), [f"{model}, b={depth}" for model, depth in keys])
+        panel.set_ylim(len(keys) - 0.4, -0.6)
+        panel.set_xlim(0, 1.12 * most or 1)
+        panel.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        panel.set_xlabel("share of problems that are not solved")
+        panel.tick_params(axis="y", grid_alpha=0)
+    legend(figure, [Patch(label=name, **style) for name, style in looks.items()], columns=3)
+    return figure
+
+
+STUDY = Study(
+    name="step_coverage",
+    section="instruments",
+    settings=InstrumentSettings,
+    rows=rows,
+    requests=requests,
+    title="Where a search is lost",
+    remark=coverage_remark,
+    text=coverage_text,
+    figures=(
+        Figure(
+            "coverage",
+            coverage_by_step,
+            "Step by step, of the samples whose steps before were sound: which steps are legal, "
+            "computed right, and leave the target within reach of the exact solver.",
+            ("step_coverage",),
+            columns=("step", "quantity"),
+        ),
+        Figure(
+            "where_lost",
+            where_lost,
+            "What becomes of the problems that are not solved: the first step after which no "
+            "sample can reach the target, a solution that is not finished, or one that is not "
+            "chosen.",
+            ("search_loss",),
+            columns=("quantity",),
+        ),
+    ),
+)

@@ -1,0 +1,328 @@
+"""Figures 3 and 8: self-improvement, expert iteration from slow thinking (search) to fast (greedy).
+
+Takes an experiment and a model that backtracks; gives one checkpoint a round, and rows of greedy
+accuracy after each (artifact `figure_3`), of search after each (`round_search`) and of how varied
+its paths are (`round_diversity`). Source: section 3.4 of the paper. Each round searches training
+problems that no round before it saw, keeps the paths that the task's checker finds correct, and
+fine-tunes on them. The control fine-tunes on as many solutions from the problem generator, so that
+search is not credited with what more data does. Search after each round is beyond the paper.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure as Drawn
+
+from lib.base import files
+from lib.drawing.markdown import in_words
+from lib.drawing.style import (
+    CEILING_MARK,
+    METHOD_COLOURS,
+    METHODS,
+    MODEL_COLOURS,
+    SPLITS,
+    curve,
+    found_rows,
+    grid,
+    handle,
+    legend,
+    look,
+    panels,
+    percent,
+    pick,
+    present,
+    setting,
+    styled,
+)
+from lib.evaluation import scoring
+from lib.evaluation.results import headline, table
+from lib.evaluation.states import diversity_rows
+from lib.experiment.artifacts import Artifact
+from lib.experiment.experiment import TEST_SPLITS, Experiment
+from lib.profiles.search_spec import SearchSpec
+from lib.search import selection
+from lib.search.selection import paths
+from lib.search.tree import SearchTree
+from lib.tasks.task import Task
+from lib.tasks.trace import COLUMNS, right_trace
+from studies.measurements import Searched, decoded_outcomes, outcomes_at_depths
+from studies.study import Figure, Study
+
+SEARCH, DIVERSITY = "round_search", "round_diversity"
+
+
+def correct_responses(
+    trees: Sequence[SearchTree], problems: pd.DataFrame, task: Task
+) -> pd.DataFrame:
+    """Each problem's most probable correct response, where there is one: columns problem, response.
+
+    The checker filters training data here, as in the paper; it never chooses a measured answer.
+    """
+    found = []
+    for index, (tree, row) in enumerate(zip(trees, problems.itertuples(index=False), strict=True)):
+        for path in sorted(paths(tree), key=lambda path: (-path.mean_logprob, path.leaf)):
+            response = tree.response(path.leaf)
+            if task.check(row, response).correct:
+                found.append({"problem": index, "response": response})
+                break
+    return pd.DataFrame(found, columns=["problem", "response"])
+
+
+def response_traces(prompts: Sequence[str], responses: Sequence[str], task: Task) -> pd.DataFrame:
+    """Traces (text, mask, kind) that teach these responses: D_op, written by the model itself."""
+    rows = []
+    for prompt, response in zip(prompts, responses, strict=True):
+        body = response.removesuffix(task.goal)
+        rows.append(right_trace(prompt, body, response[len(body) :], "self"))
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def round_problems(
+    experiment: Experiment, model: str, number: int, evaluated: bool = False
+) -> pd.DataFrame:
+    """The training problems that round `number` (from 1) searches: after those trained on.
+
+    `evaluated` is the audit's switch: as published, they are the validation problems, which the
+    evaluation reads too.
+    """
+    sizes, settings = experiment.profile.models[model], experiment.profile.improvement
+    if evaluated:
+        count = min(settings.problems, experiment.profile.data.validation_problems)
+        return experiment.problems("validation", 0, count)
+    start = sizes.examples + (number - 1) * settings.problems
+    return experiment.problems("train", start, settings.problems)
+
+
+def round_spec(experiment: Experiment) -> SearchSpec:
+    """The search of every round."""
+    settings = experiment.profile.improvement
+    return experiment.spec(settings.breadth, settings.depth, temperature=settings.temperature)
+
+
+def experience(
+    experiment: Experiment, checkpoint: Artifact, model: str, number: int, evaluated: bool = False
+) -> pd.DataFrame:
+    """The traces that round `number` learns from: its correct search paths."""
+    task, problems = experiment.task, round_problems(experiment, model, number, evaluated)
+    made = experiment.search(checkpoint, problems, round_spec(experiment))
+
+    def make(folder: Path) -> None:
+        found = correct_responses(experiment.read_trees(made), problems, task)
+        files.write_parquet(folder / "experience.parquet", found)
+
+    name = f"experience/{model}-round{number}"
+    artifact = experiment.make(name, {"search": made.key}, make, [selection, task])
+    found = experiment.known(
+        lambda: files.read_parquet(artifact.path / "experience.parquet"),
+        expected=pd.DataFrame({"problem": range(len(problems)), "response": task.goal}),
+    )
+    return response_traces(task.prompts(problems.iloc[found["problem"]]), found["response"], task)
+
+
+def improve(
+    experiment: Experiment,
+    model: str,
+    checkpoint: Artifact,
+    number: int,
+    control: bool = False,
+    evaluated: bool = False,
+) -> Artifact:
+    """The checkpoint after round `number`, from the one before it.
+
+    With `control`, the round learns the generator's solutions to its problems in place of its own
+    paths: as many as the search solved. `evaluated` is a switch of `round_problems`.
+    """
+    # The control has no search of its own: its size is the searching model's in the same round.
+    source = self_improved(experiment, model, number - 1) if control else checkpoint
+    traces = experience(experiment, source, model, number, evaluated)
+    if traces.empty:
+        return checkpoint  # the search solved nothing: there is nothing to learn from
+    if control:
+        problems = round_problems(experiment, model, number).iloc[: len(traces)]
+        traces = experiment.task.optimal_traces(problems)
+    stage = f"{'control' if control else 'improved'}{number}{'-evaluated' if evaluated else ''}"
+    return experiment.train(
+        f"models/{model}-{stage}",
+        {
+            "parent": checkpoint.key,
+            "experience": files.digest(traces["text"].tolist()),
+            "seed": experiment.seed,
+        },
+        lambda: experiment.start(model, checkpoint),
+        lambda: traces,
+        experiment.profile.improvement.recipe,
+        len(traces),
+    )
+
+
+def self_improved(
+    experiment: Experiment, model: str, number: int, control: bool = False
+) -> Artifact:
+    """The checkpoint after `number` rounds; 0 is the backtracking model itself."""
+    checkpoint = experiment.checkpoint(model, "backtracking")
+    for step in range(1, number + 1):
+        checkpoint = improve(experiment, model, checkpoint, step, control)
+    return checkpoint
+
+
+def checkpoints(experiment: Experiment, model: str) -> Iterator[tuple[int, str, Artifact]]:
+    """Round (0: before the first), method and checkpoint: the model's and its control's."""
+    for number in range(experiment.profile.rounds(model) + 1):
+        for control, method in ((False, "self_improved_greedy"), (True, "control_greedy")):
+            yield number, method, self_improved(experiment, model, number, control)
+
+
+def round_searches(experiment: Experiment, model: str) -> Iterator[tuple[int, Searched]]:
+    """Round, and a search of each test split by the model after it."""
+    count, spec = experiment.profile.improvement.test_problems, round_spec(experiment)
+    for number in range(experiment.profile.rounds(model) + 1) if count else ():
+        checkpoint = self_improved(experiment, model, number)
+        for split in TEST_SPLITS:
+            problems = experiment.problems(split, 0, count)
+            made = experiment.search(checkpoint, problems, spec)
+            yield number, Searched(made, problems, split, spec)
+
+
+def requests(experiment: Experiment) -> Iterator[object]:
+    """Every round's search and training, its control's, and what is measured after it."""
+    for model in experiment.profile.models:
+        problems = experiment.test_problems(model)
+        for *_, checkpoint in checkpoints(experiment, model):
+            yield experiment.decoding(checkpoint, problems)
+        yield from round_searches(experiment, model)
+
+
+def greedy_outcomes(experiment: Experiment) -> pd.DataFrame:
+    """Greedy responses after each round, of every model, problem by problem."""
+    return pd.concat(
+        decoded_outcomes(experiment, model, made).assign(
+            artifact="figure_3", method=method, round=number
+        )
+        for model in experiment.profile.models
+        for number, method, made in checkpoints(experiment, model)
+    )
+
+
+def rows(experiment: Experiment) -> pd.DataFrame:
+    """After each round, of every model: greedy accuracy; accuracy, ceiling and paths of search."""
+    rule = experiment.profile.search.selection
+    found = [scoring.outcome_rows(greedy_outcomes(experiment))]
+    for model in experiment.profile.models:
+        for number, each in round_searches(experiment, model):
+            outcomes = outcomes_at_depths(experiment, each.made, each.problems, [each.spec.depth])
+            outcomes = outcomes[outcomes["selection"] == rule]
+            measured = scoring.search_rows(outcomes, artifact=SEARCH, model=model)
+            named = {"model": model, "split": each.split, "seed": experiment.seed}
+            varied = [
+                row | {"artifact": DIVERSITY}
+                for row in diversity_rows(experiment.read_trees(each.made), **named)
+                if row["quantity"].startswith("distinct")
+            ]
+            found += [measured.assign(round=number), table(varied).assign(round=number)]
+    return table(pd.concat(found, ignore_index=True))
+
+
+def remark(rows: pd.DataFrame) -> str:
+    """Greedy decoding and search before the first round and after the last; empty without rows."""
+    found, told = headline(rows, ["figure_3", SEARCH]), []
+    names = {"self_improved_greedy": "Greedy decoding", "control_greedy": "Its control"}
+    for method, name in (names | {"self_backtracking": "Search"}).items():
+        for model in present(found["model"], MODEL_COLOURS):
+            line = found[(found["method"] == method) & (found["model"] == model)]
+            ends = line["round"].min(), line["round"].max()
+            shares = [in_words(line[line["round"] == number]) for number in ends]
+            told += (
+                [f"{name}: {shares[0]}, after round {ends[1]} {shares[1]}."] if shares[0] else []
+            )
+    return " ".join(["Accuracy before the first round and after the last.", *told]) if told else ""
+
+
+LOOKS = {
+    "self_improved_greedy": {"colour": METHOD_COLOURS["improved"]},
+    "control_greedy": {"colour": "#222222", "linestyle": "--", "marker": "^"},
+    "self_backtracking": look(1),
+}
+APART = dict(zip((*LOOKS, "pass_at_n"), (0, 0.06, -0.06, -0.06), strict=True))  # rounds
+
+
+@styled
+def accuracy_by_round(rows: pd.DataFrame) -> Drawn:
+    """Figures 3 and 8: greedy accuracy after each round, the control's, and search's if known."""
+    found = pick(rows, "figure_3", SEARCH, need=["round"])
+    found["x"] = found["round"].astype(float) + found["method"].map(APART)
+    figure, grid_panels = grid(found)
+    for panel, model, split in grid_panels:
+        here = found[(found["model"] == model) & (found["split"] == split)]
+        for method, style in LOOKS.items():
+            curve(panel, here[here["method"] == method], "x", **style)
+        ceiling = here[here["method"] == "pass_at_n"]
+        panel.plot(ceiling["x"], ceiling["accuracy"], color=look(1)["colour"], **CEILING_MARK)
+        panel.set_xticks(sorted(found["round"].unique()))
+        panel.set_xlabel("round of self-improvement")
+    for panel, *_ in grid_panels:
+        percent(panel, from_zero=True)
+    methods = present(found["method"], LOOKS)
+    names = METHODS | {"self_backtracking": f"search{search_setting(rows)}"}
+    handles = [handle(names[name], **LOOKS[name]) for name in methods]
+    if "self_backtracking" in methods:
+        handles.append(handle(METHODS["pass_at_n"], look(1)["colour"], **CEILING_MARK))
+    legend(figure, handles, columns=3)
+    return figure
+
+
+def search_setting(rows: pd.DataFrame) -> str:
+    """The b and N of the searches after each round."""
+    found = rows[(rows["artifact"] == SEARCH) & rows["N"].notna()]
+    return setting(found.iloc[0]) if len(found) else ""
+
+
+@styled
+def paths_by_round(rows: pd.DataFrame) -> Drawn:
+    """How many of the paths that search samples differ, after each round."""
+    found = found_rows(rows, DIVERSITY)
+    found = found[found["quantity"] == "distinct_paths"]
+    bounds = {"accuracy": "value", "low": "value_low", "high": "value_high"}
+    found = found.assign(**{name: found[value] for name, value in bounds.items()})
+    splits, models = present(found["split"], SPLITS), present(found["model"], MODEL_COLOURS)
+    figure, axes = panels(1, len(splits), height=2.6)
+    for panel, split in zip(axes[0], splits, strict=True):
+        for model in models:
+            here = found[(found["split"] == split) & (found["model"] == model)]
+            curve(panel, here, "round", MODEL_COLOURS[model])
+        panel.set_title(SPLITS[split])
+        panel.set_xticks(sorted(found["round"].unique()))
+        panel.set_xlabel("round of self-improvement")
+    axes[0][0].set_ylim(bottom=0)
+    axes[0][0].set_ylabel(f"distinct paths of a search\n({search_setting(rows).strip()})")
+    legend(figure, [handle(model, MODEL_COLOURS[model]) for model in models])
+    return figure
+
+
+STUDY = Study(
+    name="figure_3",
+    rows=rows,
+    requests=requests,
+    outcomes=greedy_outcomes,
+    figures=(
+        Figure(
+            "figure_3",
+            accuracy_by_round,
+            "Self-improvement (figures 3 and 8): accuracy without search after each round, and of "
+            "search with the same model.",
+            ("figure_3",),
+            varied="round",
+        ),
+        Figure(
+            "rounds",
+            paths_by_round,
+            "Each round of self-improvement leaves search fewer different paths to choose from.",
+            (DIVERSITY,),
+            varied="round",
+        ),
+    ),
+    remark=remark,
+    title="Figures 3 and 8: self-improvement",
+)
