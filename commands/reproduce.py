@@ -37,7 +37,7 @@ def reproduce(experiment: Experiment) -> None:
     if profile.search.sampler == "vllm":
         vllm.python()  # not there: better said before anything is trained
     for name, sizes in profile.models.items():
-        if sizes.path and not any(experiment.run.folder.glob(f"models/{name}-*/{MADE}")):
+        if sizes.path and not any(experiment.run.artifacts.glob(f"models/{name}-*/{MADE}")):
             experiment.start(name, None)  # the same of a model that cannot be had, or not searched
     print(f"{profile.name}: {profile.description}", flush=True)
     print(f"run folder: {shown(experiment.run.folder)}", flush=True)

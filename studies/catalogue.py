@@ -87,12 +87,14 @@ def load_profile(name: str) -> Profile:
 def open_experiment(profile: str, seed: int) -> Experiment:
     """The experiment of a profile (name or TOML path), in `runs/<profile>-<seed>/`.
 
+    One that extends another goes on in the artifacts of that profile's run of the same seed.
     The environment variables that `make reproduce MODEL=... RUNS=...` sets name its pretrained
     model, and a folder in place of `runs`.
     """
     loaded = with_model(load_profile(profile), os.environ.get(MODEL_VARIABLE, ""))
     runs = ROOT / (os.environ.get(RUNS_VARIABLE) or "runs")
-    return Experiment(loaded, profile, seed, Run(runs / f"{loaded.name}-{seed}"))
+    shared = runs / f"{loaded.extends}-{seed}" if loaded.extends else None
+    return Experiment(loaded, profile, seed, Run(runs / f"{loaded.name}-{seed}", shared=shared))
 
 
 def wanted(experiment: Experiment) -> list[Study]:

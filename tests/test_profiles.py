@@ -5,18 +5,22 @@ import subprocess
 import sys
 import tomllib
 from copy import deepcopy
+from dataclasses import replace
 
 import pytest
 
 from lib.base.checked import Counts, checked, demand
 from lib.base.errors import UserError, printable
 from lib.base.files import ROOT
+from lib.experiment.artifacts import Run
+from lib.experiment.experiment import RUNS_VARIABLE
+from lib.experiment.planner import Planner
 from lib.profiles import load as load_module
 from lib.profiles.load import PROFILES, profile_names
 from lib.profiles.settings import SELECTION_NAMES
 from lib.search.selection import SELECTION_RULES
 from studies.beyond.expansions import ExpansionSettings
-from studies.catalogue import load_profile
+from studies.catalogue import load_profile, open_experiment
 from studies.paper.table_2 import DfsSettings
 
 SMOKE = tomllib.loads((PROFILES / "smoke.toml").read_text())
@@ -67,6 +71,35 @@ def test_a_file_of_ones_own(load):
     assert profile.name == "mine"
     assert profile.search.temperature == 1.0 and profile.search.breadths == (2,)
     assert isinstance(profile.search.temperature, float)
+
+
+def test_a_profile_that_extends_another_has_what_it_does_not_say(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('description = "x"\nextends = "smoke"\n[search]\nbreadths = [2, 4]\n')
+    smoke, mine = load_profile("smoke"), load_profile(str(file))
+    assert (mine.name, mine.description, mine.extends) == ("mine", "x", "smoke")
+    assert mine.search == replace(smoke.search, breadths=(2, 4))
+    same = {"name": "smoke", "description": smoke.description, "extends": None}
+    assert replace(mine, search=smoke.search, **same) == smoke
+
+
+def test_it_goes_on_in_the_artifacts_of_what_it_extends(tmp_path, monkeypatch):
+    monkeypatch.setenv(RUNS_VARIABLE, str(tmp_path))
+    own, base = open_experiment("studies", 3), open_experiment("cpu", 3)
+    assert (own.run.folder, base.run.folder) == (tmp_path / "studies-3", tmp_path / "cpu-3")
+    assert own.run.place("data", {}) == base.run.place("data", {})
+    made = base.run.make("data", {}, lambda folder: None)
+    never = Run(own.run.folder, makes=False, shared=own.run.shared)
+    assert never.make("data", {}, lambda folder: None) == made
+    assert Planner.of(own).run.place("data", {}) == base.run.place("data", {})
+
+
+@pytest.mark.parametrize("value", ['"cup"', '"studies"', '["cpu"]', '"../profiles/cpu"', "1"])
+def test_only_a_whole_profile_that_ships_is_extended(value, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(f"extends = {value}\n")
+    with pytest.raises(UserError, match=r"mine.toml: extends = .*: must be one of cpu, gpu"):
+        load_profile(str(file))
 
 
 def test_an_earlier_name_of_the_task_still_loads(load):

@@ -65,11 +65,17 @@ class Run:
     folder: Path
     made: dict[str, Artifact] = field(default_factory=dict)
     makes: bool = True  # False: an artifact that is not there is a `UserError`
+    shared: Path | None = None  # the folder of another run, in whose artifacts it goes on
+
+    @property
+    def artifacts(self) -> Path:
+        """Where its artifacts lie."""
+        return self.shared or self.folder
 
     def place(self, name: str, inputs: Mapping[str, Any]) -> tuple[Path, str]:
         """Where the artifact `name` for these inputs lies once it is made, and its key."""
         key = digest({"name": name, **inputs})
-        return self.folder / f"{name}-{key}", key
+        return self.artifacts / f"{name}-{key}", key
 
     def make(
         self, name: str, inputs: Mapping[str, Any], function: Callable[[Path], None]
@@ -137,8 +143,8 @@ class Run:
     def durations(self) -> dict[str, float]:
         """Seconds that the finished artifacts took to make, by the folder that they lie in."""
         spent: dict[str, float] = {}
-        for path in sorted(self.folder.glob(f"**/{MADE}")):
-            stage = path.relative_to(self.folder).parts[0].split("-")[0]
+        for path in sorted(self.artifacts.glob(f"**/{MADE}")):
+            stage = path.relative_to(self.artifacts).parts[0].split("-")[0]
             # A record that no artifact of this run has may be an older version's, or broken.
             with suppress(UserError, KeyError, TypeError, ValueError):
                 seconds = float(read_json(path)["duration_s"])

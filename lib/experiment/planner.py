@@ -40,7 +40,7 @@ class Planner(Experiment):
     @classmethod
     def of(cls, experiment: Experiment) -> Planner:
         """A planner of what this experiment would make."""
-        run = Run(experiment.run.folder)
+        run = Run(experiment.run.folder, shared=experiment.run.shared)
         return cls(experiment.profile, experiment.source, experiment.seed, run)
 
     def make(

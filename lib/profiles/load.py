@@ -55,6 +55,8 @@ class Profile:
     improvement: ImprovementSettings
     deepspeed: DeepSpeedSettings | None = None
     vllm: VllmSettings | None = None
+    #: The profile that ships whose settings it has where it says nothing, and whose artifacts.
+    extends: str | None = None
     #: The studies' settings by their section's name; None where the profile leaves a section out.
     sections: dict[str, Any] = field(default_factory=dict)
 
@@ -101,16 +103,12 @@ def load_profile(name: str, sections: Mapping[str, Any] | None = None) -> Profil
     if not os.path.isfile(path):  # unlike Path's, it takes any name
         choices = ", ".join(profile_names())
         raise UserError(f"PROFILE={name}: no such profile; choose one of {choices}")
-    try:
-        # Its reader takes time that grows with the square of a key's length.
-        if (size := path.stat().st_size) > MOST_BYTES:
-            raise UserError(f"{path}: {size} bytes; a profile has at most {MOST_BYTES}")
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not a TOML file ({error})") from error
+    table = read_table(path)
     try:
         if "name" in table:
             raise UserError("name: no such key; a profile is called after its file")
+        if "extends" in table:
+            table = extended(table)
         profile = make_profile({"name": path.stem, **table}, sections)
         _check(profile)
         task = profile.load_task()
@@ -123,6 +121,35 @@ def load_profile(name: str, sections: Mapping[str, Any] | None = None) -> Profil
     except (UserError, Mistake) as error:
         raise UserError(f"{path.name}: {error}") from error
     return profile
+
+
+def read_table(path: Path) -> dict[str, Any]:
+    """A profile's file as it is; `UserError` where it is no TOML file or too large."""
+    try:
+        # Its reader takes time that grows with the square of a key's length.
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise UserError(f"{path}: {size} bytes; a profile has at most {MOST_BYTES}")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not a TOML file ({error})") from error
+
+
+def extended(table: Mapping[str, Any]) -> dict[str, Any]:
+    """The table laid over that of the profile it extends: what it says nothing of is that one's."""
+    plain = [n for n in profile_names() if "extends" not in read_table(PROFILES / f"{n}.toml")]
+    demand("extends", table["extends"], table["extends"] in plain, f"one of {', '.join(plain)}")
+    return laid_over(read_table(PROFILES / f"{table['extends']}.toml"), table)
+
+
+def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Both tables in one; where both have a key, `above` has it, and tables are joined again."""
+    joined = {
+        key: laid_over(below[key], value)
+        if isinstance(value, Mapping) and isinstance(below.get(key), Mapping)
+        else value
+        for key, value in above.items()
+    }
+    return {**below, **joined}
 
 
 def make_profile(table: Any, sections: Mapping[str, Any] | None = None) -> Profile:

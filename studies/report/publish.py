@@ -61,7 +61,9 @@ def finished_experiment(experiment: Experiment) -> Experiment:
     profile = _with_recorded_model(experiment.profile, manifest.get("settings"))
     if not _made_with(manifest.get("settings"), profile):
         raise UserError(f"{folder}: made with other settings than {source} has now; {again}")
-    return Experiment(profile, source, experiment.seed, Run(folder, makes=False))
+    return Experiment(
+        profile, source, experiment.seed, Run(folder, makes=False, shared=experiment.run.shared)
+    )
 
 
 def _executed(path: Path) -> tuple[datetime, datetime] | None:
