@@ -40,8 +40,10 @@ def publish_run(source: str, seed: int, run: Path, folder: Path, root: Path) -> 
     For the README's own profile that is S's checkpoint too.
     """
     profile = load_profile(source)
+    shared = run.with_name(f"{profile.extends}-{seed}") if profile.extends else None
     with Run(run).lock():
-        experiment = finished_experiment(Experiment(profile, source, seed, Run(run)))
+        made = Experiment(profile, source, seed, Run(run, shared=shared))
+        experiment = finished_experiment(made)
         publish(experiment, folder, root)
         if folder.name == README_PROFILE:
             manifest, _ = read_results(folder / "results.json")

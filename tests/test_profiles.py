@@ -83,6 +83,22 @@ def test_a_profile_that_extends_another_has_what_it_does_not_say(tmp_path):
     assert replace(mine, search=smoke.search, **same) == smoke
 
 
+def test_a_profile_leaves_out_what_it_extends_has(tmp_path):
+    file = tmp_path / "mine.toml"
+    start = 'extends = "cpu"\nwithout = '
+    file.write_text(start + '["models.L", "ratios"]\n')
+    base, mine = load_profile("cpu"), load_profile(str(file))
+    assert list(base.models) == ["S", "L"] and list(mine.models) == ["S"]
+    assert set(base.studies()) - set(mine.studies()) == {"ratios"}
+    for wrong in ('["models.M"]', '["models.S.layers.x"]', '["cup"]', '[""]'):
+        file.write_text(start + wrong)
+        with pytest.raises(UserError, match=r"without = .*: must be keys of cpu, such as"):
+            load_profile(str(file))
+    file.write_text(start + "[1]")
+    with pytest.raises(UserError, match=r"mine.toml: without\[0\] = 1: "):
+        load_profile(str(file))
+
+
 def test_it_goes_on_in_the_artifacts_of_what_it_extends(tmp_path, monkeypatch):
     monkeypatch.setenv(RUNS_VARIABLE, str(tmp_path))
     own, base = open_experiment("studies", 3), open_experiment("cpu", 3)

@@ -135,10 +135,21 @@ def read_table(path: Path) -> dict[str, Any]:
 
 
 def extended(table: Mapping[str, Any]) -> dict[str, Any]:
-    """The table laid over that of the profile it extends: what it says nothing of is that one's."""
+    """The table laid over that of the profile it extends, of which it leaves out what `without`
+    names: what it says nothing of is that one's."""
     plain = [n for n in profile_names() if "extends" not in read_table(PROFILES / f"{n}.toml")]
     demand("extends", table["extends"], table["extends"] in plain, f"one of {', '.join(plain)}")
-    return laid_over(read_table(PROFILES / f"{table['extends']}.toml"), table)
+    below = read_table(PROFILES / f"{table['extends']}.toml")
+    above = dict(table)
+    for left_out in build(tuple[str, ...], above.pop("without", ()), "without"):
+        *path, name = left_out.split(".")
+        place: Any = below
+        for part in path:
+            place = place.get(part) if isinstance(place, Mapping) else None
+        known = isinstance(place, Mapping) and name in place
+        demand("without", left_out, known, f"keys of {table['extends']}, such as models.L")
+        del place[name]
+    return laid_over(below, above)
 
 
 def laid_over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
