@@ -18,7 +18,10 @@ from lib.base.files import ROOT
 
 RECORD = Path(__file__).with_name("versions.json")
 #: A task is its whole folder.
-TASKS = {"lib.tasks.countdown": ("lib.tasks.countdown.task", "CountdownTask")}
+TASKS = {
+    "lib.tasks.countdown": ("lib.tasks.countdown.task", "CountdownTask"),
+    "lib.tasks.sudoku": ("lib.tasks.sudoku.task", "SudokuTask"),
+}
 
 
 def producers() -> dict[str, list[Path]]:
