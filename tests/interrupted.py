@@ -14,7 +14,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from test_training import RECIPE, TOKENIZER, TRACES, tiny
+from test_trainer import RECIPE, TOKENIZER, TRACES, tiny
 
 from lib.base.errors import UserError
 from lib.experiment.artifacts import Run

@@ -109,12 +109,6 @@ def guide(about: str) -> list[tuple[str, str]]:
     return [("The task", about), *GUIDE]
 
 
-def guide_markdown(about: str) -> str:
-    """The reading guide as a notebook has it, folded."""
-    lines = [f"**{_escaped(term)}.** {_escaped(text)}" for term, text in guide(about)]
-    return "\n\n".join(["<details>", "<summary>How to read this</summary>", *lines, "</details>"])
-
-
 def percent(p: float) -> str:
     """A probability in words."""
     return "under 1%" if p < 0.005 else "over 99%" if p > 0.995 else f"{100 * p:.0f}%"
@@ -123,9 +117,3 @@ def percent(p: float) -> str:
 def times(count: int, what: str) -> str:
     """`1 state`, `2 states`."""
     return f"{count} {what}{'' if count == 1 else 's'}"
-
-
-def _escaped(text: str) -> str:
-    for sign in "<*":
-        text = text.replace(sign, f"\\{sign}")
-    return text

@@ -13,7 +13,7 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from test_training import TOKENIZER, TRACES, tiny
+from test_trainer import TOKENIZER, TRACES, tiny
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lib.base import hardware
