@@ -25,6 +25,8 @@ from studies.report.publish import finished_experiment, publish, ship
 from studies.report.seeds import read_seeds, seed_folders
 
 README_PROFILE = "cpu"
+#: Whose S goes to models/, under its task's name, for the explorer.
+SHIPPED = (README_PROFILE, "sudoku")
 PROFILE_NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -37,7 +39,7 @@ def figures_folder(root: Path, name: str, seed: int) -> Path:
 def publish_run(source: str, seed: int, run: Path, folder: Path, root: Path) -> None:
     """Copy what the finished run of a profile left into the repository; `UserError` if it is not.
 
-    For the README's own profile that is S's checkpoint too.
+    For each task's own profile that is S's checkpoint too.
     """
     profile = load_profile(source)
     shared = run.with_name(f"{profile.extends}-{seed}") if profile.extends else None
@@ -45,7 +47,7 @@ def publish_run(source: str, seed: int, run: Path, folder: Path, root: Path) -> 
         made = Experiment(profile, source, seed, Run(run, shared=shared))
         experiment = finished_experiment(made)
         publish(experiment, folder, root)
-        if folder.name == README_PROFILE:
+        if folder.name in SHIPPED:
             manifest, _ = read_results(folder / "results.json")
             ship(experiment, manifest, root / "models" / f"{experiment.task.name}-s")
 

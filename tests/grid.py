@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -132,8 +133,15 @@ def make_task(settings):
 WAY = ["r1c3=3", "r2c1=2", "r2c2=3", "r2c3=1", "r3c1=3", "r3c2=1"]
 
 
+@dataclass(frozen=True)
 class GridEngine:
-    """Plays WAY with one sample and errs with three others, from which a roll-back goes on."""
+    """Plays the way with one sample and errs with three others, from which a roll-back goes on."""
+
+    way: Sequence[str] = tuple(WAY)
+    wrong: str = "r2c1=3"  # legal after the first step, and no solution is left
+    illegal: str = "r1c3=1"
+    step_end: str = ","
+    goal: str = "done"
 
     def search(self, prompt, breadth, depth, temperature, seed, per_state="sqrt"):
         nodes = [Node(0, None, "root", 0, "", (), (), 0.01, 4)]
@@ -144,27 +152,43 @@ class GridEngine:
             nodes.append(Node(len(nodes), parent, kind, level, text, *made))
             return len(nodes) - 1
 
-        at = add(0, "step", 0, WAY[0], 0.1, 3)
-        wrong = add(at, "step", 0, "r2c1=3", 0.9, 2)
+        at = add(0, "step", 0, self.way[0], 0.1, 3)
+        wrong = add(at, "step", 0, self.wrong, 0.9, 2)
         add(wrong, "backtrack", 0, "<backtrack>", visits=2)
-        early = add(at, "step", 0, WAY[1], 0.2)
+        early = add(at, "step", 0, self.way[1], 0.2)
         add(early, "backtrack", 0, "<backtrack>")
-        illegal = add(0, "step", 0, "r1c3=1", 0.6)
-        add(illegal, "goal", 0, "done")
+        illegal = add(0, "step", 0, self.illegal, 0.6)
+        add(illegal, "goal", 0, self.goal)
         back, at = at, early
         if depth:
-            for step in WAY[2:]:
+            for step in self.way[2:]:
                 at = add(at, "step", 1, step, 0.05)
-            add(at, "goal", 1, "done")
+            add(at, "goal", 1, self.goal)
         expanded = ((0, 0), (back, 1)) if depth else ((0, 0),)
-        made = (tuple(nodes), expanded, 40, 60, ",")
+        made = (tuple(nodes), expanded, 40, 60, self.step_end)
         return SearchTree(0, prompt, breadth, depth, temperature, seed, *made)
 
     def greedy(self, prompt):
-        return "r1c3=1,done"
+        return f"{self.illegal}{self.step_end}{self.goal}"
 
     def read(self, prompt, text=""):
         return Reading(tuple(map(ord, text)), (-0.5,) * len(text), 0.25)
 
     def token_texts(self, tokens):
         return [chr(token) for token in tokens]
+
+
+#: The same with Sudoku of 4x4 cells, solved by hand in tests/test_sudoku.py.
+SUDOKU = """[task]
+module = "lib.tasks.sudoku"
+settings = { box_rows = 2, box_columns = 2, fewest_givens = 5, most_givens = 8, held_out = [6] }
+"""
+SUDOKU_FIRST = "12..\n.4.2\n.14.\n..2."
+SUDOKU_WAY = ("r1c3=3", "r1c4=4", "r2c1=3", "r2c3=1", "r3c1=2", "r3c4=3", "r4c1=4", "r4c2=3",
+              "r4c4=1")  # fmt: skip
+
+
+def sudoku_engine() -> GridEngine:
+    return GridEngine(
+        SUDOKU_WAY, wrong="r3c1=3", illegal="r1c3=2", step_end="\n", goal="Goal Reached!"
+    )

@@ -848,3 +848,27 @@ def test_shared_page(chromium, tmp_path, shots):
     assert too_wide(page) == []
     assert requests == [path.as_uri()] and errors == []
     page.close()
+
+
+def test_a_sudoku_is_drawn_as_grids(chromium, tmp_path, shots):
+    from grid import SUDOKU, SUDOKU_FIRST, sudoku_engine
+
+    from lib.explorer.explorer import Explorer
+
+    (tmp_path / "sudoku.toml").write_text(SUDOKU)
+    explorer = Explorer(str(tmp_path / "sudoku.toml"), engine=sudoku_engine())
+    explorer.run(SUDOKU_FIRST)
+    page = chromium.new_page(viewport={"width": 1250, "height": 1000})
+    page.goto(explorer.save(tmp_path / "tree.html").as_uri())
+    root = page.locator(".st-root")
+    root.wait_for()
+    assert root.locator(".st-given").text_content() == "1242142"  # its seven digits
+    assert root.locator(".st-filled").text_content() == "" and root.locator("rect").count() == 1
+    first = page.locator('[data-id="1"]')
+    assert first.locator(".st-filled").text_content() == "3"
+    [cell, given] = (first.locator(f".st-{name}").bounding_box() for name in ("written", "filled"))
+    assert cell["x"] < given["x"] and given["x"] + given["width"] < cell["x"] + cell["width"]
+    assert cell["y"] < given["y"] + 3 and given["y"] + given["height"] < cell["y"] + 17
+    assert too_wide(page) == []
+    page.screenshot(path=shots / "sudoku.png", full_page=True)
+    page.close()

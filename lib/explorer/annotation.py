@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lib.search.tree import Node, SearchTree
-from lib.tasks.task import VERDICT_THRESHOLD, Task
+from lib.tasks.task import VERDICT_THRESHOLD, Grid, Task
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ class Labels:
     state_label: str = "State"
     step_example: str = ""
     goal: str = "the goal"
+    grid: Grid | None = None  # how the states' lines are drawn, where they are a grid's rows
     warning: str = ""
     greedy: Mapping[str, Any] | None = None  # steps, correct, note
 
@@ -121,6 +122,7 @@ def make_labels(
         state_label=form.state_label,
         step_example=form.step_example,
         goal=form.goal(problem),
+        grid=task.grid,
         warning=outside and f"Not what this checkpoint was trained on: {outside}. Expect errors.",
         greedy=judge_answer(task, problem, greedy),
     )

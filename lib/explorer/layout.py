@@ -51,9 +51,9 @@ def note_width(note: str) -> float:
     return round(NOTE_WIDTH * len(note) + 6, 1) if note else 0.0
 
 
-def box_width(lines: Sequence[str]) -> float:
-    """The width of a box with these lines."""
-    return round(max(map(len, lines)) * CHARACTER_WIDTH + BOX_PADDING, 1)
+def box_width(lines: Sequence[str], each: float = CHARACTER_WIDTH) -> float:
+    """The width of a box with these lines, of characters (or cells) so wide."""
+    return round(max(map(len, lines)) * each + BOX_PADDING, 1)
 
 
 def _columns(nodes: list[dict[str, Any]], wide: bool) -> dict[str, Any]:

@@ -69,7 +69,7 @@ export class TreePanel {
     tree.steps.forEach((step, index) => { if (step.node !== null) this.rank[step.node] = index; });
     const all = document.createDocumentFragment();
     this.groups = this.nodes.map((node) =>
-      drawNode(all, node, tree.steps[this.rank[node.id]].text, tree.box, this.narrow));
+      drawNode(all, node, tree.steps[this.rank[node.id]].text, tree, this.narrow));
     const arrows = draw(all, "g", { class: "st-returns", "aria-hidden": "true" });
     this.arrows = tree.returns.map(() => draw(arrows, "path", { class: "st-hidden" }));
     this.here = draw(all, "path", { class: "st-here", d: "M-14 -6L-5 0L-14 6Z", "aria-hidden": "true" });

@@ -30,6 +30,7 @@ LONGEST_SIDE = 300  # inches; beyond it a big tree is scaled down
 CHOSEN, AGAIN, STRUCK, PLAIN = "#000000", "#6a3fb5", "#a34700", "#8c8c8c"
 VERDICTS = {"right": "#1a7f37", "wrong": "#b00020", "": "#595959"}
 MONO = {"family": "DejaVu Sans Mono", "parse_math": False}
+ADVANCE = 0.602  # of a character of this font, in sizes of the font
 FORMATS = ("svg", "png", "pdf")
 
 
@@ -183,15 +184,49 @@ class _Drawing:
                 linewidth=(2.6 if chosen else 1.6 if node["again"] else 0.8) * self.scale,
             )
         )
-        first = y - (len(node["label"]) - 1) * LINE_HEIGHT / 2
-        for index, line in enumerate(node["label"]):
-            self._text(x + node["width"] / 2, first + index * LINE_HEIGHT, line, ha="center")
+        middle, first = x + node["width"] / 2, y - (len(node["label"]) - 1) * LINE_HEIGHT / 2
+        if "written" in node:
+            self._draw_grid(node, middle, first)
+        else:
+            for index, line in enumerate(node["label"]):
+                self._text(middle, first + index * LINE_HEIGHT, line, ha="center")
         if self.truth and node["mark"]:
             mark = VERDICTS["wrong"] if node["verdict"] == "wrong" else "black"
             self._text(x + node["width"] - 3, y, node["mark"], ha="right", color=mark)
         if node["note"] and (self.truth or node["kind"] == "goal"):
             how = {"family": "DejaVu Sans", "size": 9, "color": VERDICTS[node["verdict"]]}
             self._text(x + node["width"] + 5, y, node["note"], **how)
+
+    def _draw_grid(self, node: dict[str, Any], middle: float, first: float) -> None:
+        """A state's lines as the rows of a grid: given digits bold, the written one framed."""
+        side, grid = LINE_HEIGHT, self.data["grid"]
+        sides = len(node["label"]), len(node["label"][0])
+        left, top = middle - sides[1] * side / 2, first - side / 2
+        for axis, count in enumerate(sides):
+            for at in range(count + 1):
+                place, whole = (left, top)[1 - axis] + at * side, sides[1 - axis] * side
+                ends = [(left, place), (left + whole, place)]
+                if axis:
+                    ends = [(place, top), (place, top + whole)]
+                width = 0.25 if at % grid["box"][axis] else 1
+                codes = [Outline.MOVETO, Outline.LINETO]
+                self._line(ends, codes, edgecolor="#000000", linewidth=width)
+        if node["written"]:
+            row, column = node["written"]
+            x, y = left + column * side, top + row * side
+            corners = [(x, y), (x + side, y), (x + side, y + side), (x, y + side), (x, y)]
+            codes = [Outline.MOVETO, *[Outline.LINETO] * 3, Outline.CLOSEPOLY]
+            self._line(corners, codes, edgecolor="#000000", linewidth=1.8)
+        # A row is one text: a digit and a space are as wide as a cell. (Plain spaces are not kept.)
+        for row, (line, given) in enumerate(zip(node["label"], grid["given"], strict=True)):
+            for weight in ("bold", "normal"):
+                kept = [
+                    digit if (there != grid["empty"]) == (weight == "bold") else grid["empty"]
+                    for digit, there in zip(line, given, strict=True)
+                ]
+                text = "\u00a0".join(kept).replace(grid["empty"], "\u00a0")
+                how = {"size": side / (2 * ADVANCE), "fontweight": weight}
+                self._text(left + side / 4, first + row * side, text, **how)
 
 
 def save_tree(view: TreeView, path: str | Path, **options: Any) -> Path:

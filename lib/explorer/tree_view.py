@@ -15,6 +15,7 @@ from typing import Any
 from lib.explorer.annotation import Labels, Note
 from lib.explorer.layout import (
     LEAVES,
+    LINE_HEIGHT,
     LONGEST_LABEL,
     box_height,
     box_width,
@@ -27,6 +28,7 @@ from lib.explorer.story import Rule, Story
 from lib.explorer.words import SCORES, TIPS
 from lib.search.selection import SELECTION_RULES, paths
 from lib.search.tree import Node, SearchTree
+from lib.tasks.task import Grid
 
 # Blue for "go on" to orange for "step back": told apart with any colour vision, and light enough
 # for black text in light and dark themes.
@@ -63,6 +65,7 @@ def describe(
         _node(node, story, node.id in struck, decode(node.tokens)[: len(node.tokens)])
         for node in session.tree.nodes
     ]
+    grid = None if labels.grid is None else _as_grids(nodes, story, labels.grid)
     layouts = lay_out(nodes)
     greedy = {"name": "Greedy", "tip": TIPS["greedy"]}
     further = any(session.further_samples(node.id) for node in session.tree.nodes)
@@ -74,6 +77,7 @@ def describe(
         "step_example": labels.step_example,
         "prompt": session.tree.prompt,
         "box": box_height(nodes),
+        "grid": grid,
         "layouts": layouts,
         "nodes": nodes,
         "phases": story.phases,
@@ -128,6 +132,24 @@ def _node(node: Node, story: Story, struck: bool, token_texts: list[str]) -> dic
         "tokens": [list(pair) for pair in zip(token_texts, logprobs, strict=False)],
         "facts": _facts(node, note, story),
     }
+
+
+def _as_grids(nodes: list[dict[str, Any]], story: Story, grid: Grid) -> dict[str, Any]:
+    """Make the states' boxes as wide as grids of square cells; gives what all grids share.
+
+    `written`: the cell (row, column) that the step to a state filled, where it did.
+    """
+    for node in nodes:
+        if node["kind"] in LEAVES or story.notes[node["id"]].state is None:
+            continue
+        node |= {"width": box_width(node["label"], LINE_HEIGHT), "written": None}
+        before = [] if node["parent"] is None else nodes[node["parent"]]["label"]
+        for row, lines in enumerate(zip(before, node["label"], strict=False)):
+            for column, (old, new) in enumerate(zip(*lines, strict=False)):
+                if old != new:
+                    node["written"] = [row, column]
+    box = [grid.box_rows, grid.box_columns]
+    return {"box": box, "empty": grid.empty, "given": nodes[0]["label"]}
 
 
 def _name(node: Node) -> str:

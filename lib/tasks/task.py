@@ -22,6 +22,7 @@ It may give (what it lacks is None, and what needs it is left out)
 - `read_public`: problems and D_back of a data set, in place of the generator's (`data.public`);
 - `question_group`: what of a question its target leaves alone, for the study of leakage;
 - `form`: how the explorer asks for a problem and shows its states;
+- `grid`: that a state is a grid of cells, which the explorer then draws as one;
 - `play_traces`: random play for the trunk, a stand-in for pretraining (`traces.trunk`);
 - `near_misses`: True if D_back may hold them (`traces.near_miss`);
 - `terms`: what seen, new and right mean, in a sentence or two of Markdown for a run's page;
@@ -136,6 +137,7 @@ class Task(ABC):
     symbolic_dfs: Callable[[Any, int], tuple[list[str], int] | None] | None = None
     streams: Streams | None = None
     form: Form | None = None
+    grid: Grid | None = None
     #: A prompt, or a trace that begins with one -> a key, the same where only the target differs.
     question_group: Callable[[str], Hashable] | None = None
     #: (problems, seed, test problems) -> traces, as many, of random legal steps.
@@ -233,6 +235,18 @@ class Form(Protocol):
 
     def outside(self, problem: Any) -> str:
         """What of the problem no model of these settings was trained on; "" if nothing."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The lines that `Form.state` gives are the rows of a grid, a character a cell.
+
+    Heavier lines part its boxes, of so many rows and columns.
+    """
+
+    box_rows: int
+    box_columns: int
+    empty: str = "."
 
 
 def load_task(module: str, settings: Mapping[str, Any]) -> Task:

@@ -161,7 +161,7 @@ def case_view(case: Mapping[str, Any]) -> TreeView:
     problem, tree = task.form.parse(case["problem"]), SearchTree.from_json(json.dumps(case["tree"]))
     answers = [f"{name}: {_short(text, task)}" for name, text in case["answers"].items()]
     title = "   |   ".join([task.form.title(problem), *answers])
-    labels = Labels(title, goal=task.form.goal(problem))
+    labels = Labels(title, goal=task.form.goal(problem), grid=task.grid)
     return describe(tree, annotate(tree, problem, task), score_rules(tree), labels=labels)
 
 

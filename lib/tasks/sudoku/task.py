@@ -13,9 +13,9 @@ import pandas as pd
 
 from lib.tasks.sudoku import problems, rules, traces
 from lib.tasks.sudoku.interactive import SudokuForm
-from lib.tasks.sudoku.rules import GOAL, QUESTION, RESPONSE
+from lib.tasks.sudoku.rules import EMPTY, GOAL, QUESTION, RESPONSE
 from lib.tasks.sudoku.solver import ExactSolver
-from lib.tasks.task import Task, TraceSettings, Verdict
+from lib.tasks.task import Grid, Task, TraceSettings, Verdict
 
 
 def make_task(settings: Mapping[str, Any]) -> SudokuTask:
@@ -89,6 +89,10 @@ class SudokuTask(Task):
     @property
     def form(self) -> SudokuForm:
         return SudokuForm(self.settings)
+
+    @property
+    def grid(self) -> Grid:
+        return Grid(self.settings.box_rows, self.settings.box_columns, EMPTY)
 
     def summary(self, table: pd.DataFrame) -> pd.DataFrame:
         counts = table["givens"].str.count("[1-9]")
