@@ -23,6 +23,7 @@ VLLM := .venv-vllm
 escaped = $(subst $(subst ,, ),\ ,$(1))
 STAMP := $(call escaped,$(VENV))/.pins-installed
 FUZZ_STAMP := $(call escaped,$(VENV))/.fuzz-pins-installed
+JUDGE_STAMP := $(call escaped,$(VENV))/.judge-pins-installed
 VLLM_STAMP := $(VLLM)/.pins-installed
 # What was asked for is compared with what is there; so is an environment of another checkout, or one
 # whose Python is gone.
@@ -63,8 +64,13 @@ plan: $(STAMP) ## what a run needs, without weights or GPU (PROFILE, MODEL, HARD
 ablations: $(STAMP) ## optimisers, batch sizes, losses at equal examples: hours (ARGS=--quick)
 	$(RUN) -m commands.ablations --profile "$(PROFILE)" $(ARGS)
 
-test: $(STAMP) ## the tests (ARGS="-k search" picks some)
+test: $(STAMP) $(JUDGE_STAMP) ## the tests (ARGS="-k search" picks some)
 	$(RUN) -m pytest $(ARGS)
+
+$(JUDGE_STAMP): requirements-judge.txt | $(STAMP)
+	@$(RUN) -m pip install --disable-pip-version-check -q --no-deps --upgrade \
+		--target "$(VENV)/judge" -r requirements-judge.txt && touch "$(VENV)/.judge-pins-installed" || \
+		echo "reasoning-gym cannot be had here: tests/test_judge.py is left out"
 
 lab: $(STAMP) ## JupyterLab on the search-tree explorer, for this machine only
 	$(RUN) -c 'import lib, sys; from jupyterlab.labapp import main; sys.exit(main())' \

@@ -51,10 +51,11 @@ def test_every_requirement_is_one_exact_version():
         assert re.fullmatch(r"==[0-9][^*+]*", str(Requirement(pin).specifier)), pin
 
 
-def test_the_fuzzer_is_pinned_in_a_file_of_its_own():
-    lines = (ROOT / "requirements-fuzz.txt").read_text().splitlines()
+@pytest.mark.parametrize(("name", "version"), [("fuzz", "==3.0.0"), ("judge", "==0.1.25")])
+def test_fuzzer_and_judge_are_pinned_in_files_of_their_own(name, version):
+    lines = (ROOT / f"requirements-{name}.txt").read_text().splitlines()
     asked = [Requirement(line) for line in lines if not line.startswith("#")]
-    assert [str(pin.specifier) for pin in asked] == ["==3.0.0"]
+    assert [str(pin.specifier) for pin in asked] == [version]
     assert asked[0].name not in {Requirement(pin).name for pin in pins()}
 
 
@@ -296,7 +297,7 @@ def test_make_looks_at_a_copied_environment_and_at_python(tmp_path):
     """A checkout with its environment, in a folder of an odd name."""
     root = tmp_path / "my répro (1)"
     root.mkdir()
-    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+    for name in ("Makefile", "requirements.txt", "requirements-judge.txt", "pyproject.toml"):
         (root / name).write_bytes((ROOT / name).read_bytes())
     for name in ("lib/__init__.py", "lib/base", "commands", "scripts"):
         (root / name).parent.mkdir(exist_ok=True)
