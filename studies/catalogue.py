@@ -22,6 +22,7 @@ from lib.profiles.load import MODEL_VARIABLE, Profile, with_model
 from studies.beyond import (
     ablations,
     audit,
+    bfloat16,
     checkers,
     equal_compute,
     expansions,
@@ -69,6 +70,7 @@ STUDIES: tuple[Study, ...] = (
     equal_compute.STUDY,
     expansions.STUDY,
     larger_model.STUDY,
+    bfloat16.STUDY,
     figure_6.STUDY,
     ablations.STUDY,
 )

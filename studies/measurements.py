@@ -7,7 +7,7 @@ outcomes (made once), and tidy rows. Knows nothing of any one table or figure.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from types import ModuleType
@@ -15,10 +15,11 @@ from types import ModuleType
 import pandas as pd
 
 from lib.base import files
-from lib.evaluation import scoring
+from lib.evaluation import scoring, states
 from lib.evaluation.scoring import SAMPLES, SEARCH
 from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import TEST_SPLITS, Experiment
+from lib.profiles.recipe import Recipe
 from lib.profiles.search_spec import SearchSpec
 from lib.search import selection
 from lib.search.selection import SELECTION_RULES
@@ -265,31 +266,56 @@ def depth_rows(
     return scoring.search_rows(rows[rows["selection"] == rule], **columns)
 
 
+def state_outcomes(
+    experiment: Experiment, made: Artifact, problems: pd.DataFrame, count: int
+) -> pd.DataFrame:
+    """The `state_table` of a search's first `count` problems, made once."""
+
+    def measure() -> pd.DataFrame:
+        trees = experiment.read_trees(made)[:count]
+        return states.state_table(trees, problems, experiment.task)
+
+    inputs = {"search": made.key, "problems": count}
+    made_by = [states, experiment.task]
+    return kept_table(experiment, f"states/{made.name}", inputs, measure, made_by)
+
+
+def small_branch(
+    experiment: Experiment,
+    model: str,
+    name: str,
+    examples: int,
+    recipe: Recipe,
+    mix: float = 1.0,
+    **inputs: object,
+) -> Artifact:
+    """A branch of the model's trunk, of its own size and recipe, `mix` of D_back for each of D_op.
+
+    inputs: what its key says beside that.
+    """
+    sizes = experiment.profile.models[model]
+    parent = None if sizes.path else experiment.checkpoint(model, "trunk")
+    inputs |= {
+        "data": experiment.data.key,
+        "parent": parent.key if parent else (sizes.path, *sizes.size),
+        "start": sizes.trunk_examples,
+        "traces": asdict(experiment.profile.traces) | {"mix": mix},
+        "examples": examples,
+        "seed": experiment.seed,
+    }
+    return experiment.train(
+        f"models/{model}-{name}",
+        inputs,
+        lambda: experiment.start(model, parent),
+        lambda: experiment.mixture(sizes.trunk_examples, examples, mix),
+        recipe,
+        examples,
+        sizes.max_tokens,
+    )
+
+
 def unused_problems(experiment: Experiment, model: str, count: int) -> pd.DataFrame:
     """Training problems after those that branches and self-improvement use."""
     sizes, improvement = experiment.profile.models[model], experiment.profile.improvement
     start = sizes.examples + experiment.profile.rounds(model) * improvement.problems
     return experiment.problems("train", start, count)
-
-
-def loss_traces(experiment: Experiment, model: str, count: int) -> dict[str, pd.DataFrame]:
-    """As many traces that the backtracking stage learned from (train) as unseen ones (test).
-
-    Half D_op, half D_back, made in the same way; the unseen ones are of the validation split, whose
-    targets are those of training.
-    """
-    task, settings = experiment.task, experiment.profile.traces
-    learned = experiment.traces(model, "backtracking")
-    optimal = round(experiment.profile.models[model].branch_examples / (1 + settings.mix))
-    right, wrong = learned.iloc[:optimal], learned.iloc[optimal:]
-    problems = experiment.problems("validation")
-    half = max(1, min(count // 2, len(problems) // 2, len(right), len(wrong)))
-    others = problems.iloc[half : 2 * half].reset_index(drop=True)
-    unseen = (
-        task.optimal_traces(problems.iloc[:half]),
-        task.backtracking_traces(others, experiment.seed, settings),
-    )
-    return {
-        "train": pd.concat([right.iloc[:half], wrong.iloc[:half]], ignore_index=True),
-        "test": pd.concat(unseen, ignore_index=True),
-    }

@@ -14,9 +14,10 @@ from lib.experiment.work import LONG_RESPONSE_COST, Work, decoded_tokens, search
 from studies import catalogue
 from studies.beyond import audit
 from studies.beyond.audit import AuditSettings
+from studies.beyond.bfloat16 import BFloat16Settings
 from studies.beyond.equal_compute import ComputeSettings
 from studies.beyond.expansions import ExpansionSettings
-from studies.beyond.larger_model import HypothesisSettings
+from studies.beyond.larger_model import LargerModelSettings
 from studies.beyond.step_coverage import InstrumentSettings
 from studies.catalogue import load_profile, sections
 from studies.paper import figure_3, figure_4, figure_13, table_1
@@ -43,7 +44,8 @@ def experiment(tmp_path_factory):
         compute=ComputeSettings(("S",), 4, (1, 4), ((4, 1), (8, 0)), (1.5,), 4, (1, 3)),
         expansions=ExpansionSettings(("S",), ("sample", "beam_sample"), 5, (2, 4), (0, 1)),
         paper_recipe=RecipeSettings(("S",)),
-        hypotheses=HypothesisSettings(4, 3, 4, 1, (2.0,), 3, (-1.0, 1.0), 32),
+        larger_model=LargerModelSettings(60, 1e-3, 3, 4, (0, 1)),
+        bfloat16=BFloat16Settings(30, 1e-3, 8),
     )
     _ = made.data
     return made
@@ -112,12 +114,11 @@ def test_each_study_by_hand(found):
     assert found["baselines"].examples == {"S": pytest.approx(learned)}
     sampled = search_tokens(10, 2, 0) + 2 * search_tokens(5, 4, 0) + 4 * decoded_tokens(12, 1)
     assert found["baselines"].tokens == {"S": pytest.approx(sampled)}
-    # Four settings on validation; on test two of them, and three samples for each one kept.
-    tried = 4 * search_tokens(3, 4, 1)
-    tried += 2 * (2 * search_tokens(4, 4, 1) + search_tokens(4, 3 * 4, 1))
-    assert found["hypotheses"].tokens == {m: pytest.approx(tried) for m in ("S", "L")}
-    read = (2 * 32 + 2 * 2 * 4 * 4) / 3
-    assert found["hypotheses"].examples == {m: pytest.approx(read) for m in ("S", "L")}
+    # Five branches of each model, of which two see a third of the examples three times.
+    assert found["larger_model"].examples == {m: 5 * 60 for m in ("S", "L")}
+    searched = 5 * 2 * search_tokens(3, 4, 1)
+    assert found["larger_model"].tokens == {m: pytest.approx(searched) for m in ("S", "L")}
+    assert found["bfloat16"].examples == {"S": 2 * 30} and not found["bfloat16"].tokens
     assert found["stream"].examples == {"S": 3 * 30}
     assert found["stream"].tokens == {"S": LONG_RESPONSE_COST * 12 * 32}
     assert found["dfs"].tokens == {"S": search_tokens(12, 2, 0)}

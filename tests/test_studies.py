@@ -8,10 +8,11 @@ import torch
 from test_measurements import small
 
 from lib.evaluation.results import dumps, table
-from lib.training.logprobs import mean_loss, response_logprobs
-from studies.beyond import equal_compute, larger_model
+from lib.training.logprobs import response_logprobs
+from studies.beyond import equal_compute
+from studies.beyond.bfloat16 import BFloat16Settings
 from studies.beyond.equal_compute import ComputeSettings
-from studies.beyond.larger_model import HypothesisSettings
+from studies.beyond.larger_model import LargerModelSettings
 from studies.beyond.step_coverage import InstrumentSettings
 from studies.catalogue import wanted
 
@@ -24,7 +25,8 @@ def experiment(tmp_path_factory):
     made.profile = replace(made.profile, improvement=improvement).with_sections(
         instruments=InstrumentSettings(problems=6, validation_problems=4),
         compute=ComputeSettings(("S",), 4, (1, 4), ((4, 1), (8, 0)), (1.5,), 4, (2,)),
-        hypotheses=HypothesisSettings(4, 4, 4, 1, (2.0,), 3, (-1.0, 1.0), 32),
+        larger_model=LargerModelSettings(384, 1e-2, 4, 4, (0, 1)),
+        bfloat16=BFloat16Settings(192, 1e-3, 8),
     )
     return made
 
@@ -44,36 +46,8 @@ def test_compute_measures_everything_on_the_same_problems(experiment):
     assert len(equal_compute.equal_tokens(rows)) == 2  # b = 1 at the usual temperature, two splits
 
 
-@pytest.mark.slow
-def test_hypotheses(experiment):
-    rows = larger_model.rows(experiment)
-    remedies = rows[rows["artifact"] == "remedy"]
-    assert set(remedies["model"]) == {"S", "L"} and set(remedies["problems"]) == {4}
-    base = remedies[remedies["remedy"] == larger_model.BASE]
-    assert set(base["gain"]) == {0.0}
-    gaps = rows[rows["artifact"] == "gap"]
-    assert set(gaps["remedy"]) == {larger_model.BASE, *larger_model.LETTERS}
-    assert np.allclose(gaps["gap"], gaps["accuracy_S"] - gaps["accuracy_L"])
-    for _, cell in gaps.groupby("split"):
-        before = cell.loc[cell["remedy"] == larger_model.BASE, "gap"].item()
-        assert np.allclose(before - cell["gap"], cell["moved"])
-    memory = rows[rows["artifact"] == "memorisation"]
-    assert (memory["train_loss"] > 0).all() and len(memory) == 2
-
-
-def test_the_own_judge_agrees_with_the_search(experiment):
-    found = larger_model.judged_paths(experiment, "S", "S", "seen")
-    assert np.allclose(found["judged"], found["mean_logprob"], atol=1e-4)
-    swapped = larger_model.judged_paths(experiment, "S", "L", "seen")
-    assert swapped["text"].tolist() == found["text"].tolist()
-
-
-def test_losses_by_hand(experiment):
+def test_a_response_s_log_probability_by_hand(experiment):
     model, tokenizer = experiment.load(experiment.checkpoint("S", "backtracking"))
-    traces = experiment.traces("S", "backtracking").iloc[[0, -1]]
-    one, two = (mean_loss(model, tokenizer, traces.iloc[[i]]) for i in (0, 1))
-    loss = mean_loss(model, tokenizer, traces)
-    assert min(one, two) <= loss <= max(one, two)
     prompt, response = experiment.task.prompts(experiment.problems("seen", 0, 1))[0], "1+1=2\n"
     ids = tokenizer.base(prompt + response, add_special_tokens=False)["input_ids"]
     ids += [tokenizer.eos_id]

@@ -22,7 +22,7 @@ from lib.profiles.settings import VllmSettings
 from lib.search import vllm
 from lib.search.sampler import make_sampler
 from lib.search.search import search
-from lib.search.variants import SamplingVariant
+from lib.search.variants import PublishedSampling
 from lib.search.vllm import ENVIRONMENT, VllmSampler, shared_sampler
 from studies.catalogue import load_profile
 
@@ -239,7 +239,7 @@ def test_only_vllm_changes_what_a_search_is_made_of(tmp_path):
     assert with_vllm == plain | {"sampler": "vllm", "dtype": "float32"}
     halved = profile(tmp_path, 'sampler = "vllm"', '\n[vllm]\ndtype = "bfloat16"\nreplicas = 2\n')
     assert search_inputs(halved) == plain | {"sampler": "vllm", "dtype": "bfloat16"}
-    for how in ({"variant": SamplingVariant(oversampling=2)}, {"expansion": "stochastic_beam"}):
+    for how in ({"variant": PublishedSampling(beams=True)}, {"expansion": "stochastic_beam"}):
         others = [search_inputs(loaded, **how) for loaded in (profile(tmp_path), halved)]
         assert others[0] == others[1]  # transformers samples these in any case
     with pytest.raises(UserError, match=r"search.sampler = 'vlm': must be cache or vllm"):

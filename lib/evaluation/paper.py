@@ -44,6 +44,26 @@ TABLE_3 = {
     (16, 1): (71.12, 72.50, 65.66, 66.56, 70.12),
 }
 USUAL_RATIO = 1.0  # of Tables 1 and 2
+#: Figures 5 and 9 to 12 at N=32, by (model, split, b): % of the failures, in the order of ERRORS.
+ERRORS = ("not reached", "invalid format", "incorrect result", "unknown number")
+FAILURES = {
+    ("S", "seen", 0): (4.8, 0.2, 83.0, 11.9),
+    ("S", "new", 0): (27.1, 0.1, 62.2, 10.7),
+    ("L", "seen", 0): (46.1, 0.1, 44.8, 9.0),
+    ("L", "new", 0): (43.8, 0.0, 47.3, 9.0),
+    ("S", "seen", 1): (2.8, 0.0, 84.0, 13.2),
+    ("S", "new", 1): (3.0, 0.2, 84.4, 12.4),
+    ("L", "seen", 1): (25.9, 0.2, 64.2, 9.8),
+    ("L", "new", 1): (24.2, 0.0, 66.5, 9.3),
+}
+#: Figures 3 and 8, 1B, N=16, by (split, b): accuracy % after rounds 0 to 3 of self-improvement, of
+#: greedy decoding and, read off bars, of search.
+SELF_IMPROVEMENT = {
+    ("seen", 0): ((28.92, 71.34, 74.48, 76.10), (70.2, 73.5, 75.2, 75.8)),
+    ("new", 0): ((27.06, 72.76, 75.66, 77.38), (71.4, 74.2, 77.0, 75.5)),
+    ("seen", 1): ((28.92, 73.72, 77.04, 79.22), (72.5, 69.3, 73.3, 77.9)),
+    ("new", 1): ((27.06, 74.08, 78.46, 80.04), (72.9, 75.4, 79.3, 80.2)),
+}
 #: Rows of ours beside which a number of the paper's stands under another name.
 SAME_AS = {"paper_recipe": "self_backtracking", "paper_recipe_greedy": "backtracking_data_greedy"}
 CLAIMS = {
@@ -115,6 +135,14 @@ def paper_accuracy(
     )
     found = table.loc[match, "accuracy"]
     return None if found.empty else float(found.iloc[0])
+
+
+def failures(model: str, split: str, b: int) -> dict[str, float]:
+    """Error -> the share of all problems (0..1) that fail by it at N=32: the paper's share of the
+    failures, times the failures."""
+    failed = 1 - paper_accuracy("self_backtracking", model, split, 32, b)
+    shares = zip(ERRORS, FAILURES[model, split, b], strict=True)
+    return {error: failed * share / 100 for error, share in shares}
 
 
 def ratio_value(ratio: float | str | None) -> float:

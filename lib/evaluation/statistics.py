@@ -102,6 +102,17 @@ def clustered_share(
     return float(share), float(low), float(high)
 
 
+def mean_interval(values: object) -> tuple[float, float, float]:
+    """The mean of one value a problem -> (mean, low, high), as `clustered_share`."""
+    values = np.asarray(values, float)
+    return clustered_share(values, np.ones(len(values)), np.arange(len(values)))
+
+
+def with_interval(name: str, values: tuple[float, float, float]) -> dict[str, float]:
+    """An estimate and its interval as columns of a row."""
+    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
+
+
 def clustered_auc(
     scores: object, positive: object, clusters: object, confidence: float = 0.95
 ) -> tuple[float, float, float]:

@@ -33,7 +33,7 @@ from lib.search.parallel import search_in_processes
 from lib.search.sampler import SamplerSource, make_sampler, rows_of_chunk
 from lib.search.search_file import search_to_file
 from lib.search.tree import TreeFile
-from lib.search.variants import PublishedSampling, SamplingVariant, applied
+from lib.search.variants import PublishedSampling, published_sampler
 from lib.search.vllm import shared_sampler
 
 TEST_SPLITS = ("seen", "new")
@@ -108,10 +108,10 @@ class Experiment(Stages):
         checkpoint: Artifact,
         problems: pd.DataFrame,
         spec: SearchSpec,
-        variant: SamplingVariant | PublishedSampling | None = None,
+        variant: PublishedSampling | None = None,
     ) -> Artifact:
         """Search trees of a checkpoint over problems, as JSON lines (`trees`)."""
-        # Variants need the model's own modules, other expansions its distributions.
+        # Variants and other expansions need the model's own distributions.
         plain = variant is None and spec.expansion == "sample"
         with_vllm = self.profile.search.sampler == "vllm" and plain
         prompts = self.task.prompts(problems)
@@ -141,8 +141,8 @@ class Experiment(Stages):
 
         suffix = "" if spec.expansion == "sample" else f"-{spec.expansion}"
         name = f"search/{checkpoint.name}-N{spec.breadth}-b{spec.depth}-T{spec.temperature}{suffix}"
-        drawn = spec.breadth * getattr(variant, "oversampling", 1)
-        tokens = search_tokens(len(prompts), drawn, spec.depth, spec.expansion, spec.per_state)
+        how = (spec.breadth, spec.depth, spec.expansion, spec.per_state)
+        tokens = search_tokens(len(prompts), *how)
         work = sampling(model_of(checkpoint.name), tokens)
         return self.make(name, inputs, make, [search_module], work)
 
@@ -155,7 +155,7 @@ class Experiment(Stages):
     def sampling(
         self,
         checkpoint: Artifact,
-        variant: SamplingVariant | PublishedSampling | None,
+        variant: PublishedSampling | None,
         with_vllm: bool,
     ) -> Iterator[tuple]:
         """The sampler of a checkpoint, with its tokenizer."""
@@ -168,8 +168,7 @@ class Experiment(Stages):
         limit = self.max_new_tokens(tokenizer)
         rows = rows_of_chunk(self.profile.search.chunk)
         sampler = make_sampler(model, tokenizer, limit, rows)
-        with applied(variant, model, tokenizer.backtrack_id, sampler) as varied:
-            yield varied, tokenizer
+        yield published_sampler(variant, sampler) if variant else sampler, tokenizer
 
     def read_trees(self, search: Artifact) -> TreeFile:
         """The trees of a `search(...)`, in the order of its problems."""

@@ -14,8 +14,9 @@ from lib.base.checked import Count, Mistake, Natural, NotNegative, Positive, che
 
 OPTIMIZERS = ("adamw", "muon")
 SCHEDULES = ("cosine", "constant_with_warmup", "linear")
+WEIGHTS = ("float32", "bfloat16")
 #: Keys that came later, with the values that leave an artifact's inputs as they were.
-LATER_KEYS = {"packing": False}
+LATER_KEYS = {"packing": False, "weights": "float32"}
 
 
 @checked
@@ -35,6 +36,8 @@ class Recipe:
     save_steps: Count = 200
     compile: StrictBool = False
     packing: StrictBool = False  # several examples in a row, with no attention between them
+    #: What each step leaves of the weights: "bfloat16" rounds them, and there is no float32 copy.
+    weights: Annotated[str, one_of(WEIGHTS)] = "float32"
     #: The audit's switch: padding carries loss, as published. No profile can set it.
     padding_loss: ClassVar[bool] = False
 
@@ -51,6 +54,8 @@ class Recipe:
     def _together(self) -> Recipe:
         if self.packing and self.padding_loss:
             raise Mistake("padding_loss = true: not with packing, which leaves little padding")
+        if self.weights != "float32" and self.optimizer != "adamw":
+            raise Mistake(f"weights = {self.weights!r}: with optimizer = 'adamw' alone")
         return self
 
 

@@ -227,6 +227,10 @@ def check(settings: DeepSpeedSettings, recipe: Recipe) -> None:
         raise UserError(
             "[audit]: loss on padding is not trained in several processes; leave it out"
         )
+    if recipe.weights != "float32":
+        raise UserError(
+            f"weights = {recipe.weights!r}: not in several processes; leave it out, or [deepspeed]"
+        )
     if recipe.batch_size % processes:
         raise UserError(
             f"batch_size = {recipe.batch_size}: must be a multiple of the {processes} processes"

@@ -1,33 +1,18 @@
-"""Ways to sample otherwise from the same model: a shifted verdict, samples without repetition, and
-the published code's way.
+"""The published code's way of sampling, from the same model: the audit's switches.
 
-Takes a model or a `Sampler`; gives one that samples otherwise. Each is an experiment on a cause
-(of the larger model's fall, or of what the audit found), not a better default. Knows nothing of
+Takes a `Sampler`; gives one that samples otherwise. None is a better default. Knows nothing of
 trees or tasks.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 
-import numpy as np
-import torch
-
 from lib.search.rollout import Sample
 from lib.search.sampler import CacheSampler, Prefixes, Sampler
-
-
-@dataclass(frozen=True)
-class SamplingVariant:
-    """shift: added to the logit of `<backtrack>`; oversampling: samples drawn for each distinct one
-    that is kept, 1 being plain independent sampling."""
-
-    shift: float = 0.0
-    oversampling: int = 1
 
 
 @dataclass(frozen=True)
@@ -40,73 +25,6 @@ class PublishedSampling:
 
     beams: bool = False
     total_tokens: int = 0
-
-
-@contextmanager
-def shifted(model: torch.nn.Module, token: int, shift: float) -> Iterator[None]:
-    """Within it, one token's logit is `shift` higher: its odds are exp(shift) times as high."""
-
-    def add(module, inputs, output):
-        bias = torch.zeros(output.shape[-1], dtype=output.dtype, device=output.device)
-        bias[token] = shift
-        return output + bias
-
-    handle = model.get_output_embeddings().register_forward_hook(add)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@dataclass(frozen=True)
-class DistinctSampler:
-    """Samples without replacement: draws `oversampling` times as many, keeps the first distinct.
-
-    Independent samples in random order, of which each is kept when it comes for the first time, are
-    sampled without replacement, exactly, as long as there are as many distinct ones as asked. Where
-    there are not, fewer are given. Kept samples count once each.
-    """
-
-    sampler: Sampler
-    oversampling: int
-
-    def sample(
-        self, prefixes: Prefixes, counts: Sequence[int], temperature: float, seed: int
-    ) -> list[list[Sample]]:
-        """See `Sampler`."""
-        more = [count * self.oversampling for count in counts]
-        found = self.sampler.sample(prefixes, more, temperature, seed)
-        return [
-            self._first(samples, count, np.random.default_rng([seed, index]))
-            for index, (samples, count) in enumerate(zip(found, counts, strict=True))
-        ]
-
-    @staticmethod
-    def _first(samples: list[Sample], count: int, generator: np.random.Generator) -> list[Sample]:
-        samples = sorted(samples, key=lambda sample: sample.tokens)
-        drawn = np.repeat(np.arange(len(samples)), [sample.count for sample in samples])
-        order = dict.fromkeys(generator.permutation(drawn).tolist())
-        return [replace(samples[i], count=1) for i in list(order)[:count]]
-
-
-@contextmanager
-def applied(
-    variant: SamplingVariant | PublishedSampling | None,
-    model: torch.nn.Module,
-    token: int,
-    sampler: Sampler,
-) -> Iterator[Sampler]:
-    """The sampler as the variant wants it; token is `<backtrack>`."""
-    if variant is None:
-        yield sampler
-        return
-    if isinstance(variant, PublishedSampling):
-        yield published_sampler(variant, sampler)
-        return
-    if variant.oversampling > 1:
-        sampler = DistinctSampler(sampler, variant.oversampling)
-    with shifted(model, token, variant.shift):
-        yield sampler
 
 
 def published_sampler(switches: PublishedSampling, sampler: CacheSampler) -> Sampler:

@@ -1,4 +1,4 @@
-"""Losses of a checkpoint on traces, and log-probabilities of whole responses, by teacher forcing.
+"""Log-probabilities of whole responses under a checkpoint, by teacher forcing.
 
 Takes a model, its tokenizer (with the task's step end) and texts; gives numbers. Knows nothing of
 searches or of training.
@@ -37,17 +37,6 @@ def _token_logprobs(model, batch: dict) -> torch.Tensor:
     ids = batch["input_ids"]
     logits = model(input_ids=ids, attention_mask=batch["attention_mask"]).logits[:, :-1]
     return torch.log_softmax(logits.float(), -1).gather(2, ids[:, 1:, None])[:, :, 0]
-
-
-def mean_loss(model: PreTrainedModel, tokenizer: StepTokenizer, traces: pd.DataFrame) -> float:
-    """Mean loss of the tokens that carry loss, verdicts counted once."""
-    encoded, total, count = tokenizer.encode_traces(traces), 0.0, 0
-    model.eval()
-    for _, batch in _batches(encoded, tokenizer.pad_id, model.device):
-        carries = batch["loss_weights"][:, 1:] > 0
-        total -= float(_token_logprobs(model, batch)[carries].sum())
-        count += int(carries.sum())
-    return total / max(1, count)
 
 
 def response_logprobs(

@@ -39,6 +39,7 @@ from lib.training import checkpoints
 from lib.training.batches import EvenSampler, FilledTraces, collator
 from lib.training.muon import MuonAdamW
 from lib.training.packing import FLAT, flat_attention_fits
+from lib.training.rounding import CHANGED, RoundedWeights
 
 #: Raised whenever the same inputs give other results: what was made before is then made again.
 VERSION = 1
@@ -238,6 +239,8 @@ def train(
         callbacks=[Progress(progress)] if progress else [],
     )
     trainer.recipe = recipe
+    if recipe.weights == "bfloat16":
+        trainer.add_callback(RoundedWeights())
     trainer.remove_callback(PrinterCallback)  # it prints every log; `progress` is told instead
     with hardware.whole_compiled_code():
         checkpoints.resume(trainer, folder / "checkpoints")
@@ -247,6 +250,7 @@ def train(
     history = [entry for entry in trainer.state.log_history if "loss" in entry]
     rows = [
         {"step": e["step"], "examples": e["step"] * recipe.batch_size, "loss": e["loss"]}
+        | {name: e[name] for name in CHANGED if name in e}
         for e in history
     ]
     if keep and trainer.is_world_process_zero():
@@ -254,7 +258,13 @@ def train(
         save_tokenizer(tokenizer, folder)
         files.write_atomic(folder / "loss.json", json.dumps(rows))
         finished(folder)
-    return pd.DataFrame(rows, columns=CURVE)
+    return _curve(rows)
+
+
+def _curve(rows: list[dict]) -> pd.DataFrame:
+    """Points of a loss curve; those of rounded weights have more columns than CURVE."""
+    more = [name for name in CHANGED if rows and name in rows[0]]
+    return pd.DataFrame(rows, columns=[*CURVE, *more])
 
 
 def finished(folder: Path) -> bool:
@@ -269,5 +279,6 @@ def finished(folder: Path) -> bool:
 
 
 def read_curve(folder: Path) -> pd.DataFrame:
-    """The loss curve (step, examples, loss) of a trained model's folder."""
-    return pd.DataFrame(files.read_json(folder / "loss.json"), columns=CURVE)
+    """The loss curve of a trained model's folder: columns step, examples, loss, and, of weights
+    kept in bfloat16, those of lib/training/rounding.py."""
+    return _curve(files.read_json(folder / "loss.json"))

@@ -1,335 +1,300 @@
-"""Why does the larger model lose? Experiments that could refute each cause.
+"""Why does the larger model lose? The paper's own numbers, and its asymmetry given to our models.
 
-Takes an experiment with one model or two; gives rows of each model with and without each remedy
-(artifact `remedy`), of whose log-probability chooses whose paths (`judge`), of losses on learned
-and unseen traces (`memorisation`), and of S less L (`gap`). Hypotheses: (a) the samples repeat
-themselves: a higher temperature, or samples without replacement, would help; (b) P(<backtrack>) is
-miscalibrated: a constant added to its logit would help; (c) the model remembers its training data;
-(d) it ranks its paths worse: the other model would choose better among them. What has a setting
-chooses it on the validation split.
+Takes an experiment; trains small branches of S and L by the paper's recipe with AdamW: as the
+paper's 1B was trained, with each difference of its 3B's training, and with all of them. Gives rows
+of their searches (artifact `asymmetry`), of what L loses by a difference beyond what S loses by it
+(`asymmetry_gap`), and of the training loss around the ends of epochs (`asymmetry_loss`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pandas as pd
-from pydantic import StrictFloat
+from matplotlib.figure import Figure as Drawn
+from matplotlib.ticker import PercentFormatter
 
-from lib.base import files
-from lib.base.checked import NOT_EMPTY, Count, Natural, Positives, at_least, checked
-from lib.evaluation import scoring, statistics
+from lib.base.checked import Count, Naturals, Positive, checked
+from lib.drawing.markdown import markdown_table, points
+from lib.drawing.style import (
+    MODEL_COLOURS,
+    artifact_rows,
+    errors,
+    found_rows,
+    handle,
+    legend,
+    panels,
+    present,
+    problems_of,
+    setting,
+    styled,
+)
+from lib.evaluation.paper import ERRORS, failures, paper_accuracy
 from lib.evaluation.results import row, table
-from lib.evaluation.states import path_table, ranking
-from lib.evaluation.statistics import clustered_share
+from lib.evaluation.scoring import accuracy_row
+from lib.evaluation.statistics import (
+    clustered_share,
+    mean_interval,
+    paired_difference,
+    with_interval,
+)
 from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import TEST_SPLITS, Experiment
-from lib.experiment.work import FORWARD, training
-from lib.profiles.search_spec import SearchSpec
-from lib.search import selection
-from lib.search.variants import SamplingVariant
-from lib.training import logprobs
-from studies import measurements
-from studies.beyond.larger_model_answer import draw_remedies, evidence
-from studies.measurements import SAMPLE, Searched, in_tables, loss_traces
+from lib.profiles.recipe import Recipe
+from lib.tasks.task import NOT_REACHED
+from studies.measurements import (
+    depth_searches,
+    outcomes_at_depths,
+    small_branch,
+    state_outcomes,
+)
+from studies.paper.figure_6 import ends_of_epochs
+from studies.paper.paper_recipe import with_paper_recipe
 from studies.study import Figure, Study
 
-BASE, TEMPERATURE, DISTINCT, SHIFT, JUDGE = (
-    "as measured",
-    "higher temperature",
-    "without replacement",
-    "shifted <backtrack>",
-    "the other model chooses",
+ARTIFACTS = ("asymmetry", "asymmetry_gap", "asymmetry_loss")
+BATCHES, EPOCHS = 4, 3  # of the paper's 1B for one of its 3B; of a third of the data
+USUAL, TOGETHER = "usual", "together"
+#: How the paper's 3B was trained otherwise than its 1B.
+CAUSES = {
+    "batch": "a quarter of the batch, at the same learning rate",
+    "epochs": "three epochs over a third of the data",
+    "bfloat16": "weights kept in bfloat16",
+}
+NAMES = {USUAL: "as the 1B was", **CAUSES, TOGETHER: "all three"}
+HOLDS, REFUTED, OPEN = "holds", "does not hold", "undecided"
+MARGIN = 0.02  # a difference that surely takes less than this from L beyond S is no cause
+RULE = (
+    "The comparison that decides is paired, over both test splits, at the deepest search: what L "
+    "loses by a difference of training, less what S loses by the same. A cause *holds* where its "
+    "95% interval lies above 0, *does not hold* where it lies below "
+    f"{100 * MARGIN:.0f} points, and is *undecided* otherwise."
 )
-#: The hypothesis that each remedy could refute.
-LETTERS = {TEMPERATURE: "a", DISTINCT: "a", SHIFT: "b", JUDGE: "d"}
 
 
 @checked
-class HypothesisSettings:
-    """Experiments that could close the gap between S and L at one N and b."""
+class LargerModelSettings:
+    """Branches of both models with the paper's asymmetry of training."""
 
+    examples: Count  # of each branch, epochs included
+    learning_rate: Positive  # of AdamW, the same for all
     problems: Count  # of each test split
-    validation_problems: Count  # on which settings are chosen
     breadth: Count
-    depth: Natural
-    temperatures: Positives  # tried beside the profile's own (hypothesis a)
-    oversampling: Count  # samples drawn for each distinct one (hypothesis a)
-    #: Of the <backtrack> logit, tried beside 0 (hypothesis b).
-    shifts: Annotated[tuple[Annotated[StrictFloat, at_least(-50, " each")], ...], NOT_EMPTY]
-    loss_examples: Count  # traces on which train and test loss are measured (hypothesis c)
+    depths: Naturals
 
 
-@dataclass(frozen=True)
-class Choice:
-    """One setting of a remedy: its value (None where there is one alone), and the search."""
-
-    setting: float | None
-    spec: SearchSpec
-    variant: SamplingVariant | None = None
-
-
-def usual(experiment: Experiment, **changes: float) -> SearchSpec:
-    """The search that is measured, or one that differs from it."""
-    settings = experiment.profile.settings(HypothesisSettings)
-    return experiment.spec(settings.breadth, settings.depth, expansion=SAMPLE, **changes)
+def recipe_of(part: Experiment, variant: str) -> Recipe:
+    """AdamW, one epoch and the branches' batch, but for what the variant changes."""
+    rate = part.profile.settings(LargerModelSettings).learning_rate
+    changed = {"optimizer": "adamw", "learning_rate": rate, "adamw_learning_rate": rate}
+    changed |= {"epochs": float(EPOCHS) if variant in ("epochs", TOGETHER) else 1.0}
+    recipe = replace(part.profile.training.branch, **changed)
+    if variant in ("batch", TOGETHER):
+        recipe = replace(recipe, batch_size=max(1, recipe.batch_size // BATCHES))
+    return replace(recipe, weights="bfloat16") if variant in ("bfloat16", TOGETHER) else recipe
 
 
-def choices(experiment: Experiment) -> dict[str, list[Choice]]:
-    """Every remedy's settings. The usual one comes first, so that of equals it stays."""
-    settings, spec = experiment.profile.settings(HypothesisSettings), usual(experiment)
-    temperatures = dict.fromkeys([spec.temperature, *settings.temperatures])
-    shifts = dict.fromkeys([0.0, *settings.shifts])
-    distinct = SamplingVariant(oversampling=settings.oversampling)
-    return {
-        TEMPERATURE: [Choice(t, usual(experiment, temperature=t)) for t in temperatures],
-        SHIFT: [Choice(s, spec, SamplingVariant(shift=s) if s else None) for s in shifts],
-        DISTINCT: [Choice(None, spec, distinct)],
-    }
-
-
-def search_by(experiment: Experiment, model: str, split: str, choice: Choice) -> Searched:
-    """A model's search of a split in this way: of this study's problems, or a table's search."""
-    settings = experiment.profile.settings(HypothesisSettings)
-    if split == "validation":
-        problems = experiment.problems(split, 0, settings.validation_problems)
-    else:
-        tabled = choice.variant is None and in_tables(experiment, choice.spec)
-        problems = experiment.test_problems(model, split)
-        problems = problems if tabled else problems.iloc[: settings.problems]
-    checkpoint = experiment.checkpoint(model, "backtracking")
-    made = experiment.search(checkpoint, problems, choice.spec, choice.variant)
-    return Searched(made, problems, split, choice.spec)
-
-
-def validated(experiment: Experiment, model: str, offered: list[Choice]) -> Choice:
-    """The choice that is most often right on validation; of equals the first."""
-    if len(offered) == 1:
-        return offered[0]
-    tried = [search_by(experiment, model, "validation", choice) for choice in offered]
-
-    def best() -> Choice:
-        right = [measurements.chosen(experiment, each)["correct"].mean() for each in tried]
-        return offered[int(np.argmax(right))]
-
-    return experiment.known(best, expected=offered[-1])  # one that no table has
-
-
-def remedy_searches(
-    experiment: Experiment, model: str
-) -> Iterator[tuple[str, float | None, Searched]]:
-    """The searches of both test splits, as measured and with each remedy's validated setting."""
-    ways = [(BASE, Choice(None, usual(experiment)))]
-    for remedy, offered in choices(experiment).items():
-        ways.append((remedy, validated(experiment, model, offered)))
-    for remedy, choice in ways:
-        for split in TEST_SPLITS:
-            yield remedy, choice.setting, search_by(experiment, model, split, choice)
-
-
-def loss_artifact(experiment: Experiment, model: str) -> Artifact:
-    """Mean losses of the backtracking model on traces that it learned from, and on unseen ones."""
-    checkpoint = experiment.checkpoint(model, "backtracking")
-    count = experiment.profile.settings(HypothesisSettings).loss_examples
-
-    def make(folder: Path) -> None:
-        loaded = experiment.load(checkpoint)
-        parts = loss_traces(experiment, model, count).items()
-        found = {name: logprobs.mean_loss(*loaded, part) for name, part in parts}
-        files.write_parquet(folder / "losses.parquet", pd.DataFrame([found]))
-
-    inputs = {"checkpoint": checkpoint.key, "examples": count}
-    made_by, work = [logprobs, experiment.task], training(model, 2 * count * FORWARD)
-    return experiment.make(f"losses/{model}", inputs, make, made_by, work)
-
-
-def judge_artifact(experiment: Experiment, model: str, judge: str, split: str) -> Artifact:
-    """The finished paths of a model's search, with the judge's mean log-probability of each."""
-    settings = experiment.profile.settings(HypothesisSettings)
-    searched = search_by(experiment, model, split, Choice(None, usual(experiment)))
-    checkpoint = experiment.checkpoint(judge, "backtracking")
-    inputs = {"search": searched.made.key, "judge": checkpoint.key, "problems": settings.problems}
-    inputs |= experiment.precision_inputs  # judging itself, a model ranks as its search does
-
-    def make(folder: Path) -> None:
-        trees = experiment.read_trees(searched.made)[: settings.problems]
-        found = path_table(trees, searched.problems, experiment.task)
-        prompts = experiment.task.prompts(searched.problems.iloc[found["problem"]])
-        responses = found["text"].tolist()
-        found["judged"] = logprobs.response_logprobs(
-            *experiment.load_fast(checkpoint), prompts, responses
-        )
-        files.write_parquet(folder / "paths.parquet", found)
-
-    name = f"judged/{searched.made.name}-by-{judge}"
-    made_by = [logprobs, selection, experiment.task]
-    work = training(judge, settings.problems * settings.breadth * FORWARD)
-    return experiment.make(name, inputs, make, made_by, work)
-
-
-def judgements(experiment: Experiment) -> Iterator[tuple[str, str, str, Artifact]]:
-    """Whose paths, ranked by whom, of which split."""
+def branches(experiment: Experiment) -> Iterator[tuple[Experiment, str, str, Artifact]]:
+    """The experiment with the paper's recipe, and each model's every variant."""
+    part, settings = with_paper_recipe(experiment), experiment.profile.settings(LargerModelSettings)
     for model in experiment.profile.models:
-        for judge in experiment.profile.models:
-            for split in TEST_SPLITS:
-                yield model, judge, split, judge_artifact(experiment, model, judge, split)
+        for variant in NAMES:
+            recipe = recipe_of(part, variant)
+            count = max(2, settings.examples // round(recipe.epochs))
+            made = small_branch(part, model, f"asymmetry-{variant}", count, recipe)
+            yield part, model, variant, made
+
+
+def searches(part: Experiment, checkpoint: Artifact) -> Iterator[tuple]:
+    """A branch's searches of both test splits, the depths that each gives, and its problems."""
+    settings = part.profile.settings(LargerModelSettings)
+    for split in TEST_SPLITS:
+        problems = part.problems(split, 0, settings.problems)
+        how = (part, checkpoint, problems, settings.breadth, settings.depths)
+        yield from ((made, depths, problems) for made, depths in depth_searches(*how))
 
 
 def requests(experiment: Experiment) -> Iterator[object]:
-    """Each remedy's settings on validation, the chosen one on test, losses and judges."""
-    for model in experiment.profile.models:
-        yield from remedy_searches(experiment, model)
-        yield loss_artifact(experiment, model)
-    yield from judgements(experiment)
+    """Every branch and its searches."""
+    for part, *_, checkpoint in branches(experiment):
+        yield from searches(part, checkpoint)
 
 
-def remedied(experiment: Experiment, model: str) -> dict[tuple[str, str], pd.DataFrame]:
-    """(remedy, split) -> a row a problem of this study (correct, covered, tokens, the setting), by
-    the profile's rule; BASE is the model as it is."""
-    count, found = experiment.profile.settings(HypothesisSettings).problems, {}
-    for remedy, setting, each in remedy_searches(experiment, model):
-        outcomes = measurements.chosen(experiment, each).reset_index(drop=True)
-        outcomes = outcomes[outcomes["problem"] < count]
-        found[remedy, each.split] = outcomes.assign(setting=setting)
-    return found
+def outcomes(part: Experiment, checkpoint: Artifact) -> pd.DataFrame:
+    """A branch's answers by the profile's rule, in one order of split, b and problem."""
+    found = pd.concat(
+        outcomes_at_depths(part, made, problems, depths)
+        for made, depths, problems in searches(part, checkpoint)
+    )
+    found = found[found["selection"] == part.profile.search.selection]
+    return found.sort_values(["split", "b", "problem"], ignore_index=True)
 
 
-def shared_columns(experiment: Experiment, artifact: str, **columns: object) -> dict:
-    """What all rows of this study say."""
-    settings = experiment.profile.settings(HypothesisSettings)
-    known = {"artifact": artifact, "method": "self_backtracking", "seed": experiment.seed}
-    return known | {"N": settings.breadth, "b": settings.depth} | columns
+def sound_states(part: Experiment, checkpoint: Artifact) -> pd.DataFrame:
+    """P(<backtrack>) after each step from which the target can still be reached."""
+    found = [pd.DataFrame(columns=["split", "b", "problem", "p_backtrack"])]
+    for made, depths, problems in searches(part, checkpoint) if part.task.solver else ():
+        states = state_outcomes(part, made, problems, len(problems))
+        states = states[(states["step"] > 0) & states["alive"].astype(bool)]
+        states = states.dropna(subset="p_backtrack").assign(split=problems["split"].iloc[0])
+        found += [states[states["level"] <= depth].assign(b=depth) for depth in depths]
+    return pd.concat(found[1:] or found)
 
 
-def remedy_rows(experiment: Experiment, model: str) -> list[dict]:
-    """One model with and without each remedy: accuracy, pass@N, and the paired gain."""
-    found, made = remedied(experiment, model), []
-    for (remedy, split), outcomes in found.items():
-        base = found[BASE, split]
-        gain, low, high = statistics.paired_difference(outcomes["correct"], base["correct"])
-        columns = {"selection": experiment.profile.search.selection, "checker": "strict"}
-        columns |= {"tokens_per_problem": float(outcomes["tokens"].mean())}
-        named = shared_columns(experiment, "remedy", model=model, split=split, **columns)
-        made.append(
-            scoring.accuracy_row(outcomes["correct"], **named)
-            | {"remedy": remedy, "letter": LETTERS.get(remedy)}
-            | {"gain": gain, "gain_low": low, "gain_high": high}
-            | {"ceiling": float(outcomes["covered"].mean()), "setting": outcomes["setting"].iloc[0]}
-        )
-    return made
-
-
-def judged_paths(experiment: Experiment, model: str, judge: str, split: str) -> pd.DataFrame:
-    """The rows of `judge_artifact`: one a finished path, the column `judged` the judge's score."""
-    made = judge_artifact(experiment, model, judge, split)
-    return files.read_parquet(made.path / "paths.parquet")
-
-
-def judged_outcomes(experiment: Experiment, model: str, judge: str, split: str) -> np.ndarray:
-    """correct [problems] when the judge's mean log-probability chooses among a model's paths."""
-    settings = experiment.profile.settings(HypothesisSettings)
-    found = judged_paths(experiment, model, judge, split)
-    best = found.sort_values(["judged", "leaf"], ascending=[False, True]).groupby("problem").first()
-    correct = np.zeros(len(experiment.test_problems(model, split)[: settings.problems]), bool)
-    correct[best.index.to_numpy()] = best["correct"]
-    return correct
-
-
-def judge_rows(experiment: Experiment) -> list[dict]:
-    """Whose paths, ranked by whom: AUC over all paths and within problems, and accuracy."""
-    made = []
-    for model, judge, split, artifact in judgements(experiment):
-        found = files.read_parquet(artifact.path / "paths.parquet")
-        correct = judged_outcomes(experiment, model, judge, split)
-        named = shared_columns(experiment, "judge", model=model, split=split, checker="strict")
-        extra = {"judge": judge, "paths": len(found)} | ranking(found, "judged")
-        made.append(scoring.accuracy_row(correct, **named) | extra)
-    return made
-
-
-def memorisation_row(experiment: Experiment, model: str) -> dict:
-    """Mean loss of the backtracking model on traces that it learned from, and on unseen ones."""
-    made = loss_artifact(experiment, model)
-    losses = files.read_parquet(made.path / "losses.parquet").iloc[0]
-    columns = {"method": "self_backtracking", "model": model, "seed": experiment.seed}
-    found = {f"{name}_loss": float(losses[name]) for name in ("train", "test")}
-    found["loss_gap"] = found["test_loss"] - found["train_loss"]
-    return row("memorisation", **columns) | found
-
-
-def gap_rows(experiment: Experiment) -> list[dict]:
-    """The gap, S less L, as measured and with each remedy; `moved` is what the remedy took off it.
-
-    applied: to L alone, or to both models, each with its own validated setting. Differences are
-    paired: both models answer the same problems.
-    """
-    if set(experiment.profile.models) != {"S", "L"}:
-        return []
-    small, large = (remedied(experiment, model) for model in ("S", "L"))
-    made = []
-    for split in TEST_SPLITS:
-        known = {
-            remedy: tuple(each[remedy, split]["correct"].to_numpy(float) for each in (small, large))
-            for remedy, where in small
-            if where == split
-        }
-        known[JUDGE] = tuple(
-            judged_outcomes(experiment, model, judge, split).astype(float)
-            for model, judge in (("S", "L"), ("L", "S"))
-        )
-        # S may be measured on more problems than L: the first are the same.
-        count = min(len(part) for pair in known.values() for part in pair)
-        known = {name: tuple(part[:count] for part in pair) for name, pair in known.items()}
-        base_small, base_large = known[BASE]
-        for remedy, (changed_small, changed_large) in known.items():
-            for applied in ("L",) if remedy == BASE else ("L", "both"):
-                left = changed_small if applied == "both" else base_small
-                gap = left - changed_large
-                found = {"remedy": remedy, "letter": LETTERS.get(remedy), "applied": applied}
-                found |= {"accuracy_S": left.mean(), "accuracy_L": changed_large.mean()}
-                for name, values in (("gap", gap), ("moved", base_small - base_large - gap)):
-                    value, low, high = mean_with_interval(values)
-                    found |= {name: value, f"{name}_low": low, f"{name}_high": high}
-                made.append(
-                    row(**shared_columns(experiment, "gap", split=split, problems=count)) | found
-                )
-    return made
-
-
-def mean_with_interval(values: np.ndarray) -> tuple[float, float, float]:
-    """A mean with its 95% interval, which is a point where all values are the same."""
-    if not np.ptp(values):  # remedy and base agree on every problem, as they do when it is the base
-        return float(values[0]), float(values[0]), float(values[0])
-    return clustered_share(values, np.ones(len(values)), np.arange(len(values)))
+def of_cell(found: pd.DataFrame, split: str | None, b: int) -> pd.DataFrame:
+    """The rows of a split (None: of both) at a depth."""
+    return found[(found["b"] == b) & ((found["split"] == split) | (split is None))]
 
 
 def rows(experiment: Experiment) -> pd.DataFrame:
-    """Artifacts remedy, judge, memorisation and gap."""
-    found = []
-    for model in experiment.profile.models:
-        found += [*remedy_rows(experiment, model), memorisation_row(experiment, model)]
-    return table(found + judge_rows(experiment) + gap_rows(experiment))
+    """All three artifacts; split None is both splits together."""
+    settings = experiment.profile.settings(LargerModelSettings)
+    known, made, models = {}, [], experiment.profile.models
+    wanted = list(product((*TEST_SPLITS, None), sorted(set(settings.depths))))
+    named = {"method": "self_backtracking", "N": settings.breadth, "seed": experiment.seed}
+    for part, model, variant, checkpoint in branches(experiment):
+        found, states = outcomes(part, checkpoint), sound_states(part, checkpoint)
+        known[model, variant], curve = found, part.loss_curve(checkpoint)
+        columns = named | {"model": model, "variant": variant, "checker": "strict"}
+        if "changed_bfloat16" in curve:
+            columns["unchanged"] = 1 - curve["changed_bfloat16"].mean()
+        for split, b in wanted:
+            cell, base = of_cell(found, split, b), of_cell(known[model, USUAL], split, b)
+            gain = paired_difference(cell["correct"], base["correct"])
+            missed = mean_interval(cell["error"] == NOT_REACHED)
+            sound = of_cell(states, split, b)
+            problem = sound["split"] + sound["problem"].astype(str)
+            doubt = clustered_share(sound["p_backtrack"], np.ones(len(sound)), problem)
+            each = accuracy_row(cell["correct"], artifact=ARTIFACTS[0], split=split, b=b, **columns)
+            each |= with_interval("gain", gain) | with_interval("not_reached", missed)
+            made.append(each | with_interval("p_backtrack", doubt) | {"states": len(sound)})
+        at = {"model": model, "variant": variant, "seed": experiment.seed}
+        ends = ends_of_epochs(curve, round(recipe_of(part, variant).epochs))
+        made += [row(ARTIFACTS[2], **at) | each for each in ends]
+    for variant, (split, b) in product((*CAUSES, TOGETHER) if "L" in models else (), wanted):
+        signs = {("L", USUAL): 1, ("L", variant): -1, ("S", USUAL): -1, ("S", variant): 1}
+        lost = sum(n * of_cell(known[k], split, b)["correct"].astype(int) for k, n in signs.items())
+        excess = with_interval("excess", mean_interval(lost))
+        columns = {"variant": variant, "split": split, "b": b, "problems": len(lost)}
+        made.append(row(ARTIFACTS[1], **named, **columns) | excess)
+    return table(made)
+
+
+def paper_gap() -> str:
+    """The paper's figures as points of accuracy: of what 3B loses to 1B, how much is what."""
+    lines = []
+    for split, b in product(TEST_SPLITS, (0, 1)):
+        small, large = (failures(model, split, b) for model in ("S", "L"))
+        right = [paper_accuracy("self_backtracking", m, split, 32, b) for m in ("S", "L")]
+        lost = [right[0] - right[1], *(large[error] - small[error] for error in ERRORS)]
+        shown = [f"{100 * value:+.1f}" for value in lost]
+        lines.append([f"{split} targets, b={b}", *shown])
+    _, whole, missed, *_ = lines[1]
+    told = (
+        f"Of the {float(whole):.1f} points that the paper's 3B loses to its 1B (seen targets, b=1, "
+        f"N=32), {float(missed):.1f} are *not reached*: searches that end without any finished "
+        "path. Its shares of the failures, times its failures, in points of accuracy, 3B less 1B:"
+    )
+    return f"{told}\n\n{markdown_table(['', '3B loses', *ERRORS], lines)}"
+
+
+def deciding(rows: pd.DataFrame, artifact: str) -> pd.DataFrame:
+    """The rows over both splits, at the largest b."""
+    found = artifact_rows(rows, artifact)
+    found = found[found["split"].isna()]
+    return found[found["b"] == found["b"].max()]
+
+
+def verdict(gap: Mapping) -> str:
+    """What RULE says of a cause."""
+    refuted = REFUTED if gap["excess_high"] < MARGIN else OPEN
+    return HOLDS if gap["excess_low"] > 0 else refuted
+
+
+def remark(rows: pd.DataFrame) -> str:
+    """Which of the differences makes L lose, and by how much; empty without both models' rows."""
+    found, gaps = deciding(rows, ARTIFACTS[0]), deciding(rows, ARTIFACTS[1])
+    if gaps.empty:
+        return ""
+    usual = found[found["variant"] == USUAL].set_index("model")["accuracy"]
+    last = found[found["variant"] == TOGETHER].set_index("model")["accuracy"]["L"]
+    told = [
+        f"Trained alike, S solves {100 * usual['S']:.1f}% and L {100 * usual['L']:.1f}% (both test "
+        f"splits,{setting(gaps.iloc[0])}); L with all three differences {100 * last:.1f}%. What "
+        "they take from L beyond what they take from S:"
+    ]
+    for gap in gaps.to_dict("records"):
+        excess = points(gap["excess"], gap["excess_low"], gap["excess_high"])
+        told.append(f"{NAMES[gap['variant']]}, {excess} points, **{verdict(gap)}**;")
+    return " ".join(told)[:-1] + "."
+
+
+def text(rows: pd.DataFrame) -> str:
+    """Each branch's accuracy, searches that reach nothing, doubt of sound states, and losses."""
+    losses, lines = artifact_rows(rows, ARTIFACTS[2]), []
+    for each in deciding(rows, ARTIFACTS[0]).to_dict("records"):
+        of = losses[(losses["model"] == each["model"]) & (losses["variant"] == each["variant"])]
+        falls = ", ".join(f"{100 * fall:.0f}" for fall in of["fall"].dropna())
+        shares = {name: each.get(name, np.nan) for name in ("p_backtrack", "unchanged")}
+        shown = {k: "" if pd.isna(share) else f"{100 * share:.1f}" for k, share in shares.items()}
+        gain = points(each["gain"], each["gain_low"], each["gain_high"])
+        line = [f"{each['model']}, {NAMES[each['variant']]}", f"{100 * each['accuracy']:.1f}"]
+        line += ["" if each["variant"] == USUAL else gain, f"{100 * each['not_reached']:.1f}"]
+        lines.append([*line, shown["p_backtrack"], falls, shown["unchanged"]])
+    head = ["trained", "solved, %", "gain over as the 1B was, points", "not reached, %"]
+    head += ["P(`<backtrack>`) on sound states, %", "the loss falls at an epoch's end, %"]
+    head += ["weights that a step leaves unchanged, %"]
+    return f"{markdown_table(head, lines)}\n\nThe rule: {RULE}" if lines else ""
+
+
+SHOWN = {"accuracy": "solved", "not_reached": "not reached"}
+SHOWN |= {"p_backtrack": "P(<backtrack>)\non sound states"}
+
+
+@styled
+def draw_asymmetry(rows: pd.DataFrame) -> Drawn:
+    """Accuracy, searches without a finished path, and doubt of sound states, by training."""
+    found = deciding(found_rows(rows, ARTIFACTS[0]), ARTIFACTS[0])
+    found = found.assign(accuracy_low=found["low"], accuracy_high=found["high"])
+    shown = {name: label for name, label in SHOWN.items() if name in found}
+    variants, models = present(found["variant"], NAMES), present(found["model"], MODEL_COLOURS)
+    figure, axes = panels(1, len(shown), height=0.5 * len(variants) + 0.6)
+    for panel, (name, label) in zip(axes[0], shown.items(), strict=True):
+        for number, model in enumerate(models):
+            dots = found[(found["model"] == model) & found[name].notna()]
+            at = dots["variant"].map(variants.index).astype(float) + 0.2 * number
+            reach = errors(dots, name, f"{name}_low", f"{name}_high")
+            style = {"color": MODEL_COLOURS[model], "marker": "os"[number], "capsize": 3}
+            panel.errorbar(dots[name].astype(float), at, xerr=reach, linestyle="none", **style)
+        panel.set_xlabel(label)
+        panel.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axes[0][0].set_yticks(range(len(variants)), [NAMES[each] for each in variants])
+    axes[0][0].invert_yaxis()
+    where = f"both splits,{setting(found.iloc[0])}{problems_of(found)}"
+    looks = [(f"{m}, {where}", MODEL_COLOURS[m], "os"[n]) for n, m in enumerate(models)]
+    legend(figure, [handle(*look, marker=at, linestyle="none") for *look, at in looks])
+    return figure
 
 
 STUDY = Study(
     name="larger_model",
-    section="hypotheses",
-    settings=HypothesisSettings,
+    section="larger_model",
+    settings=LargerModelSettings,
     rows=rows,
     requests=requests,
+    title="Why does the larger model lose?",
+    remark=remark,
+    text=text,
     figures=(
         Figure(
-            "hypotheses",
-            draw_remedies,
-            "What each hypothesis' remedy does, with the setting that validation chose.",
-            ("gap", "remedy"),
-            columns=("remedy",),
+            "asymmetry",
+            draw_asymmetry,
+            "Both models trained as the paper's 1B was, and as its 3B was, in each way and in all.",
+            (ARTIFACTS[0],),
+            columns=("variant",),
         ),
     ),
-    title="The evidence on the larger model",
-    text=evidence,
 )

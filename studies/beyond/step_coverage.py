@@ -33,14 +33,13 @@ from lib.drawing.style import (
     styled,
     whole,
 )
-from lib.evaluation import states as states_module
 from lib.evaluation.results import row, table
-from lib.evaluation.states import diversity_rows, state_table
+from lib.evaluation.states import diversity_rows
 from lib.evaluation.statistics import clustered_share
 from lib.experiment.experiment import Experiment
 from lib.search.tree import TreeFile
 from lib.tasks.task import COMPUTATION, FORMAT, RULE
-from studies.measurements import SAMPLE, Searched, chosen, kept_table, widest_searches
+from studies.measurements import SAMPLE, Searched, chosen, state_outcomes, widest_searches
 from studies.study import Figure, Study
 
 
@@ -80,15 +79,9 @@ def first_trees(experiment: Experiment, found: Searched) -> TreeFile:
 
 
 def states(experiment: Experiment, found: Searched) -> pd.DataFrame:
-    """`state_table` of a search, made once."""
-    settings = experiment.profile.settings(InstrumentSettings)
-    return kept_table(
-        experiment,
-        f"states/{found.made.name}",
-        {"search": found.made.key, "problems": settings.problems},
-        lambda: state_table(first_trees(experiment, found), found.problems, experiment.task),
-        [states_module, experiment.task],
-    )
+    """The states of the trees that are taken apart."""
+    count = experiment.profile.settings(InstrumentSettings).problems
+    return state_outcomes(experiment, found.made, found.problems, count)
 
 
 def rows(experiment: Experiment) -> pd.DataFrame:

@@ -53,6 +53,21 @@ def rows(experiment: Experiment) -> pd.DataFrame:
     return table(rows)
 
 
+def ends_of_epochs(curve: pd.DataFrame, epochs: int) -> list[dict[str, float]]:
+    """Loss before the end of each epoch and after it, where a fall is what was learned by heart.
+
+    Means over a tenth of an epoch; after the last there is nothing.
+    """
+    width, found = max(1, round(len(curve) / epochs / 10)), []
+    for epoch in range(1, epochs + 1):
+        end = (curve["examples"] <= curve["examples"].max() * epoch / epochs).sum()
+        before = curve["loss"].iloc[max(0, end - width) : end].mean()
+        after = curve["loss"].iloc[end : end + width].mean()
+        known = {"epoch": epoch, "loss": before, "loss_after": after}
+        found.append(known | {"fall": 1 - after / before})
+    return found
+
+
 @styled
 def loss_curves(rows: pd.DataFrame) -> Drawn:
     """Figure 6: training loss against examples (or steps), as logged and smoothed.

@@ -46,20 +46,26 @@ class RecipeSettings:
     control: StrictBool = True
 
 
-def branches(experiment: Experiment) -> dict[str, Experiment]:
-    """Method -> the experiment, in the same folder, whose backtracking model is its own."""
+def with_paper_recipe(experiment: Experiment, **traces: str) -> Experiment:
+    """The experiment, in the same folder, whose backtracking model learns by the paper's recipe.
+
+    traces: what differs from it in `[traces]`.
+    """
     profile = experiment.profile
-    traces = replace(profile.traces, **PAPER_TRACES)
     branch = replace(profile.training.branch, verdict_weight=1.0)
-    training = replace(profile.training, branch=branch)
+    own = replace(
+        profile,
+        traces=replace(profile.traces, **PAPER_TRACES, **traces),
+        training=replace(profile.training, branch=branch),
+    )
+    return replace(experiment, profile=own)
 
-    def changed(**fields: str) -> Experiment:
-        own = replace(profile, traces=replace(traces, **fields), training=training)
-        return replace(experiment, profile=own)
 
-    found = {RECIPE: changed()}
-    if profile.settings(RecipeSettings).control:
-        found[CONTROL] = changed(ending="end_of_sequence")
+def branches(experiment: Experiment) -> dict[str, Experiment]:
+    """Method -> the experiment whose backtracking model is its own."""
+    found = {RECIPE: with_paper_recipe(experiment)}
+    if experiment.profile.settings(RecipeSettings).control:
+        found[CONTROL] = with_paper_recipe(experiment, ending="end_of_sequence")
     return found
 
 

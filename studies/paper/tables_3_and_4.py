@@ -36,7 +36,7 @@ from lib.evaluation.results import headline, table
 from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import TEST_SPLITS, Experiment
 from lib.profiles.recipe import PaddingLossRecipe
-from studies.measurements import depth_rows, depth_searches
+from studies.measurements import depth_rows, depth_searches, small_branch
 from studies.study import Figure, Study
 
 MODEL = "S"
@@ -61,30 +61,11 @@ def ratio_branch(
 
     `padding_loss` is the audit's switch of `lib.profiles.recipe.Recipe`.
     """
-    sizes, recipe = experiment.profile.models[model], experiment.profile.training.branch
-    parent = None if sizes.path else experiment.checkpoint(model, "trunk")
-    inputs = {
-        "data": experiment.data.key,
-        "parent": parent.key if parent else (sizes.path, *sizes.size),
-        "start": sizes.trunk_examples,
-        "traces": asdict(experiment.profile.traces) | {"mix": ratio},
-        "examples": examples,
-        "seed": experiment.seed,
-    }
-    name = f"models/{model}-ratio{ratio:g}"
+    recipe, name, inputs = experiment.profile.training.branch, f"ratio{ratio:g}", {}
     if padding_loss:
         recipe = PaddingLossRecipe(**(asdict(recipe) | {"packing": False}))
-        inputs |= {"padding_loss": True}
-        name += "-padding_loss"
-    return experiment.train(
-        name,
-        inputs,
-        lambda: experiment.start(model, parent),
-        lambda: experiment.mixture(sizes.trunk_examples, examples, ratio),
-        recipe,
-        examples,
-        sizes.max_tokens,
-    )
+        name, inputs = f"{name}-padding_loss", {"padding_loss": True}
+    return small_branch(experiment, model, name, examples, recipe, ratio, **inputs)
 
 
 def branch_searches(

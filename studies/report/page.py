@@ -24,7 +24,6 @@ from lib.evaluation.results import headline
 from lib.profiles.settings import TaskSettings
 from lib.tasks.task import load_task
 from studies import catalogue
-from studies.beyond.larger_model_answer import answer
 from studies.report.publish import NOTEBOOKS
 from studies.report.seeds import seeds_markdown
 
@@ -44,8 +43,6 @@ def render(manifest: Mapping, rows: pd.DataFrame, outcomes: pd.DataFrame | None 
     if manifest.get("command", "reproduce") == "reproduce":  # ablations test no claim
         claims = claims_markdown(rows, outcomes)
         parts += ["## The paper's claims", claims, f"The rule: {RULE}"]
-    if (rows["artifact"] == "remedy").any():
-        parts += ["## Why does the larger model lose?", answer(rows)]
     for study in catalogue.STUDIES:
         shown = [figure for figure in study.figures if figure.has_rows(rows)]
         words = [say(rows) for say in (study.remark, study.text) if say]

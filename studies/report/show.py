@@ -15,6 +15,7 @@ from matplotlib.ticker import PercentFormatter
 from lib.base.errors import UserError
 from lib.drawing.style import panels, styled
 from lib.experiment.experiment import Experiment
+from lib.profiles.load import PROFILES, profile_names, read_table
 from studies.study import Study
 
 
@@ -39,11 +40,13 @@ def show_rows(rows: pd.DataFrame, study: Study) -> None:
 
 
 def lacking(experiment: Experiment, study: Study) -> str:
-    """What a profile would need for this study."""
-    name = experiment.profile.name
+    """What a profile would need for this study, and which of those that ship has it."""
+    having = [n for n in profile_names() if study.section in read_table(PROFILES / f"{n}.toml")]
+    first = min(having, key=lambda name: name == "smoke", default="smoke")  # which has all, tiny
     return (
-        f"*The profile `{name}` does not ask for this. A section `[{study.section}]`, as in "
-        f"`profiles/cpu.toml` or `profiles/smoke.toml`, would make it.*"
+        f"*The profile `{experiment.profile.name}` does not ask for this. A section "
+        f"`[{study.section}]` would, as in `profiles/{first}.toml`: `make reproduce "
+        f"PROFILE={first}` makes it.*"
     )
 
 
