@@ -3,7 +3,8 @@
 Where a profile has a finished run, copies its results and executed notebooks into
 figures/<profile>/ (into figures/<profile>-<seed>/ where that is there). Then takes the results.json
 there, redraws the figures beside it, and writes their page (README.md) there; of the profile `cpu`
-also the short results in the repository's README and its links to executed notebooks. Where
+also the short results in the repository's README and its links to executed notebooks; the page of
+`sudoku` shows both tasks, as far as the results of `cpu` are there. Where
 figures/<profile>-<seed>/ has other seeds, the profile's page says what all have together. `--check`
 changes nothing and exits with 1 when a page differs from what the results give.
 """
@@ -14,11 +15,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import pandas as pd
+
 from lib.base.errors import UserError
 from lib.base.files import ROOT, read_json, write_atomic
+from lib.drawing.style import save_figure
 from lib.evaluation.results import read_results
 from lib.experiment.artifacts import Run
 from lib.experiment.experiment import Experiment
+from studies.beyond import two_tasks
 from studies.catalogue import load_profile
 from studies.report.page import draw_all, linked, render, short_results, updated
 from studies.report.publish import finished_experiment, publish, ship
@@ -52,10 +57,10 @@ def publish_run(source: str, seed: int, run: Path, folder: Path, root: Path) -> 
             ship(experiment, manifest, root / "models" / f"{experiment.task.name}-s")
 
 
-def pages(root: Path, folder: Path, manifest: dict, rows: object) -> dict[Path, str]:
+def pages(root: Path, folder: Path, manifest: dict, rows: pd.DataFrame) -> dict[Path, str]:
     """What this run's pages have to say, by file."""
     outcomes = read_seeds(seed_folders(root, folder.name))
-    found = {folder / "README.md": render(manifest, rows, outcomes)}
+    found = {folder / "README.md": render(manifest, rows, outcomes, tasks_of(root, folder, rows))}
     if folder.name == README_PROFILE:
         path = root / "README.md"
         try:
@@ -66,6 +71,11 @@ def pages(root: Path, folder: Path, manifest: dict, rows: object) -> dict[Path, 
         section = short_results(manifest, rows, place, outcomes)
         found[path] = linked(updated(readme, section, path), folder / "notebooks", root)
     return found
+
+
+def tasks_of(root: Path, folder: Path, rows: pd.DataFrame) -> pd.DataFrame | None:
+    """The rows of both tasks, for the page of the second one; None elsewhere, or without either."""
+    return two_tasks.both(rows, root) if folder.name == two_tasks.PAGE else None
 
 
 def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
@@ -111,6 +121,8 @@ def show(profile: str, seed: int, root: Path, check: bool) -> None:
             write_atomic(path, text)
     if not check:
         draw_all(rows, manifest, folder)
+        if (tasks := tasks_of(root, folder, rows)) is not None:
+            save_figure(two_tasks.against_tokens(tasks), folder, two_tasks.NAME, manifest)
 
 
 if __name__ == "__main__":

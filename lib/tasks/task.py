@@ -17,6 +17,8 @@ A task must give
 It may give (what it lacks is None, and what needs it is left out)
 
 - `solver`: the truth about states, for the studies of single steps and the explorer's overlay;
+- `shows_error`: that a path is wrong, seen without looking ahead; with a solver, how deep a wrong
+  guess goes unnoticed;
 - `check_published`: a second verdict by published code, reported beside the strict one;
 - `goal_test`, `symbolic_dfs`, `streams`: Table 2's DFS, guided and symbolic, and Stream of Search;
 - `read_public`: problems and D_back of a data set, in place of the generator's (`data.public`);
@@ -131,6 +133,8 @@ class Task(ABC):
         """The strict verdict on a response (the text after the prompt, end of sequence removed)."""
 
     solver: Solver | None = None
+    #: (problem, steps) -> whether a step is not legal or right, or nothing leads on from the last.
+    shows_error: Callable[[Any, Sequence[str]], bool] | None = None
     check_published: Callable[[Any, str], Verdict] | None = None
     goal_test: GoalTest | None = None
     #: (problem, most backtracks) -> steps and the backtracks before them, or None. No model.

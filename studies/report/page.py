@@ -24,12 +24,19 @@ from lib.evaluation.results import headline
 from lib.profiles.settings import TaskSettings
 from lib.tasks.task import load_task
 from studies import catalogue
+from studies.beyond import two_tasks
 from studies.report.publish import NOTEBOOKS
 from studies.report.seeds import seeds_markdown
 
 
-def render(manifest: Mapping, rows: pd.DataFrame, outcomes: pd.DataFrame | None = None) -> str:
-    """The page of these results; outcomes: problem by problem, of this run and other seeds'."""
+def render(
+    manifest: Mapping,
+    rows: pd.DataFrame,
+    outcomes: pd.DataFrame | None = None,
+    tasks: pd.DataFrame | None = None,
+) -> str:
+    """The page of these results; outcomes: problem by problem, of this run and other seeds'; tasks:
+    the rows of studies/beyond/two_tasks.py, where the page shows both."""
     profile = manifest.get("profile", "cpu")
     parts = [f"# Results of the profile `{profile}`", terms(manifest), made_by(manifest)]
     if headlines := headline_table(rows):
@@ -43,6 +50,9 @@ def render(manifest: Mapping, rows: pd.DataFrame, outcomes: pd.DataFrame | None 
     if manifest.get("command", "reproduce") == "reproduce":  # ablations test no claim
         claims = claims_markdown(rows, outcomes)
         parts += ["## The paper's claims", claims, f"The rule: {RULE}"]
+    if tasks is not None:
+        image = f"![{two_tasks.CAPTION}]({two_tasks.NAME}.png)\n\n*{two_tasks.CAPTION}*"
+        parts += ["## Both tasks", two_tasks.remark(tasks), image]
     for study in catalogue.STUDIES:
         shown = [figure for figure in study.figures if figure.has_rows(rows)]
         words = [say(rows) for say in (study.remark, study.text) if say]

@@ -16,6 +16,7 @@ from lib.base.errors import UserError
 from lib.drawing.style import panels, styled
 from lib.experiment.experiment import Experiment
 from lib.profiles.load import PROFILES, profile_names, read_table
+from studies.beyond import two_tasks
 from studies.study import Study
 
 
@@ -37,6 +38,17 @@ def show_rows(rows: pd.DataFrame, study: Study) -> None:
         if figure.has_rows(rows):
             display(figure.draw(rows))
             display(Markdown(f"*{figure.caption}*"))
+
+
+def show_tasks(rows: pd.DataFrame) -> None:
+    """Display a run's rows beside the committed ones of the other task."""
+    found = two_tasks.both(rows)
+    if found is None:
+        display(Markdown("*This needs the section `[compute]` of a run of each of the two tasks.*"))
+        return
+    display(Markdown(two_tasks.remark(found)))
+    display(two_tasks.against_tokens(found))
+    display(Markdown(f"*{two_tasks.CAPTION}*"))
 
 
 def lacking(experiment: Experiment, study: Study) -> str:

@@ -110,6 +110,14 @@ def remaining(numbers: Sequence[int], steps: Sequence[str]) -> tuple[int, ...] |
     return tuple(left)
 
 
+def shows_error(problem: Any, steps: Sequence[str]) -> bool:
+    """Whether these steps show, without looking ahead, that they miss the target: one is not legal
+    or right, or one number is left, and not the target."""
+    given = Problem.of(problem)
+    left = remaining(given.numbers, steps)
+    return left is None or (len(left) == 1 and left[0] != given.target)
+
+
 def _take(left: list[int], step: Step) -> bool:
     """Remove the step's two operands from `left`; False (and no change) where one is missing."""
     rest = left.copy()

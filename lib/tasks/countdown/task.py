@@ -85,6 +85,7 @@ class CountdownTask(Task):
     symbolic_dfs = staticmethod(symbolic_dfs)
     question_group = staticmethod(rules.numbers_asked)
     solver = ExactSolver()
+    shows_error = staticmethod(rules.shows_error)
 
     @property
     def streams(self) -> SearchStreams:

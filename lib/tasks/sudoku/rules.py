@@ -108,6 +108,16 @@ class Board:
             now[step.cell] = step.digit
         return "".join(now)
 
+    def shows_error(self, problem: Any, steps: Sequence[str]) -> bool:
+        """Whether these steps show, without looking ahead, that they reach no solution: one is not
+        legal, or an empty cell has no legal digit left."""
+        grid = self.after(givens(problem), steps)
+        if grid is None:
+            return True
+        empty = (cell for cell, digit in enumerate(grid) if digit == EMPTY)
+        taken = ({grid[peer] for peer in self.peers[cell]} - {EMPTY} for cell in empty)
+        return any(len(digits) == self.size for digits in taken)
+
     def sound(self, grid: str) -> bool:
         """Whether no digit of the grid stands twice in a row, column or box."""
         filled = (cell for cell in range(self.cells) if grid[cell] != EMPTY)

@@ -5,7 +5,7 @@ Takes a profile's `[task.settings]`; gives the task. Knows nothing of models or 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -81,6 +81,9 @@ class SudokuTask(Task):
 
     def check(self, problem: Any, response: str) -> Verdict:
         return self.settings.board.check(problem, response)
+
+    def shows_error(self, problem: Any, steps: Sequence[str]) -> bool:
+        return self.settings.board.shows_error(problem, steps)
 
     @property
     def solver(self) -> ExactSolver:
