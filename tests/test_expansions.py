@@ -13,7 +13,7 @@ from studies.beyond import expansions
 from studies.beyond.expansions import ExpansionSettings
 
 SETTINGS = ExpansionSettings(
-    ("S",), ("sample", "stochastic_beam", "beam_sample"), 5, (4, 5), (0, 1)
+    ("S",), ("sample", "stochastic_beam", "beam_sample"), 5, (4, 5), (0, 1), ("breadth", "sqrt")
 )
 
 
@@ -30,8 +30,13 @@ def test_rows_and_figure(experiment):
     assert set(rows["model"]) == {"S"}  # L was not asked for
     assert set(rows["artifact"]) == {"expansions"} and set(rows["problems"]) == {5}
     strict = rows[rows["checker"] == "strict"]
-    cells = strict.groupby(["expansion", "N", "b", "split", "method"], as_index=False).size()
-    assert len(cells) == len(strict) == 3 * 2 * 2 * 2 * 2
+    keys = ["expansion", "per_state", "N", "b", "split", "method"]
+    cells = strict.groupby(keys, as_index=False).size()
+    # b = 0 once, b = 1 with N and with √N continuations of a rolled-back state
+    assert len(cells) == len(strict) == 3 * 2 * 3 * 2 * 2
+    again = strict.pivot_table("tokens_per_problem", keys[:1] + keys[2:], "per_state").dropna()
+    assert (again["breadth"] >= again["sqrt"]).all() and len(again) == 3 * 2 * 2 * 2
+    strict = strict[strict["per_state"] == "breadth"]
     deep = strict.pivot_table("tokens_per_problem", ["expansion", "N", "split", "method"], "b")
     assert (deep[1] >= deep[0]).all()
     expansions.accuracy_against_generated(rows)

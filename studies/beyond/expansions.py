@@ -1,14 +1,15 @@
-"""Expansion without waste: independent samples against beams, by accuracy and pass@N at the tokens
-that they generate.
+"""Expansion without waste: independent samples against beams, and N continuations of a rolled-back
+state (the paper's) against √N, by accuracy and pass@N at the tokens that they generate.
 
-Takes an experiment; gives rows (artifact `expansions`, with a column `expansion`) on the same
-problems throughout. The beams' b = 0 is the first level of their search at the largest b. A
-comparison that the paper does not make.
+Takes an experiment; gives rows (artifact `expansions`, with columns `expansion` and `per_state`) on
+the same problems throughout. The beams' b = 0 is the first level of their search at the largest b.
+A comparison that the paper does not make.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Annotated
 
 import pandas as pd
@@ -31,7 +32,7 @@ from lib.drawing.style import (
 from lib.evaluation import scoring
 from lib.evaluation.results import table
 from lib.experiment.experiment import Experiment
-from lib.profiles.search_spec import EXPANSIONS
+from lib.profiles.search_spec import EXPANSIONS, PER_STATE
 from studies.measurements import (
     Searched,
     asked_models,
@@ -55,19 +56,23 @@ class ExpansionSettings:
     problems: Count  # of each test split: the first so many
     breadths: Counts
     depths: Naturals
+    #: How many continuations a rolled-back state gets; what b = 0 has is the first one's.
+    per_state: tuple[Annotated[str, one_of(PER_STATE)], ...] = PER_STATE[1:]
 
 
 def model_searches(experiment: Experiment, model: str) -> Iterator[tuple[Searched, list[int]]]:
     """Every search, and the depths that it gives. Where a table has it, it is the table's."""
     settings = experiment.profile.settings(ExpansionSettings)
-    for expansion in settings.kinds:
-        for breadth in settings.breadths:
-            sampled = expansion == "sample"
-            for depth in settings.depths if sampled else [max(settings.depths)]:
-                spec = experiment.spec(breadth, depth, expansion=expansion)
-                count = None if in_tables(experiment, spec) else settings.problems
-                for found in searches(experiment, model, spec, count=count):
-                    yield found, [depth] if sampled else list(settings.depths)
+    each = (settings.kinds, settings.per_state, settings.breadths)
+    for expansion, per_state, breadth in product(*each):
+        is_first = per_state == settings.per_state[0]
+        shown = [depth for depth in settings.depths if is_first or depth]
+        sampled = expansion == "sample"
+        for depth in shown if sampled else shown and [max(shown)]:
+            spec = experiment.spec(breadth, depth, expansion=expansion, per_state=per_state)
+            count = None if in_tables(experiment, spec) else settings.problems
+            for found in searches(experiment, model, spec, count=count):
+                yield found, [depth] if sampled else shown
 
 
 def requests(experiment: Experiment) -> Iterator[object]:
@@ -87,7 +92,8 @@ def rows(experiment: Experiment) -> pd.DataFrame:
             else:
                 found = outcomes_at_depths(experiment, each.made, each.problems, depths)
             found = found[(found["problem"] < settings.problems) & (found["selection"] == rule)]
-            named = {"artifact": ARTIFACT, "model": model, "expansion": each.spec.expansion}
+            named = {"artifact": ARTIFACT, "model": model}
+            named |= {"expansion": each.spec.expansion, "per_state": each.spec.per_state}
             parts.append(scoring.search_rows(found, **named))
     return table(pd.concat(parts, ignore_index=True))
 
@@ -98,11 +104,17 @@ LOOKS = {
     "stochastic_beam": ("without replacement", "D"),
 }
 
+#: Continuations of a rolled-back state, as remarks and legends say them; nothing of one way alone.
+AGAIN = {"breadth": ", N a state", "sqrt": ", √N a state", "": ""}
+LINES = {"breadth": "-", "sqrt": ":", "": "-"}
+
 
 def deepest(rows: pd.DataFrame) -> pd.DataFrame:
     """The rows at the largest b."""
     found = pick(rows, ARTIFACT, need=["expansion", "N", "b", "tokens_per_problem"])
-    return found[found["b"] == found["b"].max()]
+    found = found[found["b"] == found["b"].max()]
+    several = "per_state" in found and found["per_state"].nunique() > 1
+    return found if several else found.assign(per_state="")
 
 
 def remark(rows: pd.DataFrame) -> str:
@@ -114,7 +126,8 @@ def remark(rows: pd.DataFrame) -> str:
     said = []
     for (model, split), cells in found.groupby(["model", "split"], sort=False):
         each = "; ".join(
-            f"{LOOKS[cell['expansion']][0]} {100 * cell['accuracy']:.1f}% for "
+            f"{LOOKS[cell['expansion']][0]}{AGAIN[cell['per_state']]} "
+            f"{100 * cell['accuracy']:.1f}% for "
             f"{cell['tokens_per_problem']:.0f} tokens a problem"
             for cell in cells.sort_values("tokens_per_problem").to_dict("records")
         )
@@ -130,13 +143,12 @@ def accuracy_against_generated(rows: pd.DataFrame) -> Drawn:
     figure, grid_panels = grid(found)
     for panel, model, split in grid_panels:
         here = found[(found["model"] == model) & (found["split"] == split)]
-        for name, (_, marker) in LOOKS.items():
-            line = here[here["expansion"] == name].sort_values("tokens_per_problem")
-            if line.empty:
-                continue
-            look = {"color": EXPANSION_COLOURS[name], "marker": marker}
+        for (name, per_state), line in here.groupby(["expansion", "per_state"]):
+            line = line.sort_values("tokens_per_problem")
+            look = {"color": EXPANSION_COLOURS[name], "marker": LOOKS[name][1]}
             chosen = line[line["method"] != "pass_at_n"]
-            curve(panel, chosen, "tokens_per_problem", look["color"], marker=marker)
+            style = {"marker": look["marker"], "linestyle": LINES[per_state]}
+            curve(panel, chosen, "tokens_per_problem", look["color"], **style)
             any_right = line[line["method"] == "pass_at_n"]
             panel.plot(
                 any_right["tokens_per_problem"].astype(float),
@@ -154,6 +166,8 @@ def accuracy_against_generated(rows: pd.DataFrame) -> Drawn:
     handles = [handle(label, EXPANSION_COLOURS[name], marker=marker)
                for name, (label, marker) in LOOKS.items()
                if (found["expansion"] == name).any()]  # fmt: skip
+    handles += [handle(f"b > 0{AGAIN[name]}", "#555555", linestyle=LINES[name])
+                for name in filter(None, found["per_state"].unique())]  # fmt: skip
     handles.append(handle(METHODS["pass_at_n"], "#555555", linestyle="--", mfc="white"))
     legend(figure, handles, columns=2)
     return figure
