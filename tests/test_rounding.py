@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from test_measurements import small
-from test_training import RECIPE, TOKENIZER, TRACES, tiny
+from test_trainer import RECIPE, TOKENIZER, TRACES, tiny
 
 from lib.base.errors import UserError
 from lib.models.llama import load_model
