@@ -216,10 +216,17 @@ def decoding_outcomes(experiment: Experiment, model: str, stage: str, beams: int
 
 
 def decoded_outcomes(
-    experiment: Experiment, model: str, checkpoint: Artifact, beams: int = 1
+    experiment: Experiment,
+    model: str,
+    checkpoint: Artifact,
+    beams: int = 1,
+    problems: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """`decoding_outcomes` of any checkpoint; `problem` counts within the split."""
-    problems = experiment.test_problems(model)
+    """`decoding_outcomes` of any checkpoint, on the model's test problems or on these.
+
+    `problem` counts within the split.
+    """
+    problems = experiment.test_problems(model) if problems is None else problems
     decoded = experiment.decode(checkpoint, problems, beams)
     found = scoring.response_outcomes(decoded["text"], problems, experiment.task)
     found["problem"] = found.groupby("split").cumcount()

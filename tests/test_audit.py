@@ -20,7 +20,7 @@ from lib.search.tree import Node, SearchTree
 from lib.search.variants import BeamSampler, CutSampler, PublishedSampling, published_sampler
 from lib.training.batches import collate, collator
 from studies.beyond import audit, audit_report
-from studies.paper import figure_3, tables_3_and_4
+from studies.paper import tables_3_and_4
 
 
 class Fixed:
@@ -140,20 +140,11 @@ def experiment(tmp_path_factory):
     return made
 
 
-def test_validation_problems_are_asked_only_where_it_is_switched_on(experiment):
-    splits = [
-        set(figure_3.round_problems(experiment, "S", 1, evaluated=each)["split"])
-        for each in (False, True)
-    ]
-    assert splits == [{"train"}, {"validation"}]
-
-
 @pytest.mark.slow
 def test_rows(experiment):
     rows = audit.rows(experiment)
     assert set(rows["artifact"]) == {"audit"}
-    names = {*audit.variants(1, 1), "text_roll_back", "evaluated_problems"}
-    assert set(rows["switch"]) <= names and set(rows["switch"]) >= names - {"evaluated_problems"}
+    assert set(rows["switch"]) == {*audit.variants(1, 1), "text_roll_back"}
     pooled = rows[rows["split"].isna()]
     assert set(pooled["problems"]) == {12} and (pooled["difference"].abs() <= 1).all()
     assert (rows["difference_low"] <= rows["difference"]).all()

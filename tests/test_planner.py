@@ -44,6 +44,7 @@ def experiment(tmp_path_factory):
         compute=ComputeSettings(("S",), 4, (1, 4), ((4, 1), (8, 0)), (1.5,), 4, (1, 3)),
         expansions=ExpansionSettings(("S",), ("sample", "beam_sample"), 5, (2, 4), (0, 1)),
         paper_recipe=RecipeSettings(("S",)),
+        self_improvement=replace(SMOKE.sections["self_improvement"], evaluated=4, fresh=4),
         larger_model=LargerModelSettings(60, 1e-3, 3, 4, (0, 1)),
         bfloat16=BFloat16Settings(30, 1e-3, 8),
     )
@@ -102,13 +103,11 @@ def test_each_study_by_hand(found):
     assert found["ratios"].examples == {"S": 2 * 40}
     assert found["ratios"].tokens == {"S": pytest.approx(2 * 2 * both[1])}
     # One branch more, of loss on padding: the other is the ratios', and so is its search. Two of
-    # the switches alter no search. A round on the validation problems; greedy decoding of these and
-    # of test problems, after it and after an own round.
-    assert found["audit"].examples == {"S": 40 + 4 * 3}
-    searched = 2 * (5 * both[1] + 3 * both[0]) + search_tokens(4, 4, 1)
-    searched += 2 * decoded_tokens(4 + 2 * 5, 1)
+    # the switches alter no search.
+    assert found["audit"].examples == {"S": 40}
+    searched = 2 * (5 * both[1] + 3 * both[0])
     assert found["audit"].tokens == {"S": pytest.approx(searched)}
-    assert found["instruments"].tokens == {"L": search_tokens(4, 4, 1)}  # S's is that round's
+    assert found["instruments"].tokens == {m: search_tokens(4, 4, 1) for m in ("S", "L")}
     # Reward models of D_op and D_back, and of samples; both score; both sources' pairs.
     learned = 800 + 20 + 2 * 2 * 5 * 4 / 3 + 2 * 6 * (2 + 2 / 3) + 2 * 6 * 4
     assert found["baselines"].examples == {"S": pytest.approx(learned)}

@@ -55,8 +55,6 @@ def make_rows(models):
                 cell("round_search", "self_backtracking", 0.6, N=16, b=1, round=number, **at)
             )
             made.append(cell("round_search", "pass_at_n", 0.7, N=16, b=1, round=number, **at))
-            known = {"value": 9.0, "value_low": 8.5, "value_high": 9.5, "round": number}
-            made.append(row("round_diversity", quantity="distinct_paths", **known, **at))
         made += [
             row("figure_5", "sft_greedy", error=e, share=0.25, accuracy=0.4, failures=60, **at)
             for e in ERRORS
@@ -74,7 +72,6 @@ FIGURES = (
     table_1.accuracy_by_method,
     table_1.accuracy_against_tokens,
     figure_3.accuracy_by_round,
-    figure_3.paths_by_round,
     figure_4.accuracy_against_breadth,
     figure_5.error_types,
     figure_6.loss_curves,

@@ -11,7 +11,6 @@ from scripted_engine import LINES, ScriptedSampler
 
 from lib.base.errors import UserError
 from lib.evaluation.states import (
-    diversity_rows,
     finished_paths,
     path_table,
     ranking,
@@ -66,16 +65,6 @@ def test_states_of_the_hand_made_tree():
     assert found["backtracked"].to_dict() == {0: 0, 1: 0, 2: 0, 4: 1, 6: 0, 8: 0}
     assert found["finished"].to_dict() == {0: 0, 1: 0, 2: 2, 4: 0, 6: 1, 8: 0}
     assert TASK.solver is not None and Adding(10).solver is None
-
-
-def test_diversity():
-    rows = diversity_rows([make_tree()], model="S")
-    found = {(each["quantity"], each.get("step")): each["value"] for each in rows}
-    assert found["distinct_paths", None] == 4
-    assert found["distinct_finished", None] == 2
-    assert found["finished_samples", None] == 3
-    # Of the question: 2, 1, 1, 1 of 5 samples; 3 / (10 ln 2) is the correction.
-    assert found["entropy", 1] == pytest.approx(1.921928 + 3 / (10 * 0.693147), abs=1e-5)
 
 
 def test_a_whole_search_agrees_with_the_checker():

@@ -15,7 +15,6 @@ from studies.beyond.step_coverage import (
     InstrumentSettings,
     coverage_remark,
     coverage_rows,
-    coverage_text,
     loss_rows,
 )
 
@@ -69,14 +68,9 @@ def test_the_text_says_where_most_are_lost():
         "found, not chosen": 0,
     }
     rows = [row("search_loss", quantity=k, share=v) | shared for k, v in shares.items()]
-    values = {"distinct_paths": 3.25, "finished_samples": 2.0, "distinct_finished": 1.5}
-    rows += [row("diversity", quantity=k, value=v) | shared for k, v in values.items()]
-    bits = ((1, 1.5), (2, 0.25), (3, 0.0))  # the third step is none of a right path
-    rows += [row("diversity", quantity="entropy", step=k, value=v) | shared for k, v in bits]
-    remark, text = coverage_remark(table(rows)), coverage_text(table(rows))
+    remark = coverage_remark(table(rows))
     assert "S, seen split: 61% solved; most of the others are lost at step 2 (25%)." in remark
-    assert "| S, seen, b=1 | 3.2 | 2.0 | 1.5 | 1.50 | 0.25 |" in text
-    assert coverage_remark(table([])) == coverage_text(table([])) == ""
+    assert coverage_remark(table([])) == ""
 
 
 @pytest.mark.slow
@@ -85,7 +79,7 @@ def test_shares_of_a_whole_study(tmp_path):
     settings = InstrumentSettings(problems=6, validation_problems=4)
     experiment.profile = experiment.profile.with_sections(instruments=settings)
     rows = step_coverage.rows(experiment)
-    assert set(rows["artifact"]) == {"step_coverage", "search_loss", "diversity"}
+    assert set(rows["artifact"]) == {"step_coverage", "search_loss"}
     lost = rows[rows["artifact"] == "search_loss"].groupby(["model", "split", "b"])["share"].sum()
     assert np.allclose(lost, 1) and len(lost) == 2 * 2 * 2
     assert "solved; most of the others" in coverage_remark(rows)

@@ -151,15 +151,15 @@ def test_a_missing_task_is_named(module):
     assert "\n" not in str(error.value)
 
 
-STUDIES = ("instruments", "baselines", "compute", "larger_model", "bfloat16", "ratios", "audit",
-           "expansions")  # fmt: skip
+STUDIES = ("instruments", "baselines", "compute", "larger_model", "bfloat16", "self_improvement",
+           "ratios", "audit", "expansions")  # fmt: skip
 
 
 #: Enough training for some right answers, and temperature for some wrong ones.
 TRAINED = {"train_problems": 4_000, "temperature": 1.2, "breadths": [1, 4], "hidden_size": 32,
            "trunk_examples": 512, "branch_examples": 256, "batch_size": 8, "samples": 4,
            "validation_problems": 8, "examples": 32, "problems": 16, "reward_paths": 16,
-           "pairs": 8}  # fmt: skip
+           "pairs": 8, "evaluated": 3, "fresh": 16}  # fmt: skip
 
 
 def reproduced(profile):

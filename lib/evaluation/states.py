@@ -14,9 +14,8 @@ import numpy as np
 import pandas as pd
 
 from lib.base.errors import UserError
-from lib.evaluation.results import row
 from lib.evaluation.scoring import score_paths, verdict_columns
-from lib.evaluation.statistics import clustered_auc, clustered_share, within_auc
+from lib.evaluation.statistics import clustered_auc, within_auc
 from lib.search.selection import SELECTION_RULES, TreePath, paths
 from lib.search.tree import SearchTree, path_tokens, tokens_after
 from lib.tasks.task import EARLIER, Task
@@ -189,55 +188,3 @@ def _choose(drawn: Sequence[tuple[TreePath, int]], rule: str) -> int | None:
     # A rule that counts samples must count those drawn, not the whole tree's.
     own = [TreePath(**(vars(path) | {"visits": count})) for path, count in drawn]
     return min(own, key=lambda path: (*(-part for part in order(path)), path.leaf)).leaf
-
-
-def diversity_rows(trees: Iterable[SearchTree], **columns: object) -> list[dict]:
-    """Distinct paths, finished paths, and the entropy of the first step and of all the steps.
-
-    The entropy (bits) of a choice is that of the samples' own counts, with Miller and Madow's
-    correction for few samples; a state counts as often as it was expanded.
-    """
-    records, entropies = [], []
-    for tree in trees:
-        leaves = tree.leaves()
-        finished = [leaf for leaf in leaves if leaf.kind == "goal"]
-        samples = sum(leaf.visits for leaf in leaves)
-        records.append(
-            {
-                "distinct_paths": len(leaves),
-                "distinct_finished": len(finished),
-                "finished_samples": sum(leaf.visits for leaf in finished),
-                "distinct_share": len(leaves) / max(1, samples),
-            }
-        )
-        children, steps = {}, {0: 1}
-        for node in tree.nodes[1:]:
-            children.setdefault(node.parent, []).append(node.visits)
-            steps[node.id] = steps[node.parent] + 1
-        for state, counts in children.items():
-            entropies.append((tree.problem_id, steps[state], _entropy(counts), sum(counts)))
-    rows = []
-    for name in records[0] if records else ():
-        values = [record[name] for record in records]
-        found = clustered_share(values, np.ones(len(values)), range(len(values)))
-        rows.append(_value_row("diversity", name, found, len(values), columns))
-    frame = pd.DataFrame(entropies, columns=["problem", "step", "bits", "samples"])
-    for step, cell in frame.groupby("step"):
-        found = clustered_share(cell["bits"], cell["samples"], cell["problem"])
-        problems = cell["problem"].nunique()
-        rows.append(_value_row("diversity", "entropy", found, problems, columns, step=int(step)))
-    return rows
-
-
-def _entropy(counts: list[int]) -> float:
-    counts = np.asarray(counts, float)
-    shares = counts / counts.sum()
-    correction = (len(counts) - 1) / (2 * counts.sum() * np.log(2))
-    return float(-(shares * np.log2(shares)).sum() + correction)
-
-
-def _value_row(artifact, name, found, problems, columns, **more) -> dict:
-    # These are counts and bits, not shares: `low` and `high` are checked as shares, so other names.
-    value, low, high = found
-    made = {"value": value, "value_low": low, "value_high": high, "problems": problems}
-    return row(artifact, quantity=name) | made | more | columns

@@ -3,8 +3,9 @@
 Takes an experiment; gives rows (artifact `audit`): one a switch and split, with the accuracy gained
 or lost against the same answers without it, and a paired 95% interval. Each switch lives beside the
 code that it alters, off by default: `lib.search.variants`, `lib.search.search.roll_backs`,
-`lib.profiles.recipe`, `lib.search.selection.summed_mean_logprob`, the task's `check_published`,
-`round_problems` of figure 3. What the rows say is in studies/beyond/audit_report.py.
+`lib.profiles.recipe`, `lib.search.selection.summed_mean_logprob`, the task's `check_published`.
+Self-improvement on the evaluated problems is in studies/paper/self_improvement.py; what the rows
+say is in studies/beyond/audit_report.py.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from lib.evaluation import scoring
 from lib.evaluation.results import table
 from lib.evaluation.scoring import accuracy_row
 from lib.evaluation.statistics import paired_difference
-from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import TEST_SPLITS, Experiment
 from lib.models.tokenizer import StepTokenizer
 from lib.search import selection
@@ -30,7 +30,7 @@ from lib.search.tree import SearchTree
 from lib.search.variants import PublishedSampling
 from studies.beyond.audit_report import audit_remark, audit_text, points_by_switch
 from studies.measurements import SAMPLE, Searched, kept_table
-from studies.paper import figure_3, tables_3_and_4
+from studies.paper import tables_3_and_4
 from studies.study import Figure, Study
 
 MODEL = "S"
@@ -139,27 +139,10 @@ def switch_searches(
             yield name, reference, switches, *pair
 
 
-def round_checkpoints(experiment: Experiment) -> list[Artifact]:
-    """After a round of self-improvement: on the validation problems, and on problems of its own."""
-    start = experiment.checkpoint(MODEL, "backtracking")
-    return [figure_3.improve(experiment, MODEL, start, 1, evaluated=each) for each in (True, False)]
-
-
-def round_problems(experiment: Experiment) -> dict[str, pd.DataFrame]:
-    """What both are measured on: the validation problems of that round, and both test splits."""
-    count = experiment.profile.settings(AuditSettings).problems
-    validation = figure_3.round_problems(experiment, MODEL, 1, evaluated=True)
-    tests = {split: experiment.problems(split, 0, count) for split in TEST_SPLITS}
-    return {"validation": validation} | tests
-
-
 def requests(experiment: Experiment) -> Iterator[object]:
-    """Every search with and without a switch, two rounds of self-improvement, their answers."""
+    """Every search with and without a switch."""
     for *_, switched, base in switch_searches(experiment):
         yield from (switched, base)
-    for checkpoint in round_checkpoints(experiment):
-        for problems in round_problems(experiment).values():
-            yield experiment.decoding(checkpoint, problems)
 
 
 def answers(experiment: Experiment, found: Searched, switches: Switches) -> pd.DataFrame:
@@ -251,29 +234,9 @@ def text_roll_back(experiment: Experiment) -> list[dict]:
     ]
 
 
-def evaluated_problems(experiment: Experiment) -> list[dict]:
-    """Rows of a round of self-improvement on the problems that it is then measured on.
-
-    On the validation problems it is measured where it was trained; on the two test splits neither
-    it nor the round that it is compared with saw a problem.
-    """
-    columns = {"method": "self_improved_greedy", "checker": "strict", "reference": MAIN}
-    columns |= {"seed": experiment.seed, "round": 1}
-    checkpoints, rows = round_checkpoints(experiment), []
-    for split, problems in round_problems(experiment).items():
-        right = []
-        for checkpoint in checkpoints:
-            responses = experiment.decode(checkpoint, problems)["text"]
-            found = scoring.response_outcomes(responses, problems, experiment.task)
-            right.append(found["correct"])
-        rows.append(compared(*right, "evaluated_problems", split=split, **columns))
-    return rows
-
-
 def rows(experiment: Experiment) -> pd.DataFrame:
     """Every row of the audit."""
-    found = search_switches(experiment)
-    return table([*found, *text_roll_back(experiment), *evaluated_problems(experiment)])
+    return table([*search_switches(experiment), *text_roll_back(experiment)])
 
 
 STUDY = Study(

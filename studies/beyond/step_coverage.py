@@ -1,8 +1,8 @@
-"""Where a search is lost: coverage step by step, diversity of the samples, and the first dead end.
+"""Where a search is lost: coverage step by step, and the first dead end.
 
 Takes an experiment whose task has an exact solver (for another there are no rows); gives rows of
-the tables' searches at the largest N (artifacts `step_coverage`, `search_loss`, `diversity`).
-Section 4.4 of the paper: the larger model computes better and often fails to reach the target.
+the tables' searches at the largest N (artifacts `step_coverage`, `search_loss`). Section 4.4
+of the paper: the larger model computes better and often fails to reach the target.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import PercentFormatter
 
 from lib.base.checked import Count, checked
-from lib.drawing.markdown import markdown_table
 from lib.drawing.style import (
     LOSS_COLOUR,
     MODEL_COLOURS,
@@ -34,10 +33,8 @@ from lib.drawing.style import (
     whole,
 )
 from lib.evaluation.results import row, table
-from lib.evaluation.states import diversity_rows
 from lib.evaluation.statistics import clustered_share
 from lib.experiment.experiment import Experiment
-from lib.search.tree import TreeFile
 from lib.tasks.task import COMPUTATION, FORMAT, RULE
 from studies.measurements import SAMPLE, Searched, chosen, state_outcomes, widest_searches
 from studies.study import Figure, Study
@@ -72,12 +69,6 @@ def requests(experiment: Experiment) -> Iterator[object]:
         yield found
 
 
-def first_trees(experiment: Experiment, found: Searched) -> TreeFile:
-    """The trees that are taken apart: of the first `problems` of the section."""
-    count = experiment.profile.settings(InstrumentSettings).problems
-    return experiment.read_trees(found.made)[:count]
-
-
 def states(experiment: Experiment, found: Searched) -> pd.DataFrame:
     """The states of the trees that are taken apart."""
     count = experiment.profile.settings(InstrumentSettings).problems
@@ -85,14 +76,13 @@ def states(experiment: Experiment, found: Searched) -> pd.DataFrame:
 
 
 def rows(experiment: Experiment) -> pd.DataFrame:
-    """All three artifacts, of every model, split and b."""
+    """Both artifacts, of every model, split and b."""
     search, made = experiment.profile.search, []
     for model, found in judged_searches(experiment, search.depths):
         named, known = found.columns(model), states(experiment, found)
         made += coverage_rows(known, **named)
         named_rule = named | {"selection": search.selection}
         made += loss_rows(known, chosen(experiment, found), **named_rule)
-        made += diversity_rows(first_trees(experiment, found), **named)
     return table(made)
 
 
@@ -151,13 +141,6 @@ def loss_rows(states: pd.DataFrame, outcomes: pd.DataFrame, **columns: object) -
     return rows
 
 
-COUNTED = {
-    "distinct_paths": "distinct paths",
-    "finished_samples": "finished samples",
-    "distinct_finished": "distinct finished paths",
-}
-
-
 def cells(found: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
     """The rows of each model and split that there are, in the order of all tables."""
     for model, split in ((m, s) for m in MODEL_COLOURS for s in SPLITS):
@@ -177,27 +160,6 @@ def coverage_remark(rows: pd.DataFrame) -> str:
             f"{worst} ({whole(shares[worst])}%)."
         )
     return f"At the largest b: {' '.join(told)}" if told else ""
-
-
-def coverage_text(rows: pd.DataFrame) -> str:
-    """How much the samples of a problem differ, as a table; empty without rows."""
-    found, lines = artifact_rows(rows, "diversity"), []
-    if found.empty:
-        return ""
-    lost = artifact_rows(rows, "search_loss")["quantity"].drop_duplicates()
-    steps = range(1, 1 + lost.str.startswith(LOST_AT).sum())
-    for model, split, here in cells(found):
-        for depth, values in here.groupby("b"):
-            means = values[values["step"].isna()].set_index("quantity")["value"]
-            bits = values.dropna(subset=["step"]).set_index("step")["value"]
-            shown = [f"{means[name]:.1f}" for name in COUNTED]
-            shown += [f"{bits[step]:.2f}" if step in bits else "" for step in steps]
-            lines.append([f"{model}, {split}, b={depth}", *shown])
-    head = ["", *COUNTED.values(), *(f"bits of step {step}" for step in steps)]
-    return (
-        "How much the samples of a problem differ (means; bits are the entropy of the choice of a "
-        "step, given those before it):\n\n" + markdown_table(head, lines)
-    )
 
 
 QUANTITIES = {
@@ -297,7 +259,6 @@ STUDY = Study(
     requests=requests,
     title="Where a search is lost",
     remark=coverage_remark,
-    text=coverage_text,
     figures=(
         Figure(
             "coverage",

@@ -1,11 +1,11 @@
 """Figures 3 and 8: self-improvement, expert iteration from slow thinking (search) to fast (greedy).
 
 Takes an experiment and a model that backtracks; gives one checkpoint a round, and rows of greedy
-accuracy after each (artifact `figure_3`), of search after each (`round_search`) and of how varied
-its paths are (`round_diversity`). Source: section 3.4 of the paper. Each round searches training
-problems that no round before it saw, keeps the paths that the task's checker finds correct, and
-fine-tunes on them. The control fine-tunes on as many solutions from the problem generator, so that
-search is not credited with what more data does. Search after each round is beyond the paper.
+accuracy after each (artifact `figure_3`), and of search after each (`round_search`), which is
+beyond the paper. Source: section 3.4. Each round searches training problems that no round before it
+saw, keeps the paths that the task's checker finds correct, and fine-tunes on them. The control
+fine-tunes on as many solutions from the problem generator, so that search is not credited with what
+more data does.
 """
 
 from __future__ import annotations
@@ -23,14 +23,11 @@ from lib.drawing.style import (
     METHOD_COLOURS,
     METHODS,
     MODEL_COLOURS,
-    SPLITS,
     curve,
-    found_rows,
     grid,
     handle,
     legend,
     look,
-    panels,
     percent,
     pick,
     present,
@@ -39,9 +36,10 @@ from lib.drawing.style import (
 )
 from lib.evaluation import scoring
 from lib.evaluation.results import headline, table
-from lib.evaluation.states import diversity_rows
 from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import TEST_SPLITS, Experiment
+from lib.experiment.work import model_of
+from lib.profiles.recipe import Recipe
 from lib.profiles.search_spec import SearchSpec
 from lib.search import selection
 from lib.search.selection import paths
@@ -51,7 +49,7 @@ from lib.tasks.trace import COLUMNS, right_trace
 from studies.measurements import Searched, decoded_outcomes, outcomes_at_depths
 from studies.study import Figure, Study
 
-SEARCH, DIVERSITY = "round_search", "round_diversity"
+SEARCH = "round_search"
 
 
 def correct_responses(
@@ -80,18 +78,47 @@ def response_traces(prompts: Sequence[str], responses: Sequence[str], task: Task
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def round_problems(
-    experiment: Experiment, model: str, number: int, evaluated: bool = False
+def solved(
+    experiment: Experiment, name: str, made: Artifact, problems: pd.DataFrame
 ) -> pd.DataFrame:
-    """The training problems that round `number` (from 1) searches: after those trained on.
+    """The `correct_responses` of a search of these problems, made once."""
+    task = experiment.task
 
-    `evaluated` is the audit's switch: as published, they are the validation problems, which the
-    evaluation reads too.
-    """
+    def make(folder: Path) -> None:
+        found = correct_responses(experiment.read_trees(made), problems, task)
+        files.write_parquet(folder / "experience.parquet", found)
+
+    how = (f"experience/{name}", {"search": made.key}, make, [selection, task])
+    artifact = experiment.make(*how)
+    return experiment.known(
+        lambda: files.read_parquet(artifact.path / "experience.parquet"),
+        expected=pd.DataFrame({"problem": range(len(problems)), "response": task.goal}),
+    )
+
+
+def learned(
+    experiment: Experiment, name: str, parent: Artifact, traces: pd.DataFrame, recipe: Recipe
+) -> Artifact:
+    """The checkpoint `name` that learns these traces, from `parent` on."""
+    if traces.empty:
+        return parent  # the search solved nothing: there is nothing to learn from
+    return experiment.train(
+        f"models/{name}",
+        {
+            "parent": parent.key,
+            "experience": files.digest(traces["text"].tolist()),
+            "seed": experiment.seed,
+        },
+        lambda: experiment.start(model_of(name), parent),
+        lambda: traces,
+        recipe,
+        len(traces),
+    )
+
+
+def round_problems(experiment: Experiment, model: str, number: int) -> pd.DataFrame:
+    """The training problems that round `number` (from 1) searches: after those trained on."""
     sizes, settings = experiment.profile.models[model], experiment.profile.improvement
-    if evaluated:
-        count = min(settings.problems, experiment.profile.data.validation_problems)
-        return experiment.problems("validation", 0, count)
     start = sizes.examples + (number - 1) * settings.problems
     return experiment.problems("train", start, settings.problems)
 
@@ -103,59 +130,32 @@ def round_spec(experiment: Experiment) -> SearchSpec:
 
 
 def experience(
-    experiment: Experiment, checkpoint: Artifact, model: str, number: int, evaluated: bool = False
+    experiment: Experiment, checkpoint: Artifact, model: str, number: int
 ) -> pd.DataFrame:
     """The traces that round `number` learns from: its correct search paths."""
-    task, problems = experiment.task, round_problems(experiment, model, number, evaluated)
+    problems = round_problems(experiment, model, number)
     made = experiment.search(checkpoint, problems, round_spec(experiment))
-
-    def make(folder: Path) -> None:
-        found = correct_responses(experiment.read_trees(made), problems, task)
-        files.write_parquet(folder / "experience.parquet", found)
-
-    name = f"experience/{model}-round{number}"
-    artifact = experiment.make(name, {"search": made.key}, make, [selection, task])
-    found = experiment.known(
-        lambda: files.read_parquet(artifact.path / "experience.parquet"),
-        expected=pd.DataFrame({"problem": range(len(problems)), "response": task.goal}),
-    )
-    return response_traces(task.prompts(problems.iloc[found["problem"]]), found["response"], task)
+    found = solved(experiment, f"{model}-round{number}", made, problems)
+    prompts = experiment.task.prompts(problems.iloc[found["problem"]])
+    return response_traces(prompts, found["response"], experiment.task)
 
 
 def improve(
-    experiment: Experiment,
-    model: str,
-    checkpoint: Artifact,
-    number: int,
-    control: bool = False,
-    evaluated: bool = False,
+    experiment: Experiment, model: str, checkpoint: Artifact, number: int, control: bool = False
 ) -> Artifact:
     """The checkpoint after round `number`, from the one before it.
 
     With `control`, the round learns the generator's solutions to its problems in place of its own
-    paths: as many as the search solved. `evaluated` is a switch of `round_problems`.
+    paths: as many as the search solved.
     """
     # The control has no search of its own: its size is the searching model's in the same round.
     source = self_improved(experiment, model, number - 1) if control else checkpoint
-    traces = experience(experiment, source, model, number, evaluated)
-    if traces.empty:
-        return checkpoint  # the search solved nothing: there is nothing to learn from
-    if control:
+    traces = experience(experiment, source, model, number)
+    if control and len(traces):
         problems = round_problems(experiment, model, number).iloc[: len(traces)]
         traces = experiment.task.optimal_traces(problems)
-    stage = f"{'control' if control else 'improved'}{number}{'-evaluated' if evaluated else ''}"
-    return experiment.train(
-        f"models/{model}-{stage}",
-        {
-            "parent": checkpoint.key,
-            "experience": files.digest(traces["text"].tolist()),
-            "seed": experiment.seed,
-        },
-        lambda: experiment.start(model, checkpoint),
-        lambda: traces,
-        experiment.profile.improvement.recipe,
-        len(traces),
-    )
+    name = f"{model}-{'control' if control else 'improved'}{number}"
+    return learned(experiment, name, checkpoint, traces, experiment.profile.improvement.recipe)
 
 
 def self_improved(
@@ -207,7 +207,7 @@ def greedy_outcomes(experiment: Experiment) -> pd.DataFrame:
 
 
 def rows(experiment: Experiment) -> pd.DataFrame:
-    """After each round, of every model: greedy accuracy; accuracy, ceiling and paths of search."""
+    """After each round, of every model: greedy accuracy; accuracy and ceiling of search."""
     rule = experiment.profile.search.selection
     found = [scoring.outcome_rows(greedy_outcomes(experiment))]
     for model in experiment.profile.models:
@@ -215,13 +215,7 @@ def rows(experiment: Experiment) -> pd.DataFrame:
             outcomes = outcomes_at_depths(experiment, each.made, each.problems, [each.spec.depth])
             outcomes = outcomes[outcomes["selection"] == rule]
             measured = scoring.search_rows(outcomes, artifact=SEARCH, model=model)
-            named = {"model": model, "split": each.split, "seed": experiment.seed}
-            varied = [
-                row | {"artifact": DIVERSITY}
-                for row in diversity_rows(experiment.read_trees(each.made), **named)
-                if row["quantity"].startswith("distinct")
-            ]
-            found += [measured.assign(round=number), table(varied).assign(round=number)]
+            found.append(measured.assign(round=number))
     return table(pd.concat(found, ignore_index=True))
 
 
@@ -279,28 +273,6 @@ def search_setting(rows: pd.DataFrame) -> str:
     return setting(found.iloc[0]) if len(found) else ""
 
 
-@styled
-def paths_by_round(rows: pd.DataFrame) -> Drawn:
-    """How many of the paths that search samples differ, after each round."""
-    found = found_rows(rows, DIVERSITY)
-    found = found[found["quantity"] == "distinct_paths"]
-    bounds = {"accuracy": "value", "low": "value_low", "high": "value_high"}
-    found = found.assign(**{name: found[value] for name, value in bounds.items()})
-    splits, models = present(found["split"], SPLITS), present(found["model"], MODEL_COLOURS)
-    figure, axes = panels(1, len(splits), height=2.6)
-    for panel, split in zip(axes[0], splits, strict=True):
-        for model in models:
-            here = found[(found["split"] == split) & (found["model"] == model)]
-            curve(panel, here, "round", MODEL_COLOURS[model])
-        panel.set_title(SPLITS[split])
-        panel.set_xticks(sorted(found["round"].unique()))
-        panel.set_xlabel("round of self-improvement")
-    axes[0][0].set_ylim(bottom=0)
-    axes[0][0].set_ylabel(f"distinct paths of a search\n({search_setting(rows).strip()})")
-    legend(figure, [handle(model, MODEL_COLOURS[model]) for model in models])
-    return figure
-
-
 STUDY = Study(
     name="figure_3",
     rows=rows,
@@ -313,13 +285,6 @@ STUDY = Study(
             "Self-improvement (figures 3 and 8): accuracy without search after each round, and of "
             "search with the same model.",
             ("figure_3",),
-            varied="round",
-        ),
-        Figure(
-            "rounds",
-            paths_by_round,
-            "Each round of self-improvement leaves search fewer different paths to choose from.",
-            (DIVERSITY,),
             varied="round",
         ),
     ),
