@@ -9,6 +9,7 @@ from grid import SUDOKU_FIRST, SUDOKU_WAY, sudoku_engine
 from hand_made_tree import PROBLEM, TASK, make_tree
 from hypothesis import given
 from hypothesis import strategies as st
+from test_measurements import small
 from test_sudoku import EVERY, FOUR, SMALL, filled
 
 from commands import figures
@@ -17,6 +18,7 @@ from lib.evaluation.scoring import accuracy_row
 from lib.search.tree import Node
 from lib.tasks.sudoku.task import make_task
 from studies.beyond import guess_depth, two_tasks
+from studies.beyond.equal_compute import ComputeSettings
 from studies.beyond.guess_depth import backtrack_rows, paths_with_errors, sign_rows
 from studies.report.page import render
 
@@ -89,6 +91,21 @@ def test_countdown_shows_an_error_at_its_end():
     for steps, shown in ((["4-3=1"], False), (["4-3=1", "2+1=3"], True), (["4-3=2"], True),
                          (["2*3=6", "6+4=10"], False), ([], False)):  # fmt: skip
         assert TASK.shows_error(PROBLEM, steps) == shown
+
+
+def test_the_study_on_a_tiny_model(tmp_path):
+    experiment = small(tmp_path)
+    asked = ComputeSettings(("S",), 6, (1, 4), ((4, 1),), (1.0,), 4, (1,))
+    experiment.profile = experiment.profile.with_sections(compute=asked)
+    assert len([*guess_depth.requests(experiment)]) == 4
+    found = guess_depth.rows(experiment)
+    write_results(tmp_path / "results.json", {}, found)
+    assert set(found["method"]) == {"sft_sampled", "self_backtracking"} and set(found["b"]) == {0}
+    shares = found[found["quantity"].isin(["to_sign", "to_backtrack"])]
+    sums = shares.groupby(["quantity", "split"])["share"].sum()
+    assert sums.tolist() == pytest.approx([1.0] * len(sums))
+    assert (found["quantity"] == "too_early").sum() == 2
+    guess_depth.text(found)
 
 
 # Both tasks ---------------------------------------------------------------------------------------

@@ -53,8 +53,11 @@ def with_task(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def both(rows: pd.DataFrame, root: Path = ROOT) -> pd.DataFrame | None:
-    """A run's rows beside those that are committed of the other task; None where either lacks."""
+    """A run's rows beside those that are committed of the other task; None where either lacks, or
+    the run is of neither."""
     parts = [with_task(rows)]
+    if not set(parts[0]["task"]) <= set(TASKS):
+        return None
     for task, (_, profile) in TASKS.items():
         path = root / "figures" / profile / "results.json"
         if task not in set(parts[0]["task"]) and path.exists():
