@@ -207,7 +207,7 @@ def points_by_switch(rows: pd.DataFrame) -> Figure:
             groups.append((found[found["split"] == "validation"], 0.25, {"mfc": "white"}))
         for dots, shift, style in groups:
             low, high = dots["difference_low"], dots["difference_high"]
-            at = dots["switch"].map(order.index) + shift
+            at = dots["switch"].map(order.index).astype(float) + shift
             errors = [dots["difference"] - low, high - dots["difference"]]
             shape = {"markersize": 5, "capsize": 2.5, **style}
             panel.errorbar(dots["difference"], at, xerr=errors, fmt="o", color=colour, **shape)
