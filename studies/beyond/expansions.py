@@ -56,17 +56,17 @@ class ExpansionSettings:
     problems: Count  # of each test split: the first so many
     breadths: Counts
     depths: Naturals
-    #: How many continuations a rolled-back state gets; what b = 0 has is the first one's.
-    per_state: tuple[Annotated[str, one_of(PER_STATE)], ...] = PER_STATE[1:]
+    #: How many continuations a rolled-back state gets; none named: as `[search]` says.
+    per_state: tuple[Annotated[str, one_of(PER_STATE)], ...] = ()
 
 
 def model_searches(experiment: Experiment, model: str) -> Iterator[tuple[Searched, list[int]]]:
     """Every search, and the depths that it gives. Where a table has it, it is the table's."""
     settings = experiment.profile.settings(ExpansionSettings)
-    each = (settings.kinds, settings.per_state, settings.breadths)
-    for expansion, per_state, breadth in product(*each):
-        is_first = per_state == settings.per_state[0]
-        shown = [depth for depth in settings.depths if is_first or depth]
+    ways = settings.per_state or (experiment.profile.search.per_state,)
+    for expansion, per_state, breadth in product(settings.kinds, ways, settings.breadths):
+        # At b = 0 no state is rolled back: once is enough.
+        shown = [depth for depth in settings.depths if per_state == ways[0] or depth]
         sampled = expansion == "sample"
         for depth in shown if sampled else shown and [max(shown)]:
             spec = experiment.spec(breadth, depth, expansion=expansion, per_state=per_state)
