@@ -24,6 +24,7 @@ from lib.tasks.countdown.rules import ERRORS
 from lib.tasks.countdown.task import make_task
 from lib.tasks.sudoku.rules import ERRORS as ERRORS_OF_SUDOKU
 from lib.tasks.task import EARLIER, KINDS, load_task
+from lib.training import trainer
 from studies import catalogue
 from studies.catalogue import open_experiment
 from studies.paper import figure_3
@@ -99,7 +100,7 @@ def test_nothing_is_made_twice(experiment, monkeypatch):
     def fail(*_, **__):
         raise AssertionError("made again")
 
-    monkeypatch.setattr(experiment_module.trainer, "train", fail)
+    monkeypatch.setattr(trainer, "train", fail)
     monkeypatch.setattr(experiment_module, "search_to_file", fail)
     again = experiment.search(
         experiment.checkpoint("S", "backtracking"), problems, experiment.spec(4, 1, temperature=1.0)
