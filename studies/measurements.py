@@ -7,7 +7,7 @@ outcomes (made once), and tidy rows. Knows nothing of any one table or figure.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +19,7 @@ from lib.evaluation import scoring, states
 from lib.evaluation.scoring import SAMPLES, SEARCH
 from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import TEST_SPLITS, Experiment
-from lib.profiles.recipe import Recipe
+from lib.experiment.work import NO_WORK, Work
 from lib.profiles.search_spec import SearchSpec
 from lib.search import selection
 from lib.search.selection import SELECTION_RULES
@@ -129,6 +129,7 @@ def kept_table(
     inputs: Mapping[str, object],
     measure: Callable[[], pd.DataFrame],
     made_by: Sequence[ModuleType | Task],
+    work: Work = NO_WORK,
 ) -> pd.DataFrame:
     """What `measure()` gives, made once: the artifact `<kind>/...` holds `<kind>.parquet`."""
     file = f"{name.split('/')[0]}.parquet"
@@ -136,7 +137,7 @@ def kept_table(
     def make(folder: Path) -> None:
         files.write_parquet(folder / file, measure())
 
-    made = experiment.make(name, inputs, make, made_by)
+    made = experiment.make(name, inputs, make, made_by, work)
     return files.read_parquet(made.path / file)
 
 
@@ -285,40 +286,6 @@ def state_outcomes(
     inputs = {"search": made.key, "problems": count}
     made_by = [states, experiment.task]
     return kept_table(experiment, f"states/{made.name}", inputs, measure, made_by)
-
-
-def small_branch(
-    experiment: Experiment,
-    model: str,
-    name: str,
-    examples: int,
-    recipe: Recipe,
-    mix: float = 1.0,
-    **inputs: object,
-) -> Artifact:
-    """A branch of the model's trunk, of its own size and recipe, `mix` of D_back for each of D_op.
-
-    inputs: what its key says beside that.
-    """
-    sizes = experiment.profile.models[model]
-    parent = None if sizes.path else experiment.checkpoint(model, "trunk")
-    inputs |= {
-        "data": experiment.data.key,
-        "parent": parent.key if parent else (sizes.path, *sizes.size),
-        "start": sizes.trunk_examples,
-        "traces": asdict(experiment.profile.traces) | {"mix": mix},
-        "examples": examples,
-        "seed": experiment.seed,
-    }
-    return experiment.train(
-        f"models/{model}-{name}",
-        inputs,
-        lambda: experiment.start(model, parent),
-        lambda: experiment.mixture(sizes.trunk_examples, examples, mix),
-        recipe,
-        examples,
-        sizes.max_tokens,
-    )
 
 
 def unused_problems(experiment: Experiment, model: str, count: int) -> pd.DataFrame:

@@ -18,6 +18,7 @@ from studies.beyond.bfloat16 import BFloat16Settings
 from studies.beyond.equal_compute import ComputeSettings
 from studies.beyond.expansions import ExpansionSettings
 from studies.beyond.larger_model import LargerModelSettings
+from studies.beyond.rollback_gain import RollbackSettings
 from studies.beyond.step_coverage import InstrumentSettings
 from studies.catalogue import load_profile, sections
 from studies.paper import figure_3, figure_4, figure_13, table_1
@@ -42,9 +43,12 @@ def experiment(tmp_path_factory):
         audit=AuditSettings(5, 4, 1, 40, 0.9),
         instruments=InstrumentSettings(6, 4),
         compute=ComputeSettings(("S",), 4, (1, 4), ((4, 1), (8, 0)), (1.5,), 4, (1, 3)),
-        expansions=ExpansionSettings(("S",), ("sample", "beam_sample"), 5, (2, 4), (0, 1)),
+        expansions=ExpansionSettings(
+            ("S",), ("sample", "beam_sample"), 5, (2, 4), (0, 1), ("sqrt",)
+        ),
         paper_recipe=RecipeSettings(("S",)),
         self_improvement=replace(SMOKE.sections["self_improvement"], evaluated=4, fresh=4),
+        rollback_gain=RollbackSettings((2, 4)),
         larger_model=LargerModelSettings(60, 1e-3, 3, 4, (0, 1)),
         bfloat16=BFloat16Settings(30, 1e-3, 8),
     )
@@ -118,6 +122,10 @@ def test_each_study_by_hand(found):
     searched = 5 * 2 * search_tokens(3, 4, 1)
     assert found["larger_model"].tokens == {m: pytest.approx(searched) for m in ("S", "L")}
     assert found["bfloat16"].examples == {"S": 2 * 30} and not found["bfloat16"].tokens
+    # Both recipes at N = 2 (at N = 4 the tables have them); SFT's samples, which two models judge.
+    searched = search_tokens(12, 4, 0) + 2 * search_tokens(12, 2, 1)
+    assert found["rollback_gain"].tokens == {"S": pytest.approx(searched)}
+    assert found["rollback_gain"].examples == {"S": pytest.approx(2 * 12 * 4 / 3)}
     assert found["stream"].examples == {"S": 3 * 30}
     assert found["stream"].tokens == {"S": LONG_RESPONSE_COST * 12 * 32}
     assert found["dfs"].tokens == {"S": search_tokens(12, 2, 0)}

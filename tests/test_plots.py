@@ -218,6 +218,20 @@ def test_a_figure_along_one_value_is_not_drawn():
     assert not figure.has_rows(ONE.drop(columns="temperature"))
 
 
+def test_the_temperature_moves_samples_and_not_beams():
+    at = {"model": "S", "split": "seen", "N": 8, "b": 1}
+    accuracies = {"self_backtracking": (0.70, 0.71), "self_backtracking_samples": (0.7, 0.5)}
+    rows = [
+        cell("figure_13", method, accuracy, temperature=temperature, **at)
+        for method, pair in accuracies.items()
+        for temperature, accuracy in zip((0.1, 0.9), pair, strict=True)
+    ]
+    told = figure_13.remark(table(rows))
+    assert "From 0.1 to 0.9 the temperature moves the accuracy of beams by 1.0 points" in told
+    assert "independent samples by 20.0 (mean" in told and "without replacement" in told
+    assert figure_13.remark(table(rows[:2])).startswith("Accuracy by temperature.")
+
+
 STUDIES = (table_1.STUDY, figure_3.STUDY, figure_5.STUDY, figure_13.STUDY, tables_3_and_4.STUDY)
 
 

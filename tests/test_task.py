@@ -153,7 +153,7 @@ def test_a_missing_task_is_named(module):
 
 
 STUDIES = ("instruments", "baselines", "compute", "larger_model", "bfloat16", "self_improvement",
-           "ratios", "audit", "expansions")  # fmt: skip
+           "rollback_gain", "ratios", "audit", "expansions")  # fmt: skip
 
 
 #: Enough training for some right answers, and temperature for some wrong ones.

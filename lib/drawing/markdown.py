@@ -65,6 +65,12 @@ def points(value: float, low: float | None = None, high: float | None = None) ->
     return f"{text} [{100 * low:+.1f}, {100 * high:+.1f}]"
 
 
+def points_of(row: Mapping, name: str) -> str:
+    """`points` of a row's column and its interval; empty where it is not known."""
+    value = row.get(name)
+    return "" if pd.isna(value) else points(value, row.get(f"{name}_low"), row.get(f"{name}_high"))
+
+
 def in_words(rows: pd.DataFrame, value: str = "accuracy") -> str:
     """Shares of rows that differ in model and split alone: `S 48.4% (seen) and 50.5% (new)`."""
     told: dict[str, list[str]] = {}

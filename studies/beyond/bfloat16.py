@@ -21,7 +21,7 @@ from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import Experiment
 from lib.profiles.recipe import WEIGHTS, Recipe
 from lib.training.rounding import CHANGED
-from studies.measurements import small_branch
+from studies.branches import small_branch
 from studies.paper.paper_recipe import with_paper_recipe
 from studies.study import Figure, Study
 

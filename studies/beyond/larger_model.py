@@ -18,7 +18,7 @@ from matplotlib.figure import Figure as Drawn
 from matplotlib.ticker import PercentFormatter
 
 from lib.base.checked import Count, Naturals, Positive, checked
-from lib.drawing.markdown import markdown_table, points
+from lib.drawing.markdown import markdown_table, points_of
 from lib.drawing.style import (
     MODEL_COLOURS,
     artifact_rows,
@@ -45,12 +45,8 @@ from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import TEST_SPLITS, Experiment
 from lib.profiles.recipe import Recipe
 from lib.tasks.task import NOT_REACHED
-from studies.measurements import (
-    depth_searches,
-    outcomes_at_depths,
-    small_branch,
-    state_outcomes,
-)
+from studies.branches import small_branch
+from studies.measurements import depth_searches, outcomes_at_depths, state_outcomes
 from studies.paper.figure_6 import ends_of_epochs
 from studies.paper.paper_recipe import with_paper_recipe
 from studies.study import Figure, Study
@@ -227,7 +223,7 @@ def remark(rows: pd.DataFrame) -> str:
         "they take from L beyond what they take from S:"
     ]
     for gap in gaps.to_dict("records"):
-        excess = points(gap["excess"], gap["excess_low"], gap["excess_high"])
+        excess = points_of(gap, "excess")
         told.append(f"{NAMES[gap['variant']]}, {excess} points, **{verdict(gap)}**;")
     return " ".join(told)[:-1] + "."
 
@@ -240,7 +236,7 @@ def text(rows: pd.DataFrame) -> str:
         falls = ", ".join(f"{100 * fall:.0f}" for fall in of["fall"].dropna())
         shares = {name: each.get(name, np.nan) for name in ("p_backtrack", "unchanged")}
         shown = {k: "" if pd.isna(share) else f"{100 * share:.1f}" for k, share in shares.items()}
-        gain = points(each["gain"], each["gain_low"], each["gain_high"])
+        gain = points_of(each, "gain")
         line = [f"{each['model']}, {NAMES[each['variant']]}", f"{100 * each['accuracy']:.1f}"]
         line += ["" if each["variant"] == USUAL else gain, f"{100 * each['not_reached']:.1f}"]
         lines.append([*line, shown["p_backtrack"], falls, shown["unchanged"]])

@@ -59,9 +59,10 @@ def rows(experiment: Experiment) -> pd.DataFrame:
 
 
 def remark(rows: pd.DataFrame) -> str:
-    """What the lowest and the highest temperature give; empty without two of them."""
-    found = headline(rows, ["figure_13"])
-    found = found[found["method"] == "self_backtracking"]
+    """What the temperature moves, and the lowest and the highest one's accuracies; empty without
+    two of them."""
+    every = headline(rows, ["figure_13"])
+    found = every[every["method"] == SEARCH]
     if found["temperature"].nunique() < 2:
         return ""
     low, high = found["temperature"].min(), found["temperature"].max()
@@ -71,7 +72,27 @@ def remark(rows: pd.DataFrame) -> str:
         told.append(
             f"{setting(cells.iloc[0]).strip()}: {ends[0]} at {low:g}, {ends[1]} at {high:g}"
         )
-    return f"Accuracy by temperature. {'; '.join(told)}."
+    return f"{spread(every)}Accuracy by temperature. {'; '.join(told)}."
+
+
+def spread(found: pd.DataFrame) -> str:
+    """How far accuracy moves with the temperature, by beams and by samples, and why; empty without
+    both."""
+    spans = {}
+    for method, of in found.groupby("method"):
+        cells = of.groupby(["model", "split", "b"])["accuracy"]
+        spans[method] = 100 * (cells.max() - cells.min()).mean()
+    if not {SEARCH, SAMPLES} <= set(spans):
+        return ""
+    low, high = found["temperature"].min(), found["temperature"].max()
+    return (
+        f"From {low:g} to {high:g} the temperature moves the accuracy of beams by "
+        f"{spans[SEARCH]:.1f} points and that of independent samples by {spans[SAMPLES]:.1f} (mean "
+        "over splits and b). Beam sampling draws 2N candidates without replacement, from scores "
+        "that the temperature divides all alike, and keeps the N best of them, so that which ones "
+        "stay hardly depends on it; an independent sample is one draw for each token, and each "
+        "draw depends on it. "
+    )
 
 
 @styled

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure as Drawn
 
-from lib.drawing.markdown import markdown_table, points
+from lib.drawing.markdown import markdown_table, points, points_of
 from lib.drawing.style import (
     METHOD_COLOURS,
     PAPER_MARK,
@@ -85,14 +85,14 @@ def remark(rows: pd.DataFrame) -> str:
             found[(found["method"] == method) & (found["round"] == n)].iloc[0] for n in (1, last)
         ]
         shown[method] = ends[1]
-        each = [points(end["gain"], end["gain_low"], end["gain_high"]) for end in ends]
+        each = [points_of(end, "gain") for end in ends]
         told.append(f"*{NAMES[method]}* {' and '.join(each)};")
     lead = shown[PUBLISHED]
     by_heart = lead["lead_low"] > 0 and lead["gain_low"] > shown[OTHERS]["gain_high"]
-    beyond = points(lead["lead"], lead["lead_low"], lead["lead_high"])
     told.append(
-        f"{beyond} points of the first are more than fresh problems give on the same test "
-        f"problems: the jump is {'**learned by heart**' if by_heart else '**not** by heart alone'}."
+        f"{points_of(lead, 'lead')} points of the first are more than fresh problems give on the "
+        "same test problems: the jump is "
+        f"{'**learned by heart**' if by_heart else '**not** by heart alone'}."
     )
     return " ".join(told)
 

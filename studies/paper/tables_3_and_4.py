@@ -36,7 +36,8 @@ from lib.evaluation.results import headline, table
 from lib.experiment.artifacts import Artifact
 from lib.experiment.experiment import TEST_SPLITS, Experiment
 from lib.profiles.recipe import PaddingLossRecipe
-from studies.measurements import depth_rows, depth_searches, small_branch
+from studies.branches import small_branch
+from studies.measurements import depth_rows, depth_searches
 from studies.study import Figure, Study
 
 MODEL = "S"
