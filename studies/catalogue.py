@@ -30,8 +30,7 @@ from studies.beyond import (
     larger_model,
     leakage,
     rollback_gain,
-    selection_rules,
-    step_coverage,
+    search_loss,
     verdicts,
 )
 from studies.measurements import with_targets
@@ -68,9 +67,8 @@ STUDIES: tuple[Study, ...] = (
     audit.STUDY,
     checkers.STUDY,
     figure_13.STUDY,
-    step_coverage.STUDY,
+    search_loss.STUDY,
     verdicts.STUDY,
-    selection_rules.STUDY,
     rollback_gain.STUDY,
     equal_compute.STUDY,
     guess_depth.STUDY,

@@ -13,7 +13,7 @@ from lib.search.search import search
 from lib.search.selection import SELECTION_RULES
 from lib.tasks.countdown.problems import make_problems, make_settings
 from lib.tasks.countdown.task import CountdownTask
-from studies.beyond.equal_compute import equal_tokens
+from studies.beyond.equal_compute import against_tokens, by_series, equal_tokens
 
 SETTINGS = dict(numbers=3, max_number=9, target_low=1, target_high=30, max_result=99, held_out=0.1)
 TASK = CountdownTask(make_settings(SETTINGS))
@@ -54,3 +54,26 @@ def test_equal_tokens_are_linear_in_their_logarithm():
     assert cell["b0_at_equal_tokens"] == pytest.approx(0.5)  # half-way in log tokens
     assert np.isnan(cell["sft_at_equal_tokens"]) and cell["accuracy"] == 0.55
     assert equal_tokens(pd.DataFrame()).empty
+
+
+def test_the_figure_shows_the_usual_temperature_alone():
+    def searched(method, b, n, temperature, tokens, accuracy, split):
+        columns = {"artifact": "compute", "model": "S", "split": split, "checker": "strict"}
+        columns |= {"method": method, "b": b, "N": n, "temperature": temperature}
+        solved = np.arange(100) < 100 * accuracy
+        return accuracy_row(solved, tokens_per_problem=tokens, **columns) | {"ceiling": accuracy}
+
+    rows = []
+    for split in ("seen", "new"):
+        for n in (1, 4, 16):
+            for method in ("sft_sampled", "self_consistency", "self_backtracking"):
+                rows.append(searched(method, 0, n, 0.7, 12.0 * n, 0.3 + 0.02 * n, split))
+        rows.append(searched("self_backtracking", 0, 4, 1.2, 50.0, 0.4, split))
+        for b in (1, 2):
+            rows.append(searched("self_backtracking", b, 4, 0.7, 60.0 + 10 * b, 0.5, split))
+        rows.append(searched("sft_beam", None, 4, None, 100.0, 0.35, split))
+    found = by_series(table(rows))
+    assert set(found["temperature"]) == {0.7}
+    assert set(found["series"]) == {"sft_sampled", "b=0", "b=1", "b=2"}
+    titles = [axes.get_title() for axes in against_tokens(table(rows)).axes]
+    assert titles == ["S, seen split (n=100)", "S, new split (n=100)"]

@@ -95,7 +95,7 @@ def test_countdown_shows_an_error_at_its_end():
 
 def test_the_study_on_a_tiny_model(tmp_path):
     experiment = small(tmp_path)
-    asked = ComputeSettings(("S",), 6, (1, 4), ((4, 1),), (1.0,), 4, (1,))
+    asked = ComputeSettings(("S",), 6, (1, 4), ((4, 1),))
     experiment.profile = experiment.profile.with_sections(compute=asked)
     assert len([*guess_depth.requests(experiment)]) == 4
     found = guess_depth.rows(experiment)

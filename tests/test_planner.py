@@ -19,7 +19,7 @@ from studies.beyond.equal_compute import ComputeSettings
 from studies.beyond.expansions import ExpansionSettings
 from studies.beyond.larger_model import LargerModelSettings
 from studies.beyond.rollback_gain import RollbackSettings
-from studies.beyond.step_coverage import InstrumentSettings
+from studies.beyond.search_loss import InstrumentSettings
 from studies.catalogue import load_profile, sections
 from studies.paper import figure_3, figure_4, figure_13, table_1
 from studies.paper.paper_recipe import RecipeSettings
@@ -41,8 +41,8 @@ def experiment(tmp_path_factory):
         dfs=replace(known["dfs"], budgets=(3, 6), samples=4),
         ratios=RatioSettings((0.5, 1.0), 40, 5, (4,), (0, 1)),
         audit=AuditSettings(5, 4, 1, 40, 0.9),
-        instruments=InstrumentSettings(6, 4),
-        compute=ComputeSettings(("S",), 4, (1, 4), ((4, 1), (8, 0)), (1.5,), 4, (1, 3)),
+        instruments=InstrumentSettings(6),
+        compute=ComputeSettings(("S",), 4, (1, 4), ((4, 1), (8, 0))),
         expansions=ExpansionSettings(
             ("S",), ("sample", "beam_sample"), 5, (2, 4), (0, 1), ("sqrt",)
         ),
@@ -91,11 +91,10 @@ def test_checkpoints_and_the_tables_of_every_run(experiment):
     decoded = sum(decoded_tokens(12, beams) for beams in (1, 2))
     asked = sum(work.tokens["S"] for work in works)
     assert asked == pytest.approx(sum(tokens) + 2 * decoded)
-    # The round's own search, both splits before and after it, and greedy decoding after it and
-    # after its control.
+    # The round's own search, and greedy decoding after it and after its control.
     work = planner.work_of(figure_3.requests(planner))
-    searched = search_tokens(8, 4, 1) + 2 * 2 * search_tokens(3, 4, 1)
-    assert work.tokens["S"] == pytest.approx(searched + 2 * decoded_tokens(12, 1))
+    searched = search_tokens(8, 4, 1) + 2 * decoded_tokens(12, 1)
+    assert work.tokens["S"] == pytest.approx(searched)
     assert work.examples["S"] == 2 * 8 * 3
     again = [planner.work_of(each.requests(planner)) for each in (table_1, figure_4, figure_3)]
     assert not any(work.examples or work.tokens for work in again)
@@ -111,7 +110,7 @@ def test_each_study_by_hand(found):
     assert found["audit"].examples == {"S": 40}
     searched = 2 * (5 * both[1] + 3 * both[0])
     assert found["audit"].tokens == {"S": pytest.approx(searched)}
-    assert found["instruments"].tokens == {m: search_tokens(4, 4, 1) for m in ("S", "L")}
+    assert not found["instruments"].tokens  # the tables have them
     # Reward models of D_op and D_back, and of samples; both score; both sources' pairs.
     learned = 800 + 20 + 2 * 2 * 5 * 4 / 3 + 2 * 6 * (2 + 2 / 3) + 2 * 6 * 4
     assert found["baselines"].examples == {"S": pytest.approx(learned)}
@@ -129,9 +128,9 @@ def test_each_study_by_hand(found):
     assert found["stream"].examples == {"S": 3 * 30}
     assert found["stream"].tokens == {"S": LONG_RESPONSE_COST * 12 * 32}
     assert found["dfs"].tokens == {"S": search_tokens(12, 2, 0)}
-    # N = 4 of the SFT model, and N = 8; at T = 1.5 both models' samples and b = 1; three beams.
-    tokens = [search_tokens(4, n, b) for n, b in ((4, 0), (8, 0), (4, 0), (4, 0), (4, 1))]
-    assert found["compute"].tokens == {"S": pytest.approx(2 * (sum(tokens) + decoded_tokens(4, 3)))}
+    # N = 8 without roll-backs; SFT's samples at N = 4 are of fewer problems than others'.
+    tokens = search_tokens(4, 8, 0) + search_tokens(4, 4, 0)
+    assert found["compute"].tokens == {"S": pytest.approx(2 * tokens)}
     # Independent samples at N = 2, and beams at both N.
     wide = [search_tokens(5, 2, b) for b in (0, 1)]
     wide += [search_tokens(5, n, 1, "beam_sample") for n in (2, 4)]
@@ -166,8 +165,9 @@ def test_what_is_there_counts_nothing(experiment, tmp_path, monkeypatch):
             if not (place / MADE).exists():
                 (place / MADE).write_text('{"duration_s": 1}')
     # The audit's cuts are not known before the first time.
-    assert [each & set(sections()) for each in counted] == [set(sections()), {"audit"}, set()]
+    own = set(sections()) - {"instruments"}  # which takes the tables' searches apart
+    assert [each & set(sections()) for each in counted] == [own, {"audit"}, set()]
     assert counted[2] == set()
     took = spent(finished)
-    assert {f"[{name}]" for name in sections()} <= set(took)
+    assert {f"[{name}]" for name in own} <= set(took)
     assert took["[ratios]"] == 2 + 4  # branches, searches: a second each

@@ -51,10 +51,6 @@ def make_rows(models):
         for number in range(3):
             made.append(cell("figure_3", "self_improved_greedy", 0.4, round=number, **at))
             made.append(cell("figure_3", "control_greedy", 0.3, round=number, **at))
-            made.append(
-                cell("round_search", "self_backtracking", 0.6, N=16, b=1, round=number, **at)
-            )
-            made.append(cell("round_search", "pass_at_n", 0.7, N=16, b=1, round=number, **at))
         made += [
             row("figure_5", "sft_greedy", error=e, share=0.25, accuracy=0.4, failures=60, **at)
             for e in ERRORS
@@ -241,7 +237,7 @@ def test_a_study_says_what_it_found_with_its_numbers(study):
     assert all(say(table([])) == "" for say in texts)
     said = {
         "table_1": "SFT: S 40.0% (seen) and 40.0% (new)",
-        "figure_3": "Search: S 60.0% (seen) and 60.0% (new), after round 2",
+        "figure_3": "Greedy decoding: S 40.0% (seen) and 40.0% (new), after round 2",
         "figure_5": "The most frequent failure of each method. SFT, greedy:",
         "figure_13": "b=0 N=16: S 70.0% (seen) and 70.0% (new) at 0.3",
         "tables_3_and_4": "1:0.5 for b=0 N=8",

@@ -13,7 +13,6 @@ from lib.base.errors import UserError
 from lib.evaluation.states import (
     finished_paths,
     path_table,
-    ranking,
     sample_order,
     state_table,
 )
@@ -115,19 +114,14 @@ def test_trees_that_are_not_n_independent_samples_are_refused(wrong):
         sample_order(made, 0)
 
 
-def test_paths_and_how_a_score_ranks_them():
+def test_finished_paths_and_their_verdicts():
     found = path_table([make_tree()], PROBLEMS, TASK)
     assert found["leaf"].tolist() == [3, 7] and found["correct"].tolist() == [True, False]
-    assert ranking(found, "mean_logprob")["auc"] == 1
-    assert ranking(found, "mean_logprob")["auc_within"] == 1
 
 
 def test_without_a_finished_path():
     empty = path_table([], PROBLEMS, TASK)
     assert list(empty.columns[:4]) == ["problem", "leaf", "text", "correct"]
-    areas = ranking(empty, "vote")
-    assert all(value != value for value in areas.values())
-    assert areas.keys() >= {"auc", "auc_within_low"}
 
 
 def test_scores_are_the_rules_own():

@@ -14,7 +14,6 @@ from lib.evaluation.statistics import (
     clustered_share,
     hierarchical_draws,
     roc_auc,
-    within_auc,
 )
 
 
@@ -60,16 +59,6 @@ def test_auc_of_singletons_has_delongs_interval():
     up = np.array([0.25, -0.25]) / 2
     variance = 4 / 3 * (2 * (up**2).sum())
     assert low == pytest.approx(max(0, 0.75 - 1.959964 * math.sqrt(variance)))
-
-
-def test_auc_within_problems_is_the_share_of_pairs():
-    scores = [1, 2, 3, 9, 8, 7]
-    positive = [False, True, True, False, False, True]
-    problem = [0, 0, 0, 1, 1, 1]
-    # Problem 0: both pairs right; problem 1: both wrong.
-    assert within_auc(scores, positive, problem)[0] == pytest.approx(0.5)
-    assert within_auc([1, 1], [True, False], [0, 0])[0] == 0.5
-    assert all(map(math.isnan, within_auc([1, 2], [True, False], [0, 1])))
 
 
 def exact(seeds):

@@ -13,7 +13,7 @@ from studies.beyond import equal_compute
 from studies.beyond.bfloat16 import BFloat16Settings
 from studies.beyond.equal_compute import ComputeSettings
 from studies.beyond.larger_model import LargerModelSettings
-from studies.beyond.step_coverage import InstrumentSettings
+from studies.beyond.search_loss import InstrumentSettings
 from studies.catalogue import wanted
 
 
@@ -23,8 +23,8 @@ def experiment(tmp_path_factory):
     replace = dataclasses.replace
     improvement = replace(made.profile.improvement, rounds=0)
     made.profile = replace(made.profile, improvement=improvement).with_sections(
-        instruments=InstrumentSettings(problems=6, validation_problems=4),
-        compute=ComputeSettings(("S",), 4, (1, 4), ((4, 1), (8, 0)), (1.5,), 4, (2,)),
+        instruments=InstrumentSettings(problems=6),
+        compute=ComputeSettings(("S",), 4, (1, 4), ((4, 1), (8, 0))),
         larger_model=LargerModelSettings(384, 1e-2, 4, 4, (0, 1)),
         bfloat16=BFloat16Settings(192, 1e-3, 8),
     )
@@ -36,8 +36,7 @@ def test_compute_measures_everything_on_the_same_problems(experiment):
     rows = equal_compute.rows(experiment)
     assert set(rows["model"]) == {"S"}  # L was not asked for
     assert set(rows["artifact"]) == {"compute"} and set(rows["problems"]) == {4}
-    methods = {"sft_sampled", "self_consistency", "self_backtracking", "sft_beam"}
-    assert set(rows["method"]) == methods
+    assert set(rows["method"]) == {"sft_sampled", "self_backtracking"}
     sampled = rows[(rows["method"] == "sft_sampled") & (rows["temperature"] == 0.7)]
     cost = sampled[sampled["split"] == "seen"].sort_values("N")["tokens_per_problem"].tolist()
     assert cost == sorted(cost) and len(cost) == 2

@@ -8,7 +8,7 @@ from test_measurements import small
 from lib.base.errors import UserError
 from lib.evaluation.results import table
 from studies.beyond import verdicts
-from studies.beyond.step_coverage import InstrumentSettings
+from studies.beyond.search_loss import InstrumentSettings
 from studies.beyond.verdicts import (
     curve_rows,
     verdict_curves,
@@ -53,8 +53,6 @@ def test_scores():
     assert kinds["exploration", "recall"] == pytest.approx(1 / 2)
     assert kinds["computation", "auc"] == 1 and kinds["earlier", "auc"] == 0
     assert ("format", "auc") not in kinds
-    steps = {(each.get("step"), each["quantity"]): each for each in rows}
-    assert steps[1, "recall"]["share"] == 1 and steps[1, "recall"]["lost_states"] == 2
 
 
 def test_curves():
@@ -88,7 +86,7 @@ def test_the_text_and_the_figure():
     text = verdicts_text(rows)
     told = "of the states that it calls lost, 67% are; of those that are, it finds 50%."
     assert told in verdicts_remark(rows)
-    assert "| S, seen | 0.69 [" in text and "| AUC, step 1 | AUC, step 2 |" in text
+    assert "| S, seen | 0.69 [" in text and "| recall, exploration | recall, computation |" in text
     titles = [axes.get_title() for axes in verdict_curves(rows).axes]
     assert titles == ["ROC, seen split", "calibration, seen split"]
     assert verdicts_remark(table([])) == verdicts_text(table([])) == ""
@@ -99,7 +97,7 @@ def test_the_text_and_the_figure():
 @pytest.mark.slow
 def test_shares_of_a_whole_study(tmp_path):
     experiment = small(tmp_path)
-    settings = InstrumentSettings(problems=6, validation_problems=4)
+    settings = InstrumentSettings(problems=6)
     experiment.profile = experiment.profile.with_sections(instruments=settings)
     rows = verdicts.rows(experiment)
     assert {"verdicts", "verdict_calibration"} <= set(rows["artifact"])

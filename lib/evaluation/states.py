@@ -15,7 +15,6 @@ import pandas as pd
 
 from lib.base.errors import UserError
 from lib.evaluation.scoring import score_paths, verdict_columns
-from lib.evaluation.statistics import clustered_auc, within_auc
 from lib.search.selection import SELECTION_RULES, TreePath, paths
 from lib.search.tree import SearchTree, path_tokens, tokens_after
 from lib.tasks.task import EARLIER, Task
@@ -111,15 +110,6 @@ def path_table(trees: Iterable[SearchTree], problems: pd.DataFrame, task: Task) 
     ]
     columns = ["problem", "leaf", "text", "correct", *SELECTION_RULES]
     return pd.DataFrame(records, columns=columns).astype({"correct": bool})
-
-
-def ranking(found: pd.DataFrame, score: str) -> dict[str, float]:
-    """ROC-AUC of a score, right against wrong paths: over all paths, and within problems."""
-    columns = {}
-    for name, area in (("auc", clustered_auc), ("auc_within", within_auc)):
-        value, low, high = area(found[score], found["correct"], found["problem"])
-        columns |= {name: value, f"{name}_low": low, f"{name}_high": high}
-    return columns
 
 
 def sample_order(tree: SearchTree, seed: int) -> list[int]:

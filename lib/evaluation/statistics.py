@@ -143,24 +143,6 @@ def _placement(of: np.ndarray, among: np.ndarray) -> np.ndarray:
     return (low + high) / (2 * len(ordered))
 
 
-def within_auc(scores: object, positive: object, clusters: object) -> tuple[float, float, float]:
-    """As `clustered_auc`, over pairs of one cluster alone: what choosing among its paths needs."""
-    scores, positive = np.asarray(scores, float), np.asarray(positive, bool)
-    names, cluster = np.unique(np.asarray(clusters), return_inverse=True)
-    wins, pairs = np.zeros(len(names)), np.zeros(len(names))
-    order = np.argsort(cluster, kind="stable")
-    bounds = np.searchsorted(cluster[order], np.arange(len(names) + 1))
-    for number in range(len(names)):
-        here = order[bounds[number] : bounds[number + 1]]
-        above, below = scores[here][positive[here]], scores[here][~positive[here]]
-        if len(above) and len(below):
-            pairs[number] = len(above) * len(below)
-            wins[number] = _placement(above, below).sum() * len(below)
-    if not pairs.any():
-        return NOTHING
-    return clustered_share(wins / np.maximum(pairs, 1), pairs, names)
-
-
 DRAWS = 5_000  # the ends of an interval then move by a twentieth of its half-width, or less
 
 

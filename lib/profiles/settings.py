@@ -162,7 +162,6 @@ class ImprovementSettings:
     depth: Natural
     temperature: Positive
     recipe: Recipe
-    test_problems: Natural = 0  # of each test split, searched after each round
 
 
 @checked

@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter
 
 from lib.base.errors import UserError
 from lib.drawing.markdown import markdown_table, points
-from lib.drawing.style import MODEL_COLOURS, SPLITS, handle, legend, panels, present, styled
+from lib.drawing.style import MODEL_COLOURS, SPLITS, errors, legend, panels, present, styled
 from lib.evaluation.paper import paper_accuracy
 from lib.evaluation.results import table
 
@@ -33,7 +33,6 @@ LABELS = {
     "together_at_inference": "all of these at once",
     "padding_loss": "padding carries loss",
     "together": "all at once, padding with loss too",
-    "evaluated_problems": "self-improvement on the evaluated problems",
 }
 TOGETHER = ("together_at_inference", "together")
 ALONE, PART, NONE, GAINS = "alone", "in part", "no", "no: gains"
@@ -117,7 +116,7 @@ def audit_text(rows: pd.DataFrame) -> str:
     if found.empty:
         return ""
     pooled = {name: cell for name in LABELS if (cell := _cell(found, name, None)) is not None}
-    notes = [RULE_OF_VERDICTS, _about_cut(pooled), _about_evaluated(found)]
+    notes = [RULE_OF_VERDICTS, _about_cut(pooled)]
     gained = "Points of accuracy gained or lost by each switch:"
     return f"{gained}\n\n{switches_table(found)}\n\n{' '.join(filter(None, notes))}"
 
@@ -139,13 +138,11 @@ def switches_table(found: pd.DataFrame) -> str:
     lines = []
     for name in dict.fromkeys(found["switch"]):
         cells = [_cell(found, name, split) for split in ("seen", "new", None)]
-        label, base, both = LABELS[name], cells[-1], cells[-1]
-        if name == "evaluated_problems" and (base := _cell(found, name, "validation")):
-            label += f" (greedy; on those problems: {_points(base)})"
+        label, both = LABELS[name], cells[-1]
         if name in ("cut", "hard_cut"):
             known = cells[0] or both
             label += f" ({known['total_tokens']:.0f} of {known['longest_tokens']:.0f} tokens)"
-        without = f"{100 * base['base']:.1f}" if base else ""
+        without = f"{100 * both['base']:.1f}" if both else ""
         lines.append([label, without, *map(_points, cells), explains(both) if both else ""])
     head = ["switched on", "without", "seen", "new", "both", "could explain the gap"]
     return markdown_table(head, lines)
@@ -165,52 +162,28 @@ def _about_cut(pooled: Mapping[str, Mapping]) -> str:
     return text
 
 
-def _about_evaluated(found: pd.DataFrame) -> str:
-    trained = _cell(found, "evaluated_problems", "validation")
-    if trained is None:
-        return ""
-    clean = [_cell(found, "evaluated_problems", split) for split in ("seen", "new")]
-    elsewhere = " and ".join(
-        f"{_points(cell)} on the {cell['split']} split" for cell in clean if cell is not None
-    )
-    return (
-        "Self-improvement on the problems that evaluation reads concerns figures 3 and 8, not the "
-        f"73.5: a round on them gains {_points(trained)} there over a round on problems of its "
-        f"own, and {elsewhere} that neither saw."
-    )
-
-
 LABEL_WIDTH = 34
 
 
 @styled
 def points_by_switch(rows: pd.DataFrame) -> Figure:
-    """Points gained or lost by each switch, a panel a split, beside the gap that users report.
-
-    Hollow: the validation problems, whose targets are seen ones, in that split's panel.
-    """
+    """Points gained or lost by each switch, a panel a split, beside the gap that users report."""
     found = audit_rows(rows)
     found = found[found["split"].notna()]
     if found.empty:
         raise UserError("figure of audit: the results have no rows for it")
     order, splits = present(found["switch"], LABELS)[::-1], present(found["split"], SPLITS)
     figure, axes = panels(1, len(splits), height=0.46 * len(order) + 0.6)
-    colour = MODEL_COLOURS["S"]
     least, most = gap()
     reach = found["difference_low"].min() - 0.02, max(found["difference_high"].max(), 0) + 0.02
     for panel, split in zip(axes[0], splits, strict=True):
         panel.axvspan(-most, -least, color="#d9d9d9", zorder=0)
         panel.axvline(0, color="#555555", linewidth=1.2)
         here = found[found["split"] == split]
-        groups = [(here, 0.0, {})]
-        if split == "seen":
-            groups.append((found[found["split"] == "validation"], 0.25, {"mfc": "white"}))
-        for dots, shift, style in groups:
-            low, high = dots["difference_low"], dots["difference_high"]
-            at = dots["switch"].map(order.index).astype(float) + shift
-            errors = [dots["difference"] - low, high - dots["difference"]]
-            shape = {"markersize": 5, "capsize": 2.5, **style}
-            panel.errorbar(dots["difference"], at, xerr=errors, fmt="o", color=colour, **shape)
+        reaches = errors(here, "difference", "difference_low", "difference_high")
+        style = {"fmt": "o", "color": MODEL_COLOURS["S"], "markersize": 5, "capsize": 2.5}
+        at = here["switch"].map(order.index)
+        panel.errorbar(here["difference"], at, xerr=reaches, **style)
         breadth, depth = here["N"].max(), here["b"].max()
         panel.set_title(f"S, {SPLITS[split]}, b={depth} N={breadth}, n={here['problems'].max()}")
         panel.set_xlim(min(reach[0], -most - 0.02), reach[1])
@@ -220,9 +193,6 @@ def points_by_switch(rows: pd.DataFrame) -> Figure:
         panel.tick_params(axis="y", grid_alpha=0)
     labels = [textwrap.fill(LABELS[name], LABEL_WIDTH) for name in order]
     axes[0][0].set_yticks(range(len(order)), labels)
-    handles = [Patch(color="#d9d9d9", label="the loss that users of the published code report")]
-    if (found["split"] == "validation").any():
-        label = "on the validation problems that it trained on"
-        handles.append(handle(label, colour, mfc="white"))
-    legend(figure, handles, columns=2)
+    label = "the loss that users of the published code report"
+    legend(figure, [Patch(color="#d9d9d9", label=label)])
     return figure

@@ -39,7 +39,7 @@ from lib.experiment.experiment import Experiment
 from lib.search.tree import SearchTree
 from lib.tasks.task import EXPLORATION, Task
 from studies.beyond.equal_compute import ComputeSettings, searches_of, specs
-from studies.beyond.step_coverage import cells
+from studies.beyond.search_loss import cells
 from studies.measurements import Searched, asked_models, kept_table
 from studies.study import Figure, Study
 

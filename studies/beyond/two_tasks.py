@@ -75,7 +75,6 @@ def against_tokens(rows: pd.DataFrame) -> Drawn:
     figure, axes = panels(len(splits), len(TASKS))
     looks: dict = {}
     for column, (task, found) in enumerate(parts.items()):
-        found = found[found["series"] != "sft_beam"]
         looks |= equal_compute.looks(found)
         for line, split in zip(axes, splits, strict=True):
             panel, here = line[column], found[found["split"] == split]

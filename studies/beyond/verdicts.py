@@ -2,7 +2,7 @@
 
 Takes the states of the tables' searches at the largest N and b (lib/evaluation/states.py), labelled
 by the exact solver; gives precision, recall, ROC and calibration as rows (artifacts `verdicts`,
-`verdict_roc`, `verdict_calibration`), by step and by kind of error. The paper's claim 2 (section
+`verdict_roc`, `verdict_calibration`), and by kind of error. The paper's claim 2 (section
 4.2: `<backtrack>` judges the current state) made measurable. The question itself is no state here:
 it can always be solved, and nothing was sampled yet. Each state counts once, however often it was
 sampled.
@@ -35,7 +35,7 @@ from lib.evaluation.results import row, table
 from lib.evaluation.statistics import clustered_auc, clustered_share
 from lib.experiment.experiment import Experiment
 from lib.tasks.task import EARLIER, KINDS, VERDICT_THRESHOLD
-from studies.beyond.step_coverage import (
+from studies.beyond.search_loss import (
     InstrumentSettings,
     cells,
     judged_searches,
@@ -76,12 +76,10 @@ def judged(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdict_rows(found: pd.DataFrame, **columns: object) -> list[dict]:
-    """precision, recall, specificity, auc, brier and calibration_error: of all states, by step, and
-    (recall and auc against every state that is not lost) by kind of error."""
+    """precision, recall, specificity, auc, brier and calibration_error of all states, and, by kind
+    of error, recall and auc against every state that is not lost."""
     known = judged(found)
     rows = _scores(known, columns)
-    for step, cell in known.groupby("step"):
-        rows += _scores(cell, columns | {"step": int(step)})
     for kind in (*KINDS, EARLIER):
         cell = known[(known["error"] == kind) | ~known["lost"]]
         if cell["lost"].any():
@@ -150,11 +148,18 @@ SCORES = {
 }
 
 
+def of_all_states(found: pd.DataFrame) -> pd.DataFrame:
+    """The rows that are not of one kind of error, or, in earlier results, of one step."""
+    for name in {"step", "error"} & set(found.columns):
+        found = found[found[name].isna()]
+    return found
+
+
 def verdicts_remark(rows: pd.DataFrame) -> str:
     """How good the verdicts are over all states, in words; empty without rows."""
     found, told = artifact_rows(rows, "verdicts"), []
     for model, split, here in cells(found):
-        every = here[here["step"].isna() & here["error"].isna()].set_index("quantity")["share"]
+        every = of_all_states(here).set_index("quantity")["share"]
         told.append(
             f"{model}, {SPLITS[split]}: of the states that it calls lost, "
             f"{whole(every['precision'])}% are; of those that are, it finds "
@@ -165,28 +170,20 @@ def verdicts_remark(rows: pd.DataFrame) -> str:
 
 
 def verdicts_text(rows: pd.DataFrame) -> str:
-    """How good the verdicts are: over all states, by step and by kind of error; empty without."""
+    """How good the verdicts are: over all states, and by kind of error; empty without rows."""
     found = artifact_rows(rows, "verdicts")
-    if found.empty:
-        return ""
-    steps = sorted(found["step"].dropna().unique())
-    kinds = [kind for kind in (*KINDS, EARLIER) if (found["error"] == kind).any()]
-    lines, more = [], []
+    named, lines = set(found["error"]) if "error" in found else set(), []
+    kinds = [kind for kind in (*KINDS, EARLIER) if kind in named]
     for model, split, here in cells(found):
-        every = here[here["step"].isna() & here["error"].isna()].set_index("quantity")
-        lines.append([f"{model}, {split}", *(_number(every.loc[name]) for name in SCORES)])
-        named = here.set_index(["quantity", "step"])["share"].to_dict()
-        shown = [named.get(("auc", step)) for step in steps]
-        named = here.set_index(["quantity", "error"])["share"].to_dict()
-        shown += [named.get(("recall", kind)) for kind in kinds]
-        more.append([f"{model}, {split}", *("" if pd.isna(x) else f"{x:.2f}" for x in shown)])
-    head = ["", *(f"AUC, step {step}" for step in steps)]
-    head += [f"recall, {kind.replace('_', ' ')}" for kind in kinds]
-    return (
-        markdown_table(["", *SCORES.values()], lines)
-        + "\n\nBy step, and by the error that lost the state (`earlier`: one before its last "
-        "step):\n\n" + markdown_table(head, more)
-    )
+        every, recall = of_all_states(here).set_index("quantity"), {}
+        if kinds:
+            recall = here[here["quantity"] == "recall"].dropna(subset="error")
+            recall = recall.set_index("error")["share"]
+        shown = [f"{recall[kind]:.2f}" if kind in recall else "" for kind in kinds]
+        lines.append([f"{model}, {split}", *(_number(every.loc[name]) for name in SCORES), *shown])
+    head = ["", *SCORES.values(), *(f"recall, {kind.replace('_', ' ')}" for kind in kinds)]
+    told = "Recall by the error that lost the state (`earlier`: one before its last step):"
+    return f"{told}\n\n{markdown_table(head, lines)}" if lines else ""
 
 
 def _number(cell: pd.Series) -> str:
@@ -200,10 +197,8 @@ def verdict_curves(rows: pd.DataFrame) -> Drawn:
     """P(<backtrack>) against the exact solver: ROC curve and calibration, a row a split."""
     found = found_rows(rows, "verdict_roc", "verdict_calibration")
     models, splits = present(found["model"], MODEL_COLOURS), present(found["split"], SPLITS)
-    areas = artifact_rows(rows, "verdicts")
+    areas = of_all_states(artifact_rows(rows, "verdicts"))
     areas = areas[areas["quantity"] == "auc"]
-    for name in {"step", "error"} & set(areas.columns):  # those of all states
-        areas = areas[areas[name].isna()]
     figure, axes = panels(len(splits), 2, height=3.2, sharey=False)
     for (roc_panel, calibration_panel), split in zip(axes, splits, strict=True):
         told = []

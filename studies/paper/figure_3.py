@@ -1,16 +1,16 @@
 """Figures 3 and 8: self-improvement, expert iteration from slow thinking (search) to fast (greedy).
 
 Takes an experiment and a model that backtracks; gives one checkpoint a round, and rows of greedy
-accuracy after each (artifact `figure_3`), and of search after each (`round_search`), which is
-beyond the paper. Source: section 3.4. Each round searches training problems that no round before it
-saw, keeps the paths that the task's checker finds correct, and fine-tunes on them. The control
-fine-tunes on as many solutions from the problem generator, so that search is not credited with what
-more data does.
+accuracy after each (artifact `figure_3`). Source: section 3.4. Each round searches training
+problems that no round before it saw, keeps the paths that the task's checker finds correct, and
+fine-tunes on them. The control fine-tunes on as many solutions from the problem generator, so that
+search is not credited with what more data does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
@@ -19,7 +19,6 @@ from matplotlib.figure import Figure as Drawn
 from lib.base import files
 from lib.drawing.markdown import in_words
 from lib.drawing.style import (
-    CEILING_MARK,
     METHOD_COLOURS,
     METHODS,
     MODEL_COLOURS,
@@ -27,17 +26,15 @@ from lib.drawing.style import (
     grid,
     handle,
     legend,
-    look,
     percent,
     pick,
     present,
-    setting,
     styled,
 )
 from lib.evaluation import scoring
-from lib.evaluation.results import headline, table
+from lib.evaluation.results import headline
 from lib.experiment.artifacts import Artifact
-from lib.experiment.experiment import TEST_SPLITS, Experiment
+from lib.experiment.experiment import Experiment
 from lib.experiment.work import model_of
 from lib.profiles.recipe import Recipe
 from lib.profiles.search_spec import SearchSpec
@@ -46,10 +43,8 @@ from lib.search.selection import paths
 from lib.search.tree import SearchTree
 from lib.tasks.task import Task
 from lib.tasks.trace import COLUMNS, right_trace
-from studies.measurements import Searched, decoded_outcomes, outcomes_at_depths
+from studies.measurements import decoded_outcomes
 from studies.study import Figure, Study
-
-SEARCH = "round_search"
 
 
 def correct_responses(
@@ -175,24 +170,12 @@ def checkpoints(experiment: Experiment, model: str) -> Iterator[tuple[int, str, 
             yield number, method, self_improved(experiment, model, number, control)
 
 
-def round_searches(experiment: Experiment, model: str) -> Iterator[tuple[int, Searched]]:
-    """Round, and a search of each test split by the model after it."""
-    count, spec = experiment.profile.improvement.test_problems, round_spec(experiment)
-    for number in range(experiment.profile.rounds(model) + 1) if count else ():
-        checkpoint = self_improved(experiment, model, number)
-        for split in TEST_SPLITS:
-            problems = experiment.problems(split, 0, count)
-            made = experiment.search(checkpoint, problems, spec)
-            yield number, Searched(made, problems, split, spec)
-
-
 def requests(experiment: Experiment) -> Iterator[object]:
     """Every round's search and training, its control's, and what is measured after it."""
     for model in experiment.profile.models:
         problems = experiment.test_problems(model)
         for *_, checkpoint in checkpoints(experiment, model):
             yield experiment.decoding(checkpoint, problems)
-        yield from round_searches(experiment, model)
 
 
 def greedy_outcomes(experiment: Experiment) -> pd.DataFrame:
@@ -207,70 +190,46 @@ def greedy_outcomes(experiment: Experiment) -> pd.DataFrame:
 
 
 def rows(experiment: Experiment) -> pd.DataFrame:
-    """After each round, of every model: greedy accuracy; accuracy and ceiling of search."""
-    rule = experiment.profile.search.selection
-    found = [scoring.outcome_rows(greedy_outcomes(experiment))]
-    for model in experiment.profile.models:
-        for number, each in round_searches(experiment, model):
-            outcomes = outcomes_at_depths(experiment, each.made, each.problems, [each.spec.depth])
-            outcomes = outcomes[outcomes["selection"] == rule]
-            measured = scoring.search_rows(outcomes, artifact=SEARCH, model=model)
-            found.append(measured.assign(round=number))
-    return table(pd.concat(found, ignore_index=True))
+    """Greedy accuracy after each round, of every model."""
+    return scoring.outcome_rows(greedy_outcomes(experiment))
 
 
 def remark(rows: pd.DataFrame) -> str:
-    """Greedy decoding and search before the first round and after the last; empty without rows."""
-    found, told = headline(rows, ["figure_3", SEARCH]), []
+    """Accuracy before the first round and after the last; empty without rows."""
+    found, told = headline(rows, ["figure_3"]), []
     names = {"self_improved_greedy": "Greedy decoding", "control_greedy": "Its control"}
-    for method, name in (names | {"self_backtracking": "Search"}).items():
-        for model in present(found["model"], MODEL_COLOURS):
-            line = found[(found["method"] == method) & (found["model"] == model)]
-            ends = line["round"].min(), line["round"].max()
-            shares = [in_words(line[line["round"] == number]) for number in ends]
-            told += (
-                [f"{name}: {shares[0]}, after round {ends[1]} {shares[1]}."] if shares[0] else []
-            )
+    for (method, name), model in product(names.items(), present(found["model"], MODEL_COLOURS)):
+        line = found[(found["method"] == method) & (found["model"] == model)]
+        ends = line["round"].min(), line["round"].max()
+        first, last = (in_words(line[line["round"] == number]) for number in ends)
+        told += [f"{name}: {first}, after round {ends[1]} {last}."] if first else []
     return " ".join(["Accuracy before the first round and after the last.", *told]) if told else ""
 
 
 LOOKS = {
     "self_improved_greedy": {"colour": METHOD_COLOURS["improved"]},
     "control_greedy": {"colour": "#222222", "linestyle": "--", "marker": "^"},
-    "self_backtracking": look(1),
 }
-APART = dict(zip((*LOOKS, "pass_at_n"), (0, 0.06, -0.06, -0.06), strict=True))  # rounds
 
 
 @styled
 def accuracy_by_round(rows: pd.DataFrame) -> Drawn:
-    """Figures 3 and 8: greedy accuracy after each round, the control's, and search's if known."""
-    found = pick(rows, "figure_3", SEARCH, need=["round"])
-    found["x"] = found["round"].astype(float) + found["method"].map(APART)
+    """Figures 3 and 8: greedy accuracy after each round, and the control's."""
+    found = pick(rows, "figure_3", need=["round"])
+    # A little apart, so that intervals do not hide each other.
+    found["x"] = found["round"] + 0.06 * (found["method"] == "control_greedy")
     figure, grid_panels = grid(found)
     for panel, model, split in grid_panels:
         here = found[(found["model"] == model) & (found["split"] == split)]
         for method, style in LOOKS.items():
             curve(panel, here[here["method"] == method], "x", **style)
-        ceiling = here[here["method"] == "pass_at_n"]
-        panel.plot(ceiling["x"], ceiling["accuracy"], color=look(1)["colour"], **CEILING_MARK)
         panel.set_xticks(sorted(found["round"].unique()))
         panel.set_xlabel("round of self-improvement")
     for panel, *_ in grid_panels:
         percent(panel, from_zero=True)
-    methods = present(found["method"], LOOKS)
-    names = METHODS | {"self_backtracking": f"search{search_setting(rows)}"}
-    handles = [handle(names[name], **LOOKS[name]) for name in methods]
-    if "self_backtracking" in methods:
-        handles.append(handle(METHODS["pass_at_n"], look(1)["colour"], **CEILING_MARK))
-    legend(figure, handles, columns=3)
+    names = present(found["method"], LOOKS)
+    legend(figure, [handle(METHODS[name], **LOOKS[name]) for name in names])
     return figure
-
-
-def search_setting(rows: pd.DataFrame) -> str:
-    """The b and N of the searches after each round."""
-    found = rows[(rows["artifact"] == SEARCH) & rows["N"].notna()]
-    return setting(found.iloc[0]) if len(found) else ""
 
 
 STUDY = Study(
@@ -282,8 +241,8 @@ STUDY = Study(
         Figure(
             "figure_3",
             accuracy_by_round,
-            "Self-improvement (figures 3 and 8): accuracy without search after each round, and of "
-            "search with the same model.",
+            "Self-improvement of our recipe (figures 3 and 8): accuracy without search after each "
+            "round.",
             ("figure_3",),
             varied="round",
         ),

@@ -1,4 +1,4 @@
-"""Coverage and losses of the hand-made tree, exactly, and the study on a tiny model."""
+"""Losses of the hand-made tree, exactly, and the study on a tiny model."""
 
 import numpy as np
 import pandas as pd
@@ -10,29 +10,16 @@ from lib.evaluation.results import row, table
 from lib.evaluation.states import state_table
 from lib.tasks.countdown.problems import make_settings
 from lib.tasks.countdown.task import CountdownTask
-from studies.beyond import step_coverage
-from studies.beyond.step_coverage import (
+from studies.beyond import search_loss
+from studies.beyond.search_loss import (
     InstrumentSettings,
-    coverage_remark,
-    coverage_rows,
+    loss_remark,
     loss_rows,
 )
 
 SETTINGS = dict(numbers=3, max_number=9, target_low=1, target_high=30, max_result=99, held_out=0.1)
 TASK = CountdownTask(make_settings(SETTINGS))
 PROBLEMS = pd.DataFrame([{"numbers": list(PROBLEM.numbers), "target": PROBLEM.target}] * 8)
-
-
-def test_coverage_by_step():
-    rows = coverage_rows(state_table([make_tree()], PROBLEMS, TASK), model="S", split="seen")
-    found = {(each["step"], each["quantity"]): each["share"] for each in rows}
-    # Five samples took a first step: 2*3=6 twice, two explorations and a wrong result.
-    assert found[1, "legal"] == 1
-    assert found[1, "computed"] == pytest.approx(4 / 5)
-    assert found[1, "reachable"] == pytest.approx(2 / 4)
-    assert found[1, "kept"] == pytest.approx(2 / 5)
-    assert found[2, "kept"] == 1 and found[2, "gave_up"] == 0
-    assert {each["samples"] for each in rows if each["quantity"] == "legal"} == {5, 2}
 
 
 def test_where_the_search_is_lost():
@@ -68,20 +55,20 @@ def test_the_text_says_where_most_are_lost():
         "found, not chosen": 0,
     }
     rows = [row("search_loss", quantity=k, share=v) | shared for k, v in shares.items()]
-    remark = coverage_remark(table(rows))
+    remark = loss_remark(table(rows))
     assert "S, seen split: 61% solved; most of the others are lost at step 2 (25%)." in remark
-    assert coverage_remark(table([])) == ""
+    assert loss_remark(table([])) == ""
 
 
 @pytest.mark.slow
 def test_shares_of_a_whole_study(tmp_path):
     experiment = small(tmp_path)
-    settings = InstrumentSettings(problems=6, validation_problems=4)
+    settings = InstrumentSettings(problems=6)
     experiment.profile = experiment.profile.with_sections(instruments=settings)
-    rows = step_coverage.rows(experiment)
-    assert set(rows["artifact"]) == {"step_coverage", "search_loss"}
+    rows = search_loss.rows(experiment)
+    assert set(rows["artifact"]) == {"search_loss"}
     lost = rows[rows["artifact"] == "search_loss"].groupby(["model", "split", "b"])["share"].sum()
     assert np.allclose(lost, 1) and len(lost) == 2 * 2 * 2
-    assert "solved; most of the others" in coverage_remark(rows)
-    for study_figure in step_coverage.STUDY.figures:
+    assert "solved; most of the others" in loss_remark(rows)
+    for study_figure in search_loss.STUDY.figures:
         assert study_figure.has_rows(rows) and study_figure.draw(rows).axes

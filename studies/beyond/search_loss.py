@@ -1,8 +1,8 @@
-"""Where a search is lost: coverage step by step, and the first dead end.
+"""Where a search is lost: the first step after which no sample can reach the target any more.
 
 Takes an experiment whose task has an exact solver (for another there are no rows); gives rows of
-the tables' searches at the largest N (artifacts `step_coverage`, `search_loss`). Section 4.4
-of the paper: the larger model computes better and often fails to reach the target.
+the tables' searches at the largest N (artifact `search_loss`). Section 4.4 of the paper: the larger
+model computes better and often fails to reach the target.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ from lib.drawing.style import (
     MODEL_COLOURS,
     SPLITS,
     artifact_rows,
-    errors,
     found_rows,
-    handle,
     legend,
     panels,
     present,
@@ -35,7 +33,6 @@ from lib.drawing.style import (
 from lib.evaluation.results import row, table
 from lib.evaluation.statistics import clustered_share
 from lib.experiment.experiment import Experiment
-from lib.tasks.task import COMPUTATION, FORMAT, RULE
 from studies.measurements import SAMPLE, Searched, chosen, state_outcomes, widest_searches
 from studies.study import Figure, Study
 
@@ -45,7 +42,6 @@ class InstrumentSettings:
     """How many searches are taken apart; they are those of the tables, at the largest N."""
 
     problems: Count  # of each test split: the first so many
-    validation_problems: Count  # on which the selection rule is chosen
 
 
 #: What can become of a problem, the last being success; `lost at step k` stands between them.
@@ -76,42 +72,13 @@ def states(experiment: Experiment, found: Searched) -> pd.DataFrame:
 
 
 def rows(experiment: Experiment) -> pd.DataFrame:
-    """Both artifacts, of every model, split and b."""
+    """The rows of every model, split and b."""
     search, made = experiment.profile.search, []
     for model, found in judged_searches(experiment, search.depths):
         named, known = found.columns(model), states(experiment, found)
-        made += coverage_rows(known, **named)
-        named_rule = named | {"selection": search.selection}
-        made += loss_rows(known, chosen(experiment, found), **named_rule)
+        named |= {"selection": search.selection}
+        made += loss_rows(known, chosen(experiment, found), **named)
     return table(made)
-
-
-def coverage_rows(states: pd.DataFrame, **columns: object) -> list[dict]:
-    """By step, of samples whose steps before were all sound: what the step was.
-
-    legal; computed (of the legal); reachable (of those computed right: the target still is); kept,
-    the product of the three; gave_up: `<backtrack>` said right after a step that was sound.
-    """
-    rows = []
-    for step, cell in states[(states["step"] > 0) & states["alive_before"]].groupby("step"):
-        error = cell["error"]
-        legal = ~error.isin([FORMAT, RULE])
-        right = legal & (error != COMPUTATION)
-        alive = cell["alive"].astype(bool)
-        said = cell["backtracked"] / cell["continued"].clip(lower=1)
-        problems = int(cell["problem"].nunique())
-        for name, hits, among in (
-            ("legal", legal, cell["visits"]),
-            ("computed", right, cell["visits"] * legal),
-            ("reachable", alive, cell["visits"] * right),
-            ("kept", alive, cell["visits"]),
-            ("gave_up", said, cell["continued"] * alive),
-        ):
-            share, low, high = clustered_share(hits, among, cell["problem"])
-            counts = {"step": int(step), "samples": int(among.sum()), "problems": problems}
-            measured = {"share": share, "low": low, "high": high}
-            rows.append(row("step_coverage", quantity=name, **measured) | counts | columns)
-    return rows
 
 
 def loss_rows(states: pd.DataFrame, outcomes: pd.DataFrame, **columns: object) -> list[dict]:
@@ -149,7 +116,7 @@ def cells(found: pd.DataFrame) -> Iterator[tuple[str, str, pd.DataFrame]]:
             yield model, split, here
 
 
-def coverage_remark(rows: pd.DataFrame) -> str:
+def loss_remark(rows: pd.DataFrame) -> str:
     """Where most of the problems are lost, at the largest b; empty without rows."""
     found, told = artifact_rows(rows, "search_loss"), []
     for model, split, here in cells(found[found["b"] == found["b"].max()]):
@@ -160,54 +127,6 @@ def coverage_remark(rows: pd.DataFrame) -> str:
             f"{worst} ({whole(shares[worst])}%)."
         )
     return f"At the largest b: {' '.join(told)}" if told else ""
-
-
-QUANTITIES = {
-    "legal": "legal",
-    "computed": "computed right\n(of the legal)",
-    "reachable": "target in reach\n(of the right)",
-    "kept": "all three",
-    "gave_up": "<backtrack> after\na sound step",
-}
-
-
-@styled
-def coverage_by_step(rows: pd.DataFrame) -> Drawn:
-    """Of samples whose steps before were sound, at b = 0: what the next step is."""
-    found = found_rows(rows, "step_coverage")
-    found = found[found["b"] == found["b"].min()]
-    splits, models = present(found["split"], SPLITS), present(found["model"], MODEL_COLOURS)
-    figure, axes = panels(len(splits), len(QUANTITIES), height=2.3)
-    for line, split in zip(axes, splits, strict=True):
-        for panel, (name, title) in zip(line, QUANTITIES.items(), strict=True):
-            here = found[(found["split"] == split) & (found["quantity"] == name)]
-            for number, model in enumerate(models):
-                dots = here[here["model"] == model].sort_values("step")
-                panel.errorbar(
-                    dots["step"].astype(float) + 0.12 * (number - (len(models) - 1) / 2),
-                    dots["share"].astype(float),
-                    yerr=errors(dots, "share"),
-                    color=MODEL_COLOURS[model],
-                    marker="os"[number],
-                    capsize=3,
-                    markersize=5,
-                )
-            if split == splits[0]:
-                panel.set_title(title, fontsize=10)
-            panel.set_xticks(sorted(found["step"].dropna().unique().astype(int)))
-            panel.set_xlim(found["step"].min() - 0.4, found["step"].max() + 0.4)
-            panel.set_ylim(-0.05, 1.05)
-            panel.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-            if split == splits[-1]:
-                panel.set_xlabel("step")
-        line[0].set_ylabel(f"{SPLITS[split]},\nshare of samples")
-    setting = f"b={found['b'].max()} N={found['N'].max()}"
-    handles = []
-    for number, model in enumerate(models):
-        label = f"{model}, {setting}{problems_of(found[found['model'] == model])}"
-        handles.append(handle(label, MODEL_COLOURS[model], marker="os"[number]))
-    legend(figure, handles)
-    return figure
 
 
 @styled
@@ -252,22 +171,14 @@ def where_lost(rows: pd.DataFrame) -> Drawn:
 
 
 STUDY = Study(
-    name="step_coverage",
+    name="search_loss",
     section="instruments",
     settings=InstrumentSettings,
     rows=rows,
     requests=requests,
     title="Where a search is lost",
-    remark=coverage_remark,
+    remark=loss_remark,
     figures=(
-        Figure(
-            "coverage",
-            coverage_by_step,
-            "Step by step, of the samples whose steps before were sound: which steps are legal, "
-            "computed right, and leave the target within reach of the exact solver.",
-            ("step_coverage",),
-            columns=("step", "quantity"),
-        ),
         Figure(
             "where_lost",
             where_lost,
