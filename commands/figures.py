@@ -21,10 +21,8 @@ from lib.base.errors import UserError
 from lib.base.files import ROOT, read_json, write_atomic
 from lib.drawing.style import save_figure
 from lib.evaluation.results import read_results
-from lib.experiment.artifacts import Run
-from lib.experiment.experiment import Experiment
 from studies.beyond import two_tasks
-from studies.catalogue import load_profile
+from studies.catalogue import experiment_in, load_profile
 from studies.report.page import draw_all, linked, render, short_results, updated
 from studies.report.publish import finished_experiment, publish, ship
 from studies.report.seeds import read_seeds, seed_folders
@@ -41,15 +39,13 @@ def figures_folder(root: Path, name: str, seed: int) -> Path:
     return own if own.exists() else root / "figures" / name
 
 
-def publish_run(source: str, seed: int, run: Path, folder: Path, root: Path) -> None:
+def publish_run(source: str, seed: int, runs: Path, folder: Path, root: Path) -> None:
     """Copy what the finished run of a profile left into the repository; `UserError` if it is not.
 
     For each task's own profile that is S's checkpoint too.
     """
-    profile = load_profile(source)
-    shared = run.with_name(f"{profile.extends}-{seed}") if profile.extends else None
-    with Run(run).lock():
-        made = Experiment(profile, source, seed, Run(run, shared=shared))
+    made = experiment_in(runs, load_profile(source), source, seed)
+    with made.run.lock():
         experiment = finished_experiment(made)
         publish(experiment, folder, root)
         if folder.name in SHIPPED:
@@ -104,7 +100,7 @@ def show(profile: str, seed: int, root: Path, check: bool) -> None:
         raise UserError(f"PROFILE={profile}: not a profile's name")
     folder, run = figures_folder(root, name, seed), root / "runs" / f"{name}-{seed}"
     if not check and run.exists():
-        publish_run(profile, seed, run, folder, root)
+        publish_run(profile, seed, run.parent, folder, root)
     manifest, rows = read_results(folder / "results.json")
     if seed and manifest.get("seed") != seed:
         raise UserError(

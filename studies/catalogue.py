@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pandas as pd
 
@@ -98,9 +99,13 @@ def open_experiment(profile: str, seed: int) -> Experiment:
     model, and a folder in place of `runs`.
     """
     loaded = with_model(load_profile(profile), os.environ.get(MODEL_VARIABLE, ""))
-    runs = ROOT / (os.environ.get(RUNS_VARIABLE) or "runs")
-    shared = runs / f"{loaded.extends}-{seed}" if loaded.extends else None
-    return Experiment(loaded, profile, seed, Run(runs / f"{loaded.name}-{seed}", shared=shared))
+    return experiment_in(ROOT / (os.environ.get(RUNS_VARIABLE) or "runs"), loaded, profile, seed)
+
+
+def experiment_in(runs: Path, profile: Profile, source: str, seed: int) -> Experiment:
+    """The experiment of a loaded profile in its folder of `runs`, and where its artifacts lie."""
+    shared = runs / f"{profile.extends}-{seed}" if profile.extends else None
+    return Experiment(profile, source, seed, Run(runs / f"{profile.name}-{seed}", shared=shared))
 
 
 def wanted(experiment: Experiment) -> list[Study]:

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
 
 from lib.base.errors import UserError
-from lib.experiment.artifacts import MADE, Artifact, Run, versions
+from lib.experiment.artifacts import MADE, Artifact, versions
 from lib.experiment.experiment import Experiment
 from lib.experiment.work import NO_WORK, Work
 from lib.tasks.task import Task
@@ -40,7 +40,7 @@ class Planner(Experiment):
     @classmethod
     def of(cls, experiment: Experiment) -> Planner:
         """A planner of what this experiment would make."""
-        run = Run(experiment.run.folder, shared=experiment.run.shared)
+        run = replace(experiment.run, made={})
         return cls(experiment.profile, experiment.source, experiment.seed, run)
 
     def make(

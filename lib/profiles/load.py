@@ -134,10 +134,15 @@ def read_table(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not a TOML file ({error})") from error
 
 
+def extended_by(name: str) -> Any:
+    """What the profile that ships under this name extends, as its file says it; None: nothing."""
+    return read_table(PROFILES / f"{name}.toml").get("extends")
+
+
 def extended(table: Mapping[str, Any]) -> dict[str, Any]:
     """The table laid over that of the profile it extends, of which it leaves out what `without`
     names: what it says nothing of is that one's."""
-    plain = [n for n in profile_names() if "extends" not in read_table(PROFILES / f"{n}.toml")]
+    plain = [name for name in profile_names() if extended_by(name) is None]
     demand("extends", table["extends"], table["extends"] in plain, f"one of {', '.join(plain)}")
     below = read_table(PROFILES / f"{table['extends']}.toml")
     above = dict(table)

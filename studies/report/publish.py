@@ -13,6 +13,7 @@ import platform
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import nbformat
 from lib.base.errors import UserError
 from lib.base.files import read_json, write_atomic
 from lib.evaluation import outcomes, results
-from lib.experiment.artifacts import MADE, Run
+from lib.experiment.artifacts import MADE
 from lib.experiment.experiment import Experiment
 from lib.profiles.load import Profile, make_profile, with_model
 from studies.catalogue import sections
@@ -61,9 +62,8 @@ def finished_experiment(experiment: Experiment) -> Experiment:
     profile = _with_recorded_model(experiment.profile, manifest.get("settings"))
     if not _made_with(manifest.get("settings"), profile):
         raise UserError(f"{folder}: made with other settings than {source} has now; {again}")
-    return Experiment(
-        profile, source, experiment.seed, Run(folder, makes=False, shared=experiment.run.shared)
-    )
+    run = replace(experiment.run, makes=False, made={})
+    return replace(experiment, profile=profile, run=run)
 
 
 def _executed(path: Path) -> tuple[datetime, datetime] | None:

@@ -25,7 +25,7 @@ from lib.evaluation.outcomes import (
 )
 from lib.evaluation.results import read_results
 from lib.evaluation.statistics import DRAWS
-from lib.profiles.load import load_profile, profile_names
+from lib.profiles.load import extended_by, profile_names
 
 #: Sections of a profile that decide what its models are, and how they are measured.
 DECISIVE = ("task", "data", "traces", "training", "search")
@@ -46,7 +46,7 @@ def seed_folders(root: Path, profile: str) -> list[Path]:
     """The folders of a profile's runs that have outcomes, and of those of profiles that extend it;
     none where its own has none."""
     own = root / "figures" / profile
-    names = {profile, *(name for name in profile_names() if load_profile(name).extends == profile)}
+    names = {profile, *(name for name in profile_names() if extended_by(name) == profile)}
     parts = {path: path.name.rpartition("-") for path in own.parent.glob("*-*")}
     numbered = [path for path, (name, _, n) in parts.items() if name in names and n.isdigit()]
     numbered.sort(key=lambda path: (int(parts[path][2]), path.name))
