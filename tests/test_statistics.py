@@ -9,6 +9,7 @@ import pytest
 
 from lib.evaluation.statistics import (
     DRAWS,
+    at_cost,
     bounds,
     clustered_auc,
     clustered_share,
@@ -145,3 +146,11 @@ def test_pooled_seeds_cover_about_as_often_as_they_say():
         low, high = bounds(hierarchical_draws(right.ravel(), seeds, targets), right.size)
         hits += low <= 0.9 <= high
     assert 0.93 <= hits / 200 <= 0.995
+
+
+def test_between_two_costs_values_are_linear_in_the_logarithm():
+    costs, values = [10.0, 100.0, 1000.0], np.array([[0.0, 1.0], [0.5, 1.0], [0.5, 0.0]])
+    assert at_cost(10 * 10**0.5, costs, values) == pytest.approx(np.array([0.25, 1.0]))
+    assert at_cost(1000.0, costs, values[:, 0]) == 0.5 and at_cost(10.0, costs, values[:, 1]) == 1
+    assert at_cost(9.9, costs, values) is at_cost(1001.0, costs, values) is None
+    assert at_cost(1.0, [], values[:0]) is None

@@ -210,3 +210,13 @@ def difference(label: str, a: Mapping, b: Mapping, margin: float = 0.0) -> Diffe
     low = gap - sqrt((a["accuracy"] - a["low"]) ** 2 + (b["high"] - b["accuracy"]) ** 2)
     high = gap + sqrt((a["high"] - a["accuracy"]) ** 2 + (b["accuracy"] - b["low"]) ** 2)
     return Difference(label, a["accuracy"], b["accuracy"], low, high, margin)
+
+
+def at_cost(cost: float, costs: Sequence[float], values: np.ndarray) -> np.ndarray | None:
+    """What `values` [n, ...] come to at this cost, of the rising `costs` [n]: linear in the
+    logarithm between the two that lie around it; None where none do."""
+    if not len(costs) or not costs[0] <= cost <= costs[-1]:
+        return None
+    at = np.interp(np.log(cost), np.log(costs), np.arange(len(costs)))
+    low, high = int(np.floor(at)), int(np.ceil(at))
+    return values[low] + (at - low) * (values[high] - values[low])

@@ -35,6 +35,7 @@ from lib.drawing.style import (
 from lib.evaluation import scoring, states
 from lib.evaluation.results import table
 from lib.evaluation.states import first_samples
+from lib.evaluation.statistics import at_cost
 from lib.experiment.experiment import Experiment
 from lib.profiles.search_spec import SearchSpec
 from lib.search import selection
@@ -173,10 +174,9 @@ def equal_tokens(rows: pd.DataFrame) -> pd.DataFrame:
         record = {"tokens": cell["tokens_per_problem"]}
         for method, name in EQUAL.items():
             line = here[here["method"] == method].sort_values("tokens_per_problem")
-            at = np.log(cell["tokens_per_problem"])
-            cost = np.log(line["tokens_per_problem"].to_numpy())
-            known_there = len(line) and cost[0] <= at <= cost[-1]
-            record[name] = np.interp(at, cost, line["accuracy"]) if known_there else np.nan
+            costs, values = (line[name].to_numpy() for name in ("tokens_per_problem", "accuracy"))
+            reached = at_cost(cell["tokens_per_problem"], costs, values)
+            record[name] = np.nan if reached is None else reached
         records.append({name: cell[name] for name in columns if name in cell} | record)
     return pd.DataFrame(records, columns=columns).sort_values(
         ["model", "split", "b", "N"], ignore_index=True

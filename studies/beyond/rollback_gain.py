@@ -34,7 +34,7 @@ from lib.drawing.style import (
 from lib.evaluation import states
 from lib.evaluation.results import table
 from lib.evaluation.scoring import RECIPE, SEARCH, accuracy_row
-from lib.evaluation.statistics import mean_interval, paired_difference, with_interval
+from lib.evaluation.statistics import at_cost, mean_interval, paired_difference, with_interval
 from lib.experiment.experiment import TEST_SPLITS, Experiment
 from lib.experiment.work import FORWARD, training
 from lib.search import selection
@@ -140,17 +140,14 @@ def gain_rows(found: pd.DataFrame, **columns: object) -> Iterator[dict]:
         cells = {
             (n, b): found.loc[(n, b, split or slice(None)), :] for n, b in product(breadths, (0, 1))
         }
-        costs = np.log([cells[n, 0]["tokens"].mean() for n in breadths])
+        costs = [cells[n, 0]["tokens"].mean() for n in breadths]
         without = np.array([cells[n, 0]["correct"].to_numpy(float) for n in breadths])
         for place, breadth in enumerate(breadths):
             right, tokens = cells[breadth, 1]["correct"], cells[breadth, 1]["tokens"].mean()
             known = {"N": breadth, "b": 1, "split": split, "tokens_per_problem": tokens}
             each = accuracy_row(right, artifact=GAIN, **known, **columns)
             each |= with_interval("gain", paired_difference(right, without[place]))
-            at = np.interp(np.log(tokens), costs, np.arange(len(costs)), np.nan, np.nan)
-            if not np.isnan(at):
-                low, high = int(np.floor(at)), int(np.ceil(at))
-                base = without[low] + (at - low) * (without[high] - without[low])
+            if (base := at_cost(tokens, costs, without)) is not None:
                 each |= with_interval("equal", mean_interval(right.to_numpy(float) - base))
             yield each
 
