@@ -7,9 +7,17 @@ Source: section 3.2 of the paper. Knows nothing of Countdown.
 
 from __future__ import annotations
 
+from lib.base.errors import UserError
 from lib.tasks.task import BACKTRACK
 
 COLUMNS = ["text", "mask", "kind"]
+LOSSES = ("paper", "honest")
+
+
+def demand_loss(loss: str) -> None:
+    """Raise `UserError` where `traces.loss` is none of LOSSES."""
+    if loss not in LOSSES:
+        raise UserError(f"traces.loss = {loss!r}: choose one of {', '.join(LOSSES)}")
 
 
 def trace(kind: str, *parts: tuple[str, str]) -> dict[str, str]:
@@ -49,6 +57,3 @@ def wrong_trace(
         (outcome, learned),
         (BACKTRACK, "2"),
     )
-
-
-LOSSES = ("paper", "honest")

@@ -28,7 +28,7 @@ from lib.tasks.countdown.wrong_steps import (
     take,
     until_found,
 )
-from lib.tasks.trace import COLUMNS, LOSSES, right_trace, wrong_trace
+from lib.tasks.trace import COLUMNS, demand_loss, right_trace, wrong_trace
 
 NEAR_MISS_RANGE = 5
 
@@ -101,8 +101,7 @@ def backtracking_traces(
     the parts of `kinds` (the paper's are 1 : 2 : 2). Prefix lengths are uniform. No prompt
     is one of `tests`. Raises `UserError` for an unknown loss.
     """
-    if loss not in LOSSES:
-        raise UserError(f"traces.loss = {loss!r}: choose one of {', '.join(LOSSES)}")
+    demand_loss(loss)
     generator = np.random.default_rng([seed, 2])
     count, width = len(table), settings.numbers - 1
     numbers = np.array(table.numbers.tolist(), dtype=np.int64).reshape(count, settings.numbers)

@@ -22,7 +22,7 @@ from lib.tasks.sudoku.grids import legal_digits, units_of
 from lib.tasks.sudoku.problems import Settings, arrays, texts
 from lib.tasks.sudoku.rules import GOAL, Board
 from lib.tasks.task import EXPLORATION, RULE
-from lib.tasks.trace import COLUMNS, LOSSES, right_trace, wrong_trace
+from lib.tasks.trace import COLUMNS, demand_loss, right_trace, wrong_trace
 
 REWRITTEN = 2
 NAMES = (EXPLORATION, RULE, RULE)
@@ -63,8 +63,7 @@ def backtracking_traces(
     uniform among the steps where there is such an error; where there is none, a filled cell is
     written again. Raises `UserError` for an unknown loss, or parts of other than three kinds.
     """
-    if loss not in LOSSES:
-        raise UserError(f"traces.loss = {loss!r}: choose one of {', '.join(LOSSES)}")
+    demand_loss(loss)
     if len(kinds) != len(NAMES):
         right = "exploration, clash, filled cell"
         raise UserError(f"traces.kinds = {list(kinds)}: must be {len(NAMES)} parts: {right}")
