@@ -132,7 +132,7 @@ def curves_by_round(rows: pd.DataFrame) -> Drawn:
                 panel.plot(range(len(paper[0])), [p / 100 for p in paper[0]], **PAPER_MARK)
             where = f"{SPLITS[split]}, b={depth} N={here['N'].max()}{problems_of(here)}"
             panel.set_title(f"{here['model'].iloc[0]}, {where}")
-            panel.set_xticks(sorted(found["round"].unique()))
+            panel.xaxis.get_major_locator().set_params(integer=True)  # the paper may have more
         line[0].set_ylabel("accuracy")
     for panel in axes[-1]:
         panel.set_xlabel("round of self-improvement")
