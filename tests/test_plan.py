@@ -91,7 +91,7 @@ def test_examples_follow_the_profile():
         "self-improvement": 2 * profile.improvement.rounds * profile.improvement.problems,
     }
     cpu = load_profile("cpu")
-    assert training_examples(cpu, "S")["trunk"] == 70_400
+    assert training_examples(cpu, "S")["trunk"] == 48_000
     large = replace(cpu.models["L"], rounds=2)
     cpu = replace(cpu, models=cpu.models | {"L": large})
     assert cpu.rounds("S") == 3 and cpu.rounds("L") == 2

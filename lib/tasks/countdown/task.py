@@ -30,6 +30,8 @@ def make_task(settings: Mapping[str, Any]) -> CountdownTask:
 class CountdownTask(Task):
     """Countdown with numbers and targets from the ranges of its settings."""
 
+    VERSION: ClassVar[int] = 2
+
     settings: problems.Settings
     name: str = "countdown"
     step_end: str = "\n"
