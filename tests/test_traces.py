@@ -12,7 +12,6 @@ import pytest
 from lib.base.errors import UserError
 from lib.tasks.countdown import problems
 from lib.tasks.countdown.traces import (
-    NEAR_MISS_RANGE,
     backtracking_traces,
     optimal_traces,
     parse_solutions,
@@ -274,25 +273,24 @@ def test_kinds_of_error_in_the_papers_parts(table):
     assert shares["rule_violation"] == pytest.approx(0.4, abs=0.03)
 
 
-def test_a_tenth_of_play_misses_its_target_by_a_little():
+def test_random_play_reaches_its_target_in_half_of_the_traces():
     settings = problems.Settings(4, 25, 10, 75, 99, 0.1, held_out_sets=0.2)
     made = problems.make_problems(settings, {"train": 1_000, "seen": 300, "new": 300}, 5)
     train, tests = made[made.split == "train"], made[made.split != "train"]
     traces = play_traces(train, settings, 5, tests)
     assert len(traces) == len(train) and traces.equals(play_traces(train, settings, 5, tests))
-    assert traces.kind.value_counts().to_dict() == {"optimal": 900, "play": 100}
-    trained, asked = set(train.target), set()
+    trained, asked, reached = set(train.target), set(), 0
     held_out = set(tests.target) - trained
     assert held_out
-    for text, kind, mask in zip(traces.text, traces.kind, traces["mask"], strict=True):
+    for text, mask in zip(traces.text, traces["mask"], strict=True):
         left, target, steps, last = read(text)
-        assert len(text) == len(mask) and target in trained
+        assert len(text) == len(mask) and target in trained and not last
         assert all(holds(step) and take(left, step) for step in steps) and len(steps) == 3
         (final,) = (+left).elements()
-        assert (final == target) == (last == GOAL) == (kind == "optimal")
         assert final not in held_out
-        assert abs(final - target) <= NEAR_MISS_RANGE
+        reached += final == target
         asked.add((tuple(sorted(map(int, PROMPT.match(text)[1].split(", ")))), target))
+    assert reached == 500
     given = {(tuple(sorted(n)), t) for n, t in zip(tests.numbers, tests.target, strict=True)}
     assert not asked & given
     numbers = np.array([key for key, _ in asked])

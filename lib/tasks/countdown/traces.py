@@ -31,7 +31,6 @@ from lib.tasks.countdown.wrong_steps import (
 from lib.tasks.trace import COLUMNS, demand_loss, right_trace, wrong_trace
 
 NEAR_MISS_RANGE = 5
-PLAY_MISSES = 0.1  # chosen by the validation of two seeds that are not reported
 
 
 def parse_solutions(solutions: pd.Series, steps: int) -> np.ndarray:
@@ -163,46 +162,41 @@ def play_traces(
     seed: int,
     tests: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """What a model learns that has read numbers and equations: solutions, and some random play.
+    """Random play: what a model knows that has read numbers and equations, and nothing of choosing.
 
-    PLAY_MISSES of the traces have random numbers, random legal steps to the end, and a training
-    target that these miss by at most NEAR_MISS_RANGE: no goal line. The others are D_op. Without
-    misses a model copies the target in place of computing its last number; with as many as
-    solutions, and most of them far, it learns to compare the first digit alone, and no branch of it
-    learns more. No such question is one of `tests`, or of a held-out set of numbers, and none ends
-    on a held-out target.
+    Half are the problems' own random solutions. The others have as many random numbers, random
+    legal steps to the end, and a random training target that they do not reach. No trace has the
+    goal line: a trunk that has learned to tell a target from others far away, by its first digit,
+    keeps its branches from learning the second. No such question is one of `tests`, or of a
+    held-out set of numbers, and none ends on a held-out target.
     """
     generator = np.random.default_rng([seed, 4])
-    missing = round(len(table) * PLAY_MISSES)
-    solved = np.sort(generator.permutation(len(table))[missing:])
-    trained = np.unique(table.target)
+    order = generator.permutation(len(table))
+    solved = table.iloc[np.sort(order[: len(table) // 2])]
+    played = [(row.numbers, row.target, row.solution) for row in solved.itertuples()]
+    targets = table.target.to_numpy()
     held_out, asked = [], np.empty(0, dtype=np.int64)
     if tests is not None and len(tests):
-        held_out = np.setdiff1d(tests.target, trained)
+        held_out = np.setdiff1d(tests.target, targets)
         given = np.array(tests.numbers.tolist(), dtype=np.int64)
         asked = problems.problem_keys(given, tests.target.to_numpy())
-    rows: list[dict] = []
-    while missing:
+    while missing := len(table) - len(played):
         anything = np.ones(settings.max_result + 1, dtype=bool)
         anything[0] = False
         tries = max(2 * missing, 2_000)
         numbers, steps = problems.sample_solutions(settings, anything, tries, generator)
-        last = steps[:, -1, 3]
-        target = last + _shifts(len(last), generator)
-        good = np.isin(target, trained) & ~np.isin(last, held_out)
+        target, last = generator.choice(targets, len(numbers)), steps[:, -1, 3]
+        good = (last != target) & ~np.isin(last, held_out)
         good &= ~np.isin(problems.problem_keys(numbers, target), asked)
         good &= ~problems.in_held_out_set(settings, numbers, seed)
         kept = np.flatnonzero(good)[:missing]
-        missing -= len(kept)
-        for given, goal, text in zip(
-            numbers[kept].tolist(),
-            target[kept].tolist(),
-            problems.solution_texts(steps[kept]),
-            strict=True,
-        ):
-            prompt = Problem(tuple(given), goal).prompt()
-            rows.append(right_trace(prompt, f"{text}\n", "", "play"))
-    made = pd.concat([optimal_traces(table.iloc[solved]), pd.DataFrame(rows, columns=COLUMNS)])
+        texts = problems.solution_texts(steps[kept])
+        played += zip(numbers[kept].tolist(), target[kept].tolist(), texts, strict=True)
+    made = [
+        right_trace(Problem(tuple(numbers), goal).prompt(), f"{text}\n", "", "play")
+        for numbers, goal, text in played
+    ]
+    made = pd.DataFrame(made, columns=COLUMNS)
     return made.iloc[generator.permutation(len(made))].reset_index(drop=True)
 
 
