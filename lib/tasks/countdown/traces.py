@@ -78,17 +78,12 @@ def near_targets(
         asked = problems.problem_keys(given, tests.target.to_numpy())
 
     def attempt(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        tried = target[rows] + _shifts(len(rows), generator)
+        shift = generator.integers(1, NEAR_MISS_RANGE + 1, len(rows))
+        tried = target[rows] + shift * generator.choice([-1, 1], len(rows))
         keys = problems.problem_keys(numbers[rows], tried)
         return tried, np.isin(tried, allowed) & ~np.isin(keys, asked)
 
     return until_found(target.copy(), attempt)
-
-
-def _shifts(count: int, generator: np.random.Generator) -> np.ndarray:
-    """By how much a target is moved: int64 [count], never 0."""
-    size = generator.integers(1, NEAR_MISS_RANGE + 1, count)
-    return size * generator.choice([-1, 1], count)
 
 
 def backtracking_traces(
