@@ -30,7 +30,7 @@ def make_task(settings: Mapping[str, Any]) -> CountdownTask:
 class CountdownTask(Task):
     """Countdown with numbers and targets from the ranges of its settings."""
 
-    VERSION: ClassVar[int] = 2
+    VERSION: ClassVar[int] = 3
 
     settings: problems.Settings
     name: str = "countdown"

@@ -7,8 +7,8 @@ Masks are those of lib/tasks/trace.py. Source: sections 3.2 and 4.1 of the paper
 Two kinds of loss. `paper` masks an erroneous step whole. `honest` masks only the *choice* of a
 step that is computed right (operands and operator) and keeps the loss on its result: in D_op the
 last result always equals the target, so a model that never sees another learns to copy the target
-instead of computing. A *near miss* is a solved path under a prompt whose target was moved a little:
-its last step is an exploration error that only exact comparison finds.
+instead of computing. A *near miss* is a solved path under a prompt whose target was moved, by 1 to
+5 or by 10, 20 or 30: its last step is an exploration error that only comparing both digits finds.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ from lib.tasks.countdown.wrong_steps import (
 from lib.tasks.trace import COLUMNS, demand_loss, right_trace, wrong_trace
 
 NEAR_MISS_RANGE = 5
+#: The share of moves that are drawn as 10, 20 or 30; one that leads to no target is drawn anew. A
+#: model that learned from small moves alone took 44% of targets that it missed by 10 for reached.
+NEAR_MISS_TENS = 0.25
 
 
 def parse_solutions(solutions: pd.Series, steps: int) -> np.ndarray:
@@ -66,7 +69,7 @@ def near_targets(
     tests: pd.DataFrame | None,
     generator: np.random.Generator,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Targets moved a little; the new ones [n], and which could be moved [n].
+    """Targets moved; the new ones [n], and which could be moved [n].
 
     A moved target is one of these training problems' own (so none that is held out), and its prompt
     is none of `tests` (by numbers in any order, and target).
@@ -79,6 +82,8 @@ def near_targets(
 
     def attempt(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         shift = generator.integers(1, NEAR_MISS_RANGE + 1, len(rows))
+        tens = generator.random(len(rows)) < NEAR_MISS_TENS
+        shift = np.where(tens, 10 * generator.integers(1, 4, len(rows)), shift)
         tried = target[rows] + shift * generator.choice([-1, 1], len(rows))
         keys = problems.problem_keys(numbers[rows], tried)
         return tried, np.isin(tried, allowed) & ~np.isin(keys, asked)
