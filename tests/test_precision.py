@@ -193,5 +193,6 @@ def test_a_dealt_search_has_the_precision_too(units, tmp_path, monkeypatch):
     sampler = make_sampler(fast(), STEPS, 10)
     alone = search_to_file(tmp_path / "alone.jsonl", sampler, STEPS, prompts, spec)
     source = SamplerSource(str(tmp_path / "model"), TASK.step_end, 10, "auto")
-    dealt = search_in_processes(tmp_path / "dealt.jsonl", source, prompts, spec, 2)
+    # Launched, so that the work is done in this process, which knows the units.
+    dealt = search_in_processes(tmp_path / "dealt.jsonl", source, prompts, spec, 2, launched=True)
     assert dealt.read_bytes() == alone.read_bytes()
