@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 SHARED, EXPONENT = 54, 0.56
 #: What b = 1 adds, by the samples of a rolled-back state; each further level adds a third of it.
 ROLL_BACK = {"sqrt": 0.35, "breadth": 0.75}
+#: With N beams a rolled-back state it is so much of N: independent samples draw again what was
+#: computed before, and beams are others (measured at N = 8 and 32).
+ROLL_BACK_OF_BEAMS = 1 / 8
 #: What beams cost beside as many independent samples: measured there too.
 EXPANSION_COST = {"sample": 1.0, "beam_sample": 2.5, "stochastic_beam": 2.0}
 #: Of each beam of beam search, which share nothing: measured at 4, 8 and 16 beside greedy decoding.
@@ -60,7 +63,10 @@ def search_tokens(
     problems: int, breadth: int, depth: int, expansion: str = "sample", per_state: str = "sqrt"
 ) -> float:
     """What a search costs, in sampled tokens that nothing is shared with, about."""
-    rolled_back = 1 + (ROLL_BACK[per_state] * (2 + depth) / 3 if depth else 0)
+    added = ROLL_BACK[per_state]
+    if per_state == "breadth" and expansion != "sample":
+        added = ROLL_BACK_OF_BEAMS * breadth
+    rolled_back = 1 + (added * (2 + depth) / 3 if depth else 0)
     each = SHARED * breadth**EXPONENT * rolled_back
     return problems * each * EXPANSION_COST[expansion]
 

@@ -30,7 +30,7 @@ def make_task(settings: Mapping[str, Any]) -> CountdownTask:
 class CountdownTask(Task):
     """Countdown with numbers and targets from the ranges of its settings."""
 
-    VERSION: ClassVar[int] = 3
+    VERSION: ClassVar[int] = 4
 
     settings: problems.Settings
     name: str = "countdown"
@@ -79,7 +79,7 @@ class CountdownTask(Task):
     def play_traces(
         self, table: pd.DataFrame, seed: int, tests: pd.DataFrame | None = None
     ) -> pd.DataFrame:
-        return traces.play_traces(table, self.settings, seed, tests)
+        return traces.play_traces(table, seed, tests)
 
     check = staticmethod(rules.check)
     check_published = staticmethod(rules.check_published)

@@ -34,6 +34,7 @@ NEAR_MISS_RANGE = 5
 #: The share of moves that are drawn as 10, 20 or 30; one that leads to no target is drawn anew. A
 #: model that learned from small moves alone took 44% of targets that it missed by 10 for reached.
 NEAR_MISS_TENS = 0.25
+PLAY_MISSED = 0.1  # the share of random play under a target that it does not reach
 
 
 def parse_solutions(solutions: pd.Series, steps: int) -> np.ndarray:
@@ -68,8 +69,9 @@ def near_targets(
     target: np.ndarray,
     tests: pd.DataFrame | None,
     generator: np.random.Generator,
+    tens: float = NEAR_MISS_TENS,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Targets moved; the new ones [n], and which could be moved [n].
+    """Targets moved, `tens` of them by whole tens; the new ones [n], and which could be moved [n].
 
     A moved target is one of these training problems' own (so none that is held out), and its prompt
     is none of `tests` (by numbers in any order, and target).
@@ -82,8 +84,8 @@ def near_targets(
 
     def attempt(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         shift = generator.integers(1, NEAR_MISS_RANGE + 1, len(rows))
-        tens = generator.random(len(rows)) < NEAR_MISS_TENS
-        shift = np.where(tens, 10 * generator.integers(1, 4, len(rows)), shift)
+        far = generator.random(len(rows)) < tens
+        shift = np.where(far, 10 * generator.integers(1, 4, len(rows)), shift)
         tried = target[rows] + shift * generator.choice([-1, 1], len(rows))
         keys = problems.problem_keys(numbers[rows], tried)
         return tried, np.isin(tried, allowed) & ~np.isin(keys, asked)
@@ -156,48 +158,28 @@ def _error_kinds(parts: Sequence[float], count: int, generator: np.random.Genera
     return generator.choice(len(parts), count, p=shares / shares.sum())
 
 
-def play_traces(
-    table: pd.DataFrame,
-    settings: problems.Settings,
-    seed: int,
-    tests: pd.DataFrame | None = None,
-) -> pd.DataFrame:
-    """Random play: what a model knows that has read numbers and equations, and nothing of choosing.
+def play_traces(table: pd.DataFrame, seed: int, tests: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Random play: random legal steps to the end, under the target that they happen to reach.
 
-    Half are the problems' own random solutions. The others have as many random numbers, random
-    legal steps to the end, and a random training target that they do not reach. No trace has the
-    goal line: a trunk that has learned to tell a target from others far away, by its first digit,
-    keeps its branches from learning the second. No such question is one of `tests`, or of a
-    held-out set of numbers, and none ends on a held-out target.
+    So were the problems made; their solutions are the play. One in ten stands under a target moved
+    by 1 to 5, and has no goal line: too few and too near for the trunk to learn when a target is
+    missed. One that does learns the first digit alone, and keeps its branches from learning the
+    second. No question is one of `tests`, and none ends on a held-out target.
     """
     generator = np.random.default_rng([seed, 4])
-    order = generator.permutation(len(table))
-    solved = table.iloc[np.sort(order[: len(table) // 2])]
-    played = [(row.numbers, row.target, row.solution) for row in solved.itertuples()]
-    targets = table.target.to_numpy()
-    held_out, asked = [], np.empty(0, dtype=np.int64)
-    if tests is not None and len(tests):
-        held_out = np.setdiff1d(tests.target, targets)
-        given = np.array(tests.numbers.tolist(), dtype=np.int64)
-        asked = problems.problem_keys(given, tests.target.to_numpy())
-    while missing := len(table) - len(played):
-        anything = np.ones(settings.max_result + 1, dtype=bool)
-        anything[0] = False
-        tries = max(2 * missing, 2_000)
-        numbers, steps = problems.sample_solutions(settings, anything, tries, generator)
-        target, last = generator.choice(targets, len(numbers)), steps[:, -1, 3]
-        good = (last != target) & ~np.isin(last, held_out)
-        good &= ~np.isin(problems.problem_keys(numbers, target), asked)
-        good &= ~problems.in_held_out_set(settings, numbers, seed)
-        kept = np.flatnonzero(good)[:missing]
-        texts = problems.solution_texts(steps[kept])
-        played += zip(numbers[kept].tolist(), target[kept].tolist(), texts, strict=True)
+    missed = np.flatnonzero(generator.random(len(table)) < PLAY_MISSED)
+    numbers = np.array(table.numbers.tolist(), dtype=np.int64)
+    target = table.target.to_numpy(dtype=np.int64, copy=True)
+    moved = near_targets(numbers[missed], target[missed], tests, generator, tens=0.0)
+    target[missed], found = moved
+    goals = np.full(len(table), GOAL, dtype=object)
+    goals[missed[found]] = ""
+    rows = zip(table.numbers, target.tolist(), table.solution, goals, strict=True)
     made = [
-        right_trace(Problem(tuple(numbers), goal).prompt(), f"{text}\n", "", "play")
-        for numbers, goal, text in played
+        right_trace(Problem(tuple(numbers), goal).prompt(), f"{solution}\n", line, "play")
+        for numbers, goal, solution, line in rows
     ]
-    made = pd.DataFrame(made, columns=COLUMNS)
-    return made.iloc[generator.permutation(len(made))].reset_index(drop=True)
+    return pd.DataFrame(made, columns=COLUMNS)
 
 
 def _backtracking_frame(
