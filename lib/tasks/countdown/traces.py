@@ -13,7 +13,7 @@ instead of computing. A *near miss* is a solved path under a prompt whose target
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -56,10 +56,17 @@ def parse_solutions(solutions: pd.Series, steps: int) -> np.ndarray:
 
 def optimal_traces(table: pd.DataFrame) -> pd.DataFrame:
     """D_op: the prompt, a correct solution, the goal line."""
-    rows = zip(table.numbers, table.target, table.solution, strict=True)
+    return _right_frame(table, table.target, [GOAL] * len(table), "optimal")
+
+
+def _right_frame(
+    table: pd.DataFrame, targets: Iterable[int], goals: Iterable[str], kind: str
+) -> pd.DataFrame:
+    """The problems' solutions under these targets, each with its goal line."""
+    rows = zip(table.numbers, targets, table.solution, goals, strict=True)
     made = [
-        right_trace(Problem(tuple(numbers), target).prompt(), f"{solution}\n", GOAL, "optimal")
-        for numbers, target, solution in rows
+        right_trace(Problem(tuple(numbers), target).prompt(), f"{solution}\n", goal, kind)
+        for numbers, target, solution, goal in rows
     ]
     return pd.DataFrame(made, columns=COLUMNS)
 
@@ -174,12 +181,7 @@ def play_traces(table: pd.DataFrame, seed: int, tests: pd.DataFrame | None = Non
     target[missed], found = moved
     goals = np.full(len(table), GOAL, dtype=object)
     goals[missed[found]] = ""
-    rows = zip(table.numbers, target.tolist(), table.solution, goals, strict=True)
-    made = [
-        right_trace(Problem(tuple(numbers), goal).prompt(), f"{solution}\n", line, "play")
-        for numbers, goal, solution, line in rows
-    ]
-    return pd.DataFrame(made, columns=COLUMNS)
+    return _right_frame(table, target.tolist(), goals, "play")
 
 
 def _backtracking_frame(
