@@ -117,10 +117,7 @@ def test_erroneous_steps_are_what_they_claim(table, backtracking):
 def test_near_misses_of_small_targets_stay_positive():
     settings = problems.Settings(3, 12, 1, 30, 60, 0.1)
     table = problems.make_problems(settings, {"train": 1_000}, 5)
-    made = backtracking_traces(table, settings, 5, "honest", 1.0)
-    near = made[made.kind == "near_miss"]
-    assert len(near) > 990  # a few are found no target that they could move to
-    for text in near.text:
+    for text in backtracking_traces(table, settings, 5, "honest", 1.0).text:
         _, target, steps, _ = read(text)
         assert target >= 1 and abs(target - steps[-1][3]) in NEAR
 

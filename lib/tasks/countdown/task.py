@@ -30,7 +30,7 @@ def make_task(settings: Mapping[str, Any]) -> CountdownTask:
 class CountdownTask(Task):
     """Countdown with numbers and targets from the ranges of its settings."""
 
-    VERSION: ClassVar[int] = 4
+    VERSION: ClassVar[int] = 5
 
     settings: problems.Settings
     name: str = "countdown"
