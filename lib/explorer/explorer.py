@@ -30,7 +30,7 @@ from lib.tasks.task import VERDICT_THRESHOLD
 GREEDY_TRIES = 40
 PICTURED = 250  # nodes in the picture that a notebook keeps
 NO_CHECKPOINT = (
-    "No checkpoint here yet: `make reproduce` trains one (and puts the small one into models/). "
+    "No checkpoint here yet: `make reproduce` trains one, and `make figures` puts it into models/. "
     "Then run this cell again."
 )
 

@@ -1,7 +1,7 @@
 """What the audit says: its figure, a table of the switches, and which could explain the gap.
 
 Takes the rows of studies/beyond/audit.py; gives a figure and Markdown in which every number and
-verdict is computed. Users of the published code report 56 to 60% where the paper has 73.5. Knows
+verdict is computed. A user of the published code reports 56 to 60% where the paper has 73.5. Knows
 nothing of how a row was measured.
 """
 
@@ -49,7 +49,7 @@ RULE_OF_VERDICTS = (
     "By the paired 95% interval over both splits: a switch could explain the gap *alone* where the "
     "interval lies below 0 and reaches a loss as large as the gap's smaller end, *in part* where "
     "it lies below 0 and does not; it cannot (*no*) where the interval holds 0 or lies above it. "
-    "It is *not tested* where less is solved without it than the gap is wide."
+    "It is *not tested* where the model solves fewer problems, in points, than the gap has."
 )
 
 
@@ -97,7 +97,7 @@ def audit_remark(rows: pd.DataFrame) -> str:
     parts = [
         f"The gap is of {100 * least:.1f} to {100 * most:.1f} points: the paper's "
         f"{100 * (least + REPORTED[1]):.1f} against the {100 * REPORTED[0]:.0f} to "
-        f"{100 * REPORTED[1]:.0f} that users of its code report."
+        f"{100 * REPORTED[1]:.0f} that a user of its code reports."
     ]
     parts += [f"{VERDICTS[v]}: {'; '.join(names)}." for v, names in listed.items() if names]
     for name in TOGETHER:
@@ -153,9 +153,9 @@ def _about_cut(pooled: Mapping[str, Mapping]) -> str:
         return ""
     cut, longest = (int(pooled["cut"][name]) for name in ("total_tokens", "longest_tokens"))
     text = (
-        "Counted in pieces of Llama's kind, 50 tokens are "
+        "The published code cuts at 50 tokens. Counted in pieces of Llama's kind, that is "
         f"{100 * cut / longest:.0f}% of the longest of the paper's problems with its solution; "
-        f"here that is {cut} tokens."
+        f"the same share here is {cut} tokens."
     )
     if hard := pooled.get("hard_cut"):
         text += f" A harder cut, at {hard['total_tokens']:.0f}: {_points(hard)}."

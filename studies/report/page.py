@@ -38,7 +38,10 @@ def render(
     """The page of these results; outcomes: problem by problem, of this run and other seeds'; tasks:
     the rows of studies/beyond/two_tasks.py, where the page shows both."""
     profile = manifest.get("profile", "cpu")
-    parts = [f"# Results of the profile `{profile}`", terms(manifest), made_by(manifest)]
+    kind = "Ablations" if manifest.get("command") == "ablations" else "Results"
+    seed = f", seed {manifest['seed']}" if manifest.get("seed") else ""
+    title = f"# {kind} of the profile `{profile}`{seed}"
+    parts = [title, terms(manifest), made_by(manifest)]
     if headlines := headline_table(rows):
         parts += [
             "## Every method",
@@ -66,9 +69,12 @@ def render(
 TERMS = (
     "**S** and **L** are the smaller and the larger model; they stand where the paper has its 1B "
     "and its 3B. **N** (breadth) is how many continuations of a question are sampled; **b** "
-    "(depth) is how often the search rolls back; b=0 never does. {task}The **ceiling** (pass@N) "
-    "counts a problem as solved if any of the finished paths is right. Bars and brackets are 95% "
-    "intervals; hollow diamonds are the paper's own numbers."
+    "(depth) is how often the search rolls back; b=0 never does. {task}**SFT** learns right "
+    "solutions only (*D_op*); **backtracking data** is half of them, half right steps and a wrong "
+    "one, then `<backtrack>` (*D_back*): its model without search has the rows of that name, and "
+    "with search it is **Self-Backtracking**. **DPO** and **KTO** train SFT further on right and "
+    "wrong paths. The **ceiling** (pass@N) counts a problem as solved if any of the finished paths "
+    "is right. Bars and brackets are 95% intervals; hollow diamonds are the paper's own numbers."
 )
 
 
