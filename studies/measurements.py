@@ -289,7 +289,8 @@ def state_outcomes(
 
 
 def unused_problems(experiment: Experiment, model: str, count: int) -> pd.DataFrame:
-    """Training problems after those that branches and self-improvement use."""
+    """Training problems after those that branches and self-improvement use, where there are as many
+    (not in `smoke`)."""
     sizes, improvement = experiment.profile.models[model], experiment.profile.improvement
     start = sizes.examples + experiment.profile.rounds(model) * improvement.problems
     return experiment.problems("train", start, count)

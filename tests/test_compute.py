@@ -13,7 +13,12 @@ from lib.search.search import search
 from lib.search.selection import SELECTION_RULES
 from lib.tasks.countdown.problems import make_problems, make_settings
 from lib.tasks.countdown.task import CountdownTask
-from studies.beyond.equal_compute import against_tokens, by_series, equal_tokens
+from studies.beyond.equal_compute import (
+    against_tokens,
+    by_series,
+    equal_tokens,
+    gain_at_equal_tokens,
+)
 
 SETTINGS = dict(numbers=3, max_number=9, target_low=1, target_high=30, max_result=99, held_out=0.1)
 TASK = CountdownTask(make_settings(SETTINGS))
@@ -54,6 +59,26 @@ def test_equal_tokens_are_linear_in_their_logarithm():
     assert cell["b0_at_equal_tokens"] == pytest.approx(0.5)  # half-way in log tokens
     assert np.isnan(cell["sft_at_equal_tokens"]) and cell["accuracy"] == 0.55
     assert equal_tokens(pd.DataFrame()).empty
+
+
+def test_a_gain_at_equal_tokens_is_paired():
+    deep = pd.DataFrame(
+        {"problem": range(20), "tokens": 100.0, "correct": [True] * 15 + [False] * 5}
+    )
+    parts = [(4, 50.0, 5), (16, 200.0, 15)]
+    samples = pd.concat(
+        pd.DataFrame(
+            {"problem": range(20), "N": n, "tokens": cost, "correct": np.arange(20) < right}
+        )
+        for n, cost, right in parts
+    )
+    gain, low, high = gain_at_equal_tokens(deep.sample(frac=1, random_state=0), samples)
+    # Half-way in log tokens: nothing lost, and half of each of ten problems gained.
+    assert gain == pytest.approx(0.25)
+    assert (high - low) / 2 == pytest.approx(
+        1.96 * np.std([0.5] * 10 + [0] * 10, ddof=1) / 20**0.5, rel=1e-3
+    )
+    assert gain_at_equal_tokens(deep.assign(tokens=300.0), samples) is None
 
 
 def test_the_figure_shows_the_usual_temperature_alone():

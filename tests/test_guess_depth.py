@@ -56,6 +56,16 @@ def test_where_each_path_went_wrong():
     assert said["too_early", None]["share"] == 0 and said["too_early", None]["samples"] == 3
 
 
+def test_a_later_mistake_is_no_sign_of_the_guess():
+    tree = make_tree()  # `4-3=1` leads nowhere, and what follows it is computed wrong, then goes on
+    more = [Node(10, 4, "step", 0, "2+1=4", (1, 2), (-0.1, -0.1), 0.5, 2)]
+    more += [Node(11, 10, "goal", 0, "Goal Reached!", (3,), (-0.1,), None, 2)]
+    found = paths_with_errors([replace(tree, nodes=(*tree.nodes, *more))], PROBLEMS, TASK)
+    last = found.iloc[-1]
+    assert (last.error_step, last.error, last.steps) == (1, "exploration", 2)
+    assert np.isnan(last.sign_step)
+
+
 def test_sudoku_s_paths():
     grid = SUDOKU_FIRST.replace("\n", "")
     tree = sudoku_engine().search("", 4, 1, 0.7, 0)

@@ -3,6 +3,7 @@
 import dataclasses
 
 import pytest
+from hand_made_tree import TASK, make_tree
 from test_measurements import small
 
 from lib.evaluation.decomposition import beside_paper
@@ -48,6 +49,20 @@ def test_the_kinds_of_error_are_the_papers(experiment):
     shares = traces["kind"].value_counts(normalize=True)
     assert shares["exploration"] == pytest.approx(0.2, abs=0.06)
     assert shares["computation"] == pytest.approx(0.4, abs=0.06)
+
+
+def test_a_path_without_its_goal_line_is_not_answered_with():
+    tree = make_tree()
+    assert [leaf.id for leaf in tree.leaves() if leaf.kind == "goal"]
+    for node in tree.leaves():
+        if node.kind != "goal":
+            continue
+        nodes = list(tree.nodes)
+        nodes[node.id] = dataclasses.replace(node, text="")  # the end of the sequence alone
+        found = paper_recipe.claimed(dataclasses.replace(tree, nodes=tuple(nodes)), TASK.goal)
+        assert found.nodes[node.id].kind == "limit"
+        assert found.nodes[: node.id] == tree.nodes[: node.id]
+    assert paper_recipe.claimed(tree, TASK.goal) == tree
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ from lib.profiles.settings import SELECTION_NAMES
 from lib.search.selection import SELECTION_RULES
 from studies.beyond.expansions import ExpansionSettings
 from studies.catalogue import load_profile, open_experiment
+from studies.paper.dpo_kto import BaselineSettings
 from studies.paper.table_2 import DfsSettings
 
 SMOKE = tomllib.loads((PROFILES / "smoke.toml").read_text())
@@ -64,6 +65,18 @@ def test_every_shipped_profile_loads(name):
     assert profile.name == name and profile.description
     assert profile.load_task().step_end == "\n"
     assert name in profile_names()
+
+
+@pytest.mark.parametrize("name", [each for each in profile_names() if each != "smoke"])
+def test_training_has_problems_that_nothing_trained_on(name):
+    """Of self-improvement, and of baselines of own samples; `smoke` has not as many."""
+    profile = load_profile(name)
+    for model, sizes in profile.models.items():
+        used = sizes.examples + profile.rounds(model) * profile.improvement.problems
+        baselines = profile.settings(BaselineSettings)
+        if baselines and model in baselines.models:
+            used += baselines.problems
+        assert used <= profile.data.train_problems, model
 
 
 def test_a_file_of_ones_own(load):

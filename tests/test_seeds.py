@@ -69,6 +69,8 @@ def test_each_seed_and_all_together(root):
     assert text.startswith("## Three seeds\n\nSeeds 0, 1, 2. ")
     assert "(80.0, 90.0, 100.0)" in text and "| gain over b=0, points | S, seen | S, new |" in text
     assert "(+50.0, +50.0, +80.0)" in text
+    lacks = found[(found["seed"] != 1) | (found["b"] != 1)]  # b=1 of two seeds alone
+    assert "(0: 80.0, 2: 100.0)" in seeds_markdown(lacks)
 
 
 def test_one_seed_has_no_section(root):
@@ -84,6 +86,7 @@ def test_the_page_has_all_seeds_and_its_claims_too(root, monkeypatch):
     assert main(["--profile", "smoke"], root) == 0
     page = (root / "figures" / "smoke" / "README.md").read_text()
     assert "## Three seeds" in page
+    assert "Judged by seeds 0, 1, 2 together." in page
     assert "S new, b=1 N=32: 90.0 against 30.0, +60.0" in page
     assert main(["--profile", "smoke", "--check"], root) == 0
     assert main(["--profile", "smoke", "--seed", "1"], root) == 0

@@ -136,16 +136,28 @@ def test_nothing_varies():
     assert bounds(drawn, 30) == (0.9, 1.1)
 
 
-def test_pooled_seeds_cover_about_as_often_as_they_say():
-    """Three seeds that differ by a point, seven targets that differ by three."""
+@pytest.mark.parametrize("count, spread, least", [(3, 0.01, 0.93), (3, 0.05, 0.9), (2, 0.03, 0.9)])
+def test_pooled_seeds_cover_about_as_often_as_they_say(count, spread, least):
+    """Seeds that differ by so much, seven targets that differ by three points."""
     generator, hits = np.random.default_rng(0), 0
     for _ in range(200):
-        level = 0.9 + generator.normal(0, 0.01, (3, 1)) + generator.normal(0, 0.03, (3, 7))
-        right = generator.random((70, 3, 7)) < level
-        seeds, targets = (index.ravel() for index in np.indices((70, 3, 7))[1:])
-        low, high = bounds(hierarchical_draws(right.ravel(), seeds, targets), right.size)
-        hits += low <= 0.9 <= high
-    assert 0.93 <= hits / 200 <= 0.995
+        level = 0.8 + generator.normal(0, spread, (count, 1))
+        level = level + generator.normal(0, 0.03, (count, 7))
+        right = generator.random((70, count, 7)) < level
+        seeds, targets = (index.ravel() for index in np.indices((70, count, 7))[1:])
+        draws = hierarchical_draws(right.ravel(), seeds, targets)
+        low, high = bounds(draws, right.size, right.mean((0, 2)))
+        hits += low <= 0.8 <= high
+    assert least <= hits / 200 <= 0.995
+
+
+def test_an_interval_of_a_few_seeds_is_wider_than_they_are():
+    seeds = np.repeat([0, 1, 2], 100)
+    values = np.take([0.1, 0.2, 0.3], seeds)
+    draws = hierarchical_draws(values, seeds, np.tile(range(100), 3))
+    low, high = bounds(draws, 300, [0.1, 0.2, 0.3])
+    reach = 4.303 * 0.1 / 3**0.5  # Student's t of two degrees of freedom: the seeds alone vary
+    assert high - 0.2 == pytest.approx(reach, rel=0.1) == 0.2 - low
 
 
 def test_between_two_costs_values_are_linear_in_the_logarithm():

@@ -126,6 +126,9 @@ def test_problems_wrap_around(experiment):
     whole = experiment.problems("train")
     wrapped = experiment.problems("train", len(whole) - 1, 3)
     pd.testing.assert_frame_equal(wrapped, whole.iloc[[-1, 0, 1]].reset_index(drop=True))
+    count = len(experiment.problems("seen"))
+    with pytest.raises(UserError, match=f"asks for {count + 1} of the split 'seen'.* are {count}"):
+        experiment.problems("seen", 1, count)  # a test problem would count twice
 
 
 def test_countdown_is_a_task():

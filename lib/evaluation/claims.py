@@ -34,9 +34,10 @@ RULE = (
     f"-{100 * SAME:.0f}. Where the run's outcomes are there problem by problem, differences are "
     "paired on the problems that both were asked (S and L too; new and seen targets cannot be), "
     "and intervals are a hierarchical bootstrap's, with the target, and the seed where there are "
-    "several, as sources of variance; elsewhere they are Newcombe's, the two taken as "
-    "independent. Self-Backtracking stands with the run's largest N, and b=1 where no other b is "
-    "named. No verdict corrects for the number of claims."
+    "several, as sources of variance (accuracies are then means over them, or over the one that is "
+    "named); elsewhere they are Newcombe's, the two taken as independent. Self-Backtracking stands "
+    "with the run's largest N, and b=1 where no other b is named. No verdict corrects for the "
+    "number of claims."
 )
 #: The claims that can be judged of each recipe of Self-Backtracking, where a run has both.
 OF_A_RECIPE = (1, 2, 3, 5)
@@ -74,6 +75,9 @@ def compare(
         if right:
             cells = [cell.assign(correct=right(cell)) for cell in cells]
         if found := outcome_difference(*cells):
+            seeds = {*cells[0]["seed"]} & {*cells[1]["seed"]}
+            if seeds < {*outcomes["seed"]}:
+                label += f" (seed {', '.join(map(str, sorted(seeds)))} alone)"
             return Difference(label, *found, margin)
     return difference(label, a, b, margin)
 

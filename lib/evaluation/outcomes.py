@@ -85,8 +85,9 @@ def by_seed(outcomes: pd.DataFrame) -> pd.Series:
 
 def accuracy(outcomes: pd.DataFrame) -> tuple[float, float, float]:
     """Of one cell over all its seeds -> (mean of the seeds' accuracies, low, high)."""
-    low, high = bounds(_draws(outcomes, "correct"), len(outcomes))
-    return float(by_seed(outcomes).mean()), max(0.0, low), min(1.0, high)
+    means = by_seed(outcomes)
+    low, high = bounds(_draws(outcomes, "correct"), len(outcomes), means)
+    return float(means.mean()), max(0.0, low), min(1.0, high)
 
 
 def difference(a: pd.DataFrame, b: pd.DataFrame) -> tuple[float, float, float, float] | None:
@@ -98,15 +99,17 @@ def difference(a: pd.DataFrame, b: pd.DataFrame) -> tuple[float, float, float, f
     both = a.merge(b, on=["split", "seed", "problem"], suffixes=("", "_b"))
     if len(both):
         both["gap"] = both["correct"].astype(float) - both["correct_b"].astype(float)
-        means = (by_seed(both.assign(correct=both[name])) for name in ("correct", "correct_b"))
-        return *(float(each.mean()) for each in means), *bounds(_draws(both, "gap"), len(both))
+        means = [by_seed(both.assign(correct=both[name])) for name in ("correct", "correct_b")]
+        ends = bounds(_draws(both, "gap"), len(both), means[0] - means[1])
+        return *(float(each.mean()) for each in means), *ends
     shared = {*a["seed"]} & {*b["seed"]}
     a, b = (cell[cell["seed"].isin(shared)] for cell in (a, b))
     if a.empty or b.empty or {*a["split"]} & {*b["split"]}:
         return None
     gaps = _draws(a, "correct") - _draws(b, "correct", stream=1)
-    problems = min(len(a), len(b))
-    return float(by_seed(a).mean()), float(by_seed(b).mean()), *bounds(gaps, problems)
+    means = [by_seed(cell) for cell in (a, b)]
+    ends = bounds(gaps, min(len(a), len(b)), means[0] - means[1])
+    return *(float(each.mean()) for each in means), *ends
 
 
 def _draws(outcomes: pd.DataFrame, name: str, stream: int = 0) -> np.ndarray:

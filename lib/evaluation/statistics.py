@@ -15,6 +15,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t as student
 
 
 def wilson_interval(
@@ -170,15 +171,26 @@ def hierarchical_draws(
     return np.array(means)[picked, np.arange(slots), np.arange(DRAWS)[:, None]].mean(1)
 
 
-def bounds(draws: np.ndarray, problems: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of resamples of a mean over so many problems.
+def bounds(
+    draws: np.ndarray, problems: int, seeds: Sequence[float] = (), confidence: float = 0.95
+) -> tuple[float, float]:
+    """The interval of a mean over so many problems, from its `hierarchical_draws`.
 
-    Where no draw differs from another, the rule of three (3 / problems) takes its place.
+    Of one seed that of percentiles. seeds: the means of several; then mean ± t · standard deviation
+    of the draws, since percentiles of few seeds end where the seeds do. The degrees of freedom are
+    the seeds' (one fewer than there are) where all variance lies between them, and more where less
+    does (Satterthwaite 1946). Where no draw differs from another, the rule of three (3 / problems)
+    takes its place.
     """
     half = (1 - confidence) / 2
     low, high = np.quantile(draws, [half, 1 - half])
     if np.ptp(draws) < 1e-12:
         low, high = low - 3 / problems, high + 3 / problems
+    elif len(seeds) > 1:
+        between = max(float(np.var(seeds, ddof=1)) / len(seeds), 1e-12)
+        freedom = (len(seeds) - 1) * max(1.0, float(draws.var()) / between) ** 2
+        reach = float(student.ppf(1 - half, freedom) * draws.std())
+        low, high = np.mean(seeds) - reach, np.mean(seeds) + reach
     return float(low), float(high)
 
 

@@ -19,6 +19,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
 from lib.base import files
+from lib.base.errors import UserError
 from lib.experiment.artifacts import Artifact, Run, versions
 from lib.experiment.work import NO_WORK, Work, model_of, training
 from lib.models import pretrained as pretrained_module
@@ -109,9 +110,17 @@ class Stages:
         return files.read_parquet(self.data.path / "problems.parquet")
 
     def problems(self, split: str, start: int = 0, count: int | None = None) -> pd.DataFrame:
-        """`count` problems of a split from `start` on, wrapping around at its end."""
+        """`count` problems of a split from `start` on; those of training wrap around at their end.
+
+        Raises `UserError` where another split has fewer: a repeated problem would count twice.
+        """
         table = self.table[self.table.split == split]
         count = len(table) if count is None else count
+        if split != "train" and start + count > len(table):
+            raise UserError(
+                f"problems: the profile asks for {start + count:,} of the split {split!r}, and "
+                f"there are {len(table):,}"
+            )
         rows = np.arange(start, start + count) % len(table)
         return table.iloc[rows].reset_index(drop=True)
 

@@ -8,7 +8,7 @@ not make.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Annotated
 
@@ -18,6 +18,7 @@ from matplotlib.figure import Figure as Drawn
 from pydantic import StrictInt
 
 from lib.base.checked import Count, Counts, checked, rule
+from lib.drawing.markdown import points_of
 from lib.drawing.style import (
     METHOD_COLOURS,
     METHODS,
@@ -35,7 +36,7 @@ from lib.drawing.style import (
 from lib.evaluation import scoring, states
 from lib.evaluation.results import table
 from lib.evaluation.states import first_samples
-from lib.evaluation.statistics import at_cost
+from lib.evaluation.statistics import at_cost, mean_interval, with_interval
 from lib.experiment.experiment import Experiment
 from lib.profiles.search_spec import SearchSpec
 from lib.search import selection
@@ -54,6 +55,8 @@ ARTIFACT = "compute"
 SAMPLED = {"sft_sampled": "sft", "self_backtracking": "backtracking"}
 #: What a search with b > 0 is compared with at equal tokens, and the column of each.
 EQUAL = {"self_backtracking": "b0_at_equal_tokens", "sft_sampled": "sft_at_equal_tokens"}
+#: The column of what it gains over them.
+OVER = {"self_backtracking": "over_b0", "sft_sampled": "over_sft"}
 
 Pair = Annotated[
     tuple[StrictInt, ...],
@@ -127,14 +130,36 @@ def sample_outcomes(experiment: Experiment, searched: Searched) -> pd.DataFrame:
     return found.assign(split=searched.split)
 
 
-def method_rows(outcomes: pd.DataFrame, **columns: object) -> list[dict]:
-    """A row for each split and N of per-problem outcomes: accuracy, `ceiling` (pass@N), tokens."""
+def gain_at_equal_tokens(deep: pd.DataFrame, samples: pd.DataFrame) -> tuple | None:
+    """What a search solves beyond samples of as many tokens -> (gain, low, high), paired.
+
+    deep: a row a problem; samples: one a problem and N. Their answers are interpolated, problem by
+    problem, linear in log tokens between two N. None where no two N cost less and more.
+    """
+    cost, right = deep["tokens"].mean(), deep.set_index("problem")["correct"].astype(float)
+    costs = samples.groupby("N")["tokens"].mean()
+    known = samples.pivot(index="N", columns="problem", values="correct").astype(float)
+    base = at_cost(cost, costs.to_numpy(), known[right.index].to_numpy())
+    return None if base is None else mean_interval(right.to_numpy() - base)
+
+
+def method_rows(
+    outcomes: pd.DataFrame, samples: Mapping[str, pd.DataFrame], **columns: object
+) -> list[dict]:
+    """A row for each split and N of per-problem outcomes: accuracy, `ceiling` (pass@N), tokens.
+
+    With b > 0 also what is gained over these samples (method -> outcomes) at equal tokens.
+    """
     found = []
     for (split, breadth), cell in outcomes.groupby(["split", "N"]):
         known = columns | {"artifact": ARTIFACT, "split": split, "N": int(breadth)}
         known |= {"checker": "strict", "tokens_per_problem": float(cell["tokens"].mean())}
-        ceiling = {"ceiling": float(cell["covered"].mean())}
-        found.append(scoring.accuracy_row(cell["correct"], **known) | ceiling)
+        more = {"ceiling": float(cell["covered"].mean())}
+        for method, name in OVER.items() if columns["b"] else ():
+            known_samples = samples[method][samples[method]["split"] == split]
+            if (gain := gain_at_equal_tokens(cell, known_samples)) is not None:
+                more |= with_interval(name, gain)
+        found.append(scoring.accuracy_row(cell["correct"], **known) | more)
     return found
 
 
@@ -143,12 +168,15 @@ def rows(experiment: Experiment) -> pd.DataFrame:
     count = experiment.profile.settings(ComputeSettings).problems
     rule, found = experiment.profile.search.selection, []
     for model in asked_models(experiment, ComputeSettings):
+        samples: dict[str, pd.DataFrame] = {}
         for method, spec, made, outcomes_of in every_search(experiment, model):
             outcomes = pd.concat([outcomes_of(experiment, each) for each in made])
             shown = (outcomes["selection"] == rule) & (outcomes["problem"] < count)
             columns = {"model": model, "seed": experiment.seed, "method": method, "b": spec.depth}
             columns |= {"selection": rule, "temperature": spec.temperature}
-            found += method_rows(outcomes[shown], **columns)
+            if not spec.depth:
+                samples[method] = outcomes[shown]
+            found += method_rows(outcomes[shown], samples, **columns)
     return table(found)
 
 
@@ -160,6 +188,7 @@ def equal_tokens(rows: pd.DataFrame) -> pd.DataFrame:
     """
     columns = ["model", "split", "N", "b", "tokens", "accuracy", "low", "high"]
     columns += EQUAL.values()
+    columns += [f"{name}{end}" for name in OVER.values() for end in ("", "_low", "_high")]
     known = table(rows)
     known = known[known["artifact"] == ARTIFACT]
     if known.empty:
@@ -189,7 +218,8 @@ def remark(rows: pd.DataFrame) -> str:
     said = [
         f"{each['model']}, {SPLITS[each['split']]}: N={each['N']} b={each['b']} solves "
         f"{100 * each['accuracy']:.1f}% for {each['tokens']:.0f} tokens a problem; as many tokens "
-        f"without roll-backs reach {100 * each['b0_at_equal_tokens']:.1f}%."
+        f"without roll-backs reach {100 * each['b0_at_equal_tokens']:.1f}%"
+        + (f" (gain {known} points)." if (known := points_of(each, "over_b0")) else ".")
         for each in found.groupby(["model", "split"]).tail(1).to_dict("records")
     ]
     return " ".join(said)

@@ -44,7 +44,7 @@ from studies.measurements import Searched, asked_models, kept_table
 from studies.study import Figure, Study
 
 #: Raised whenever the same inputs give other results: what was made before is then made again.
-VERSION = 1
+VERSION = 2
 ARTIFACT = "guess_depth"
 COLUMNS = ["problem", "visits", "end", "steps", "error_step", "error", "sign_step"]
 STAGES = {"sft": "sft_sampled", "backtracking": "self_backtracking"}
@@ -57,22 +57,26 @@ def paths_with_errors(
 
     end: the leaf's kind; `unfinished` where `<backtrack>` took back a step that was not complete.
     error_step: the first step that lost the solution, from 1 (and its kind of error), by the exact
-    solver; sign_step: the first step from there on that shows it without one. Both may be missing.
+    solver; sign_step: the first step from there on that shows it without one, as long as all since
+    then are legal and right: one that is not is an error of its own. Both may be missing.
     """
     rows, records = list(problems.itertuples(index=False)), []
     for tree in trees:
         problem = rows[tree.problem_id]
-        known: dict[int, tuple] = {0: ((), None, None, None)}
+        known: dict[int, tuple] = {0: ((), None, None, None, True)}
         for node in tree.nodes[1:]:
-            steps, at, error, sign = known[node.parent]
+            steps, at, error, sign, legal = known[node.parent]
             if node.kind == "step":
                 steps = (*steps, node.text)
-                if at is None:
-                    error = task.solver.judge_steps(problem, steps)
-                    at = None if error is None else len(steps)
-                if at is not None and sign is None and task.shows_error(problem, steps):
-                    sign = len(steps)
-                known[node.id] = (steps, at, error, sign)
+                if legal:
+                    found = task.solver.judge_steps(problem, steps)
+                    legal = found in (None, EXPLORATION)
+                    if at is None and found is not None:
+                        at, error = len(steps), found
+                    told = at is not None and (legal or at == len(steps))
+                    if told and sign is None and task.shows_error(problem, steps):
+                        sign = len(steps)
+                known[node.id] = (steps, at, error, sign, legal)
                 continue
             midway = node.kind == "backtrack" and len(node.tokens) > 1
             end = "unfinished" if midway else node.kind
@@ -181,6 +185,8 @@ def remark(rows: pd.DataFrame) -> str:
             f"{model}, {SPLITS[split]}: a legal step that loses the solution shows "
             f"{sign:.1f} steps later on average"
         )
+        if not np.isnan(shown := _value(here, "shown", "share")):
+            line += f" (in {whole(shown)}% of such paths; the others end, or err again, before)"
         if not np.isnan(enough := one_step_back(here)):
             line += (
                 f"; of the `<backtrack>`s said after an error, {whole(enough)}% come right after "
@@ -196,10 +202,12 @@ def text(rows: pd.DataFrame) -> str:
     for model, split, here in cells(found):
         shares = [_value(here, name, "share") for name in ("guessed", "shown", "too_early")]
         means = [_value(here, f"{name}_mean") for name in ("to_sign", "to_backtrack")]
-        values = [whole(shares[0]), f"{means[0]:.1f}", whole(one_step_back(here))]
+        values = [whole(shares[0]), whole(shares[1]), f"{means[0]:.1f}"]
+        values.append(whole(one_step_back(here)))
         values += [f"{means[1]:.1f}", whole(shares[2])]
         lines.append([f"{model}, {split}", *("-" if each == "nan" else each for each in values)])
-    head = ["", "wrong samples whose first error is a legal step, %", "steps until it shows"]
+    head = ["", "wrong samples whose first error is a legal step, %", "of which it shows, %"]
+    head.append("steps until it shows")
     head += ["`<backtrack>` right after the error, %", "steps from error to `<backtrack>`"]
     head += ["`<backtrack>` without an error, %"]
     return markdown_table(head, lines) if lines else ""

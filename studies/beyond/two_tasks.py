@@ -14,7 +14,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Drawn
 
 from lib.base.files import ROOT
-from lib.drawing.markdown import points
+from lib.drawing.markdown import points, points_of
 from lib.drawing.style import (
     SPLITS,
     artifact_rows,
@@ -31,6 +31,7 @@ from lib.drawing.style import (
 from lib.evaluation.paper import TASK
 from lib.evaluation.results import read_results, table
 from studies.beyond import equal_compute, guess_depth
+from studies.beyond.equal_compute import EQUAL, OVER
 
 #: A task's name in rows -> how it is called, and the profile whose results are committed.
 TASKS = {TASK: ("Countdown", "cpu"), "sudoku": ("Sudoku", "sudoku")}
@@ -111,11 +112,12 @@ def _told(rows: pd.DataFrame, name: str) -> str:
         found = equal_compute.equal_tokens(rows[rows["split"] == split])
         found = found.dropna(subset=list(AGAINST), how="all").sort_values(["N", "b"])
         for cell in found.tail(1).to_dict("records"):
-            gains = [
-                f"{points(cell['accuracy'] - cell[column])} points against {other}"
-                for column, other in AGAINST.items()
-                if not pd.isna(cell[column])
-            ]
+            gains = []
+            for method, column in EQUAL.items():
+                if not pd.isna(cell[column]):  # earlier results have no interval
+                    gain = points_of(cell, OVER[method])
+                    gain = gain or points(cell["accuracy"] - cell[column])
+                    gains.append(f"{gain} points against {AGAINST[column]}")
             setting = f"b={cell['b']} N={cell['N']}"
             parts.append(
                 f"{name}, {SPLITS[split]}, {setting}, at equal tokens: {', '.join(gains)}."

@@ -27,6 +27,7 @@ from lib.drawing.style import (
 )
 from lib.evaluation.results import headline, table
 from lib.experiment.experiment import Experiment
+from lib.search.beams import BeamSample
 from studies.measurements import (
     SAMPLES,
     SEARCH,
@@ -88,8 +89,9 @@ def spread(found: pd.DataFrame) -> str:
     return (
         f"From {low:g} to {high:g} the temperature moves the accuracy of beams by "
         f"{spans[SEARCH]:.1f} points and that of independent samples by {spans[SAMPLES]:.1f} (mean "
-        "over splits and b). Beam sampling draws 2N candidates without replacement, from scores "
-        "that the temperature divides all alike, and keeps the N best of them, so that which ones "
+        f"over splits and b). Beam sampling draws {BeamSample.DRAWN}N candidates without "
+        "replacement, from scores that the temperature divides all alike, and keeps the N best of "
+        "them, so that which ones "
         "stay hardly depends on it; an independent sample is one draw for each token, and each "
         "draw depends on it. "
     )

@@ -200,6 +200,8 @@ def remark(rows: pd.DataFrame) -> str:
     names = {"self_improved_greedy": "Greedy decoding", "control_greedy": "Its control"}
     for (method, name), model in product(names.items(), present(found["model"], MODEL_COLOURS)):
         line = found[(found["method"] == method) & (found["model"] == model)]
+        if line["round"].nunique() < 2:  # no round was made
+            continue
         ends = line["round"].min(), line["round"].max()
         first, last = (in_words(line[line["round"] == number]) for number in ends)
         told += [f"{name}: {first}, after round {ends[1]} {last}."] if first else []

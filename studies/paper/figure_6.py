@@ -27,7 +27,7 @@ from studies.study import Figure, Study
 
 CURVE_POINTS = 150
 TITLES = {
-    "trunk": "trunk: D_op",
+    "trunk": "trunk",
     "sft": "SFT: D_op",
     "backtracking": "backtracking: D_op, D_back",
 }

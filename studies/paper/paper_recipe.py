@@ -3,8 +3,9 @@
 Takes an experiment; trains two more branches of the same trunk and gives their rows (artifact
 `table_1`). `paper_recipe`: D_back asks D_op's questions, its errors are 1 : 2 : 2 and no near
 misses, an erroneous step is masked whole, `<backtrack>` weighs as much as any token (section 3.2).
-`end_of_sequence`, a control: the same D_back, whose paths just end where `<backtrack>` stood. Does
-the token do it, or the negative data?
+`end_of_sequence`, a control: the same D_back, whose paths just end where `<backtrack>` stood, and
+which can no more be answered with than the given-up ones of the recipe. Does the token do it, or
+the negative data?
 """
 
 from __future__ import annotations
@@ -21,11 +22,15 @@ from lib.evaluation import scoring
 from lib.evaluation.results import headline
 from lib.evaluation.scoring import CONTROL, RECIPE
 from lib.experiment.experiment import Experiment
+from lib.search import selection
+from lib.search.selection import SELECTION_RULES
+from lib.search.tree import SearchTree
 from studies.measurements import (
     Searched,
     asked_models,
     by_profiles_rule,
     decoding_outcomes,
+    kept_table,
     method_outcomes,
     table_breadths,
     tabled_searches,
@@ -75,6 +80,37 @@ def method_searches(part: Experiment, model: str, method: str) -> Iterator[Searc
     yield from tabled_searches(part, model, table_breadths(part), depths, kinds=[{}])
 
 
+def claimed(tree: SearchTree, goal: str) -> SearchTree:
+    """The tree, in which a path that ends without the goal line is not finished.
+
+    So are the recipe's paths that end in `<backtrack>`; the control's end in nothing.
+    """
+    nodes = (
+        replace(node, kind="limit")
+        if node.kind == "goal" and goal not in tree.response(node.id)
+        else node
+        for node in tree.nodes
+    )
+    return replace(tree, nodes=tuple(nodes))
+
+
+def control_outcomes(part: Experiment, model: str) -> pd.DataFrame:
+    """The control's searches problem by problem, by every selection rule, and their ceiling."""
+    found = []
+    for each in method_searches(part, model, CONTROL):
+
+        def measure(each: Searched = each) -> pd.DataFrame:
+            trees = (claimed(tree, part.task.goal) for tree in part.read_trees(each.made))
+            return scoring.search_outcomes(trees, each.problems, part.task, SELECTION_RULES)
+
+        inputs = {"search": each.made.key, "finished": "goal line"}
+        made_by = [scoring, selection, part.task]
+        made = kept_table(part, f"outcomes/{each.made.name}-claimed", inputs, measure, made_by)
+        named = {"expansion": each.spec.expansion, "per_state": each.spec.per_state}
+        found.append(scoring.method_outcomes(made, CONTROL).assign(model=model, **named))
+    return pd.concat(found, ignore_index=True).assign(artifact="table_1")
+
+
 def requests(experiment: Experiment) -> Iterator[object]:
     """Two branches, their searches, and the first one's greedy decoding."""
     for method, part in branches(experiment).items():
@@ -89,10 +125,12 @@ def outcomes(experiment: Experiment) -> pd.DataFrame:
     found = []
     for method, part in branches(experiment).items():
         for model in asked_models(part, RecipeSettings):
-            made = method_searches(part, model, method)
-            made = method_outcomes(part, model, made, "table_1", method)
-            found.append(by_profiles_rule(part, made))
-            if method == RECIPE:
+            if method == CONTROL:
+                found.append(by_profiles_rule(part, control_outcomes(part, model)))
+            else:
+                made = method_searches(part, model, method)
+                made = method_outcomes(part, model, made, "table_1", method)
+                found.append(by_profiles_rule(part, made))
                 decoded = decoding_outcomes(part, model, STAGE, 1)
                 found.append(decoded.assign(artifact="table_1", method=GREEDY))
     return pd.concat(found, ignore_index=True)

@@ -26,7 +26,7 @@ from lib.tasks.task import load_task
 from studies import catalogue
 from studies.beyond import two_tasks
 from studies.report.publish import NOTEBOOKS
-from studies.report.seeds import seeds_markdown
+from studies.report.seeds import seeds_markdown, seeds_named
 
 
 def render(
@@ -52,7 +52,10 @@ def render(
         parts.append(seeds)
     if manifest.get("command", "reproduce") == "reproduce":  # ablations test no claim
         claims = claims_markdown(rows, outcomes)
-        parts += ["## The paper's claims", claims, f"The rule: {RULE}"]
+        parts.append("## The paper's claims")
+        if several := seeds_named(outcomes):
+            parts.append(f"Judged by {several} together.")
+        parts += [claims, f"The rule: {RULE}"]
     if tasks is not None:
         image = f"![{two_tasks.CAPTION}]({two_tasks.NAME}.png)\n\n*{two_tasks.CAPTION}*"
         parts += ["## Both tasks", two_tasks.remark(tasks), image]
@@ -74,7 +77,8 @@ TERMS = (
     "one, then `<backtrack>` (*D_back*): its model without search has the rows of that name, and "
     "with search it is **Self-Backtracking**. **DPO** and **KTO** train SFT further on right and "
     "wrong paths. The **ceiling** (pass@N) counts a problem as solved if any of the finished paths "
-    "is right. Bars and brackets are 95% intervals; hollow diamonds are the paper's own numbers."
+    "is right. Bars and brackets are 95% intervals over problems (the claims' also count which "
+    "targets were drawn); hollow diamonds are the paper's own numbers."
 )
 
 
@@ -160,7 +164,7 @@ def claims_markdown(rows: pd.DataFrame, outcomes: pd.DataFrame | None = None) ->
         judged = claim["verdict"]
         shown = judged if judged == NOT_TESTED else f"**{judged}**"
         lines.append([str(claim["claim"]), text, claim["evidence"].replace("; ", "<br>"), shown])
-    return markdown_table(["", "claim", "this run", "verdict"], lines)
+    return markdown_table(["", "claim", "measured", "verdict"], lines)
 
 
 def draw_all(rows: pd.DataFrame, manifest: Mapping, folder: Path) -> list[Path]:
@@ -201,7 +205,8 @@ def short_results(
             + "; in brackets the paper's number (its 1B model beside S, its 3B beside L):"
         )
         parts.append(table)
-    parts += ["What the paper claims, and what this run says:", claim_lines(rows, outcomes)]
+    who = f"{several} say together" if (several := seeds_named(outcomes)) else "this run says"
+    parts += [f"What the paper claims, and what {who}:", claim_lines(rows, outcomes)]
     made = made_by(manifest).replace("(results.json)", f"({folder}/results.json)")
     made = made.replace("This page and its figures are", "This section is")
     parts.append(f"{made} Every table, figure and interval: [{folder}]({folder}/README.md).")

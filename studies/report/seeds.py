@@ -8,6 +8,7 @@ sources of variance. Empty where there is one run. Knows nothing of how an outco
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -24,6 +25,7 @@ from lib.evaluation.outcomes import (
     read_outcomes,
 )
 from lib.evaluation.results import read_results
+from lib.evaluation.scoring import CONTROL, RECIPE, SEARCH
 from lib.evaluation.statistics import DRAWS
 from lib.profiles.load import extended_by, profile_names
 
@@ -37,8 +39,9 @@ HOW = (
     "Table 1's methods, in % by the strict checker: the mean of the seeds, its 95% interval, and "
     "each seed's own. A seed draws its own problems, held-out targets and models. The interval is "
     f"a hierarchical bootstrap's of {DRAWS:,} draws: of seeds, and within a seed of targets with "
-    "all their problems, so that both are sources of variance. Differences are paired on the same "
-    "problems. So few seeds tell little of how far the next one could lie: see each."
+    "all their problems, so that both are sources of variance; with Student's t in place of its "
+    "percentiles, which of few seeds are too narrow. Differences are paired on the same problems. "
+    "A value that not every seed has stands with the seeds that have it."
 )
 
 
@@ -93,6 +96,11 @@ def over_sft(cell: Mapping) -> dict | None:
     )
 
 
+def over_recipe(cell: Mapping) -> dict | None:
+    """The paper's recipe in the same search: for ours, and for its control."""
+    return {"method": RECIPE} if cell["method"] in (SEARCH, CONTROL) else None
+
+
 def over_no_roll_back(cell: Mapping) -> dict | None:
     """The same search at b=0."""
     return {"b": 0} if not pd.isna(cell["b"]) and cell["b"] > 0 else None
@@ -125,27 +133,46 @@ def pooled(
     return made.astype({"b": "Int64", "N": "Int64"})
 
 
+def seeds_named(outcomes: pd.DataFrame | None) -> str:
+    """Which seeds there are, in words; empty where there is one run."""
+    seeds = [] if outcomes is None else sorted(outcomes["seed"].unique())
+    return f"seeds {', '.join(map(str, seeds))}" if len(seeds) > 1 else ""
+
+
 def seeds_markdown(outcomes: pd.DataFrame | None) -> str:
     """The section of several runs; empty where there is one."""
-    seeds = [] if outcomes is None else sorted(outcomes["seed"].unique())
-    table = pooled(outcomes) if len(seeds) > 1 else pd.DataFrame()
+    named = seeds_named(outcomes)
+    table = pooled(outcomes) if named else pd.DataFrame()
     if table.empty:
         return ""
-    named = ", ".join(map(str, seeds))
-    parts = [f"## {NUMBERS.get(len(seeds), len(seeds))} seeds", f"Seeds {named}. {HOW}"]
-    parts.append(methods_table(table, "accuracy", _cell))
-    for base, head in ((over_sft, "gain over SFT greedy"), (over_no_roll_back, "gain over b=0")):
+    seeds = sorted(outcomes["seed"].unique())
+    parts = [f"## {NUMBERS.get(len(seeds), len(seeds))} seeds", f"{named.capitalize()}. {HOW}"]
+    parts.append(methods_table(table, "accuracy", partial(_cell, seeds=seeds)))
+    for base, head in BASES.items():
         if len(found := pooled(outcomes, base)):
-            parts.append(methods_table(found, f"{head}, points", _gain))
+            gain = partial(_gain, seeds=seeds)
+            parts.append(methods_table(found, f"gain over {head}, points", gain))
     return "\n\n".join(parts)
 
 
-def _cell(row: Mapping) -> str:
-    each = ", ".join(f"{100 * value:.1f}" for value in row["seeds"])
+BASES = {
+    over_sft: "SFT greedy",
+    over_no_roll_back: "b=0",
+    over_recipe: "the paper's recipe in the same search",
+}
+
+
+def _cell(row: Mapping, seeds: Sequence[int]) -> str:
     low, high = 100 * row["low"], 100 * row["high"]
+    each = _each(row, seeds, lambda value: f"{100 * value:.1f}")
     return f"**{100 * row['mean']:.1f}** [{low:.1f}, {high:.1f}] ({each})"
 
 
-def _gain(row: Mapping) -> str:
-    each = ", ".join(points(value) for value in row["seeds"])
-    return f"{points(row['mean'], row['low'], row['high'])} ({each})"
+def _gain(row: Mapping, seeds: Sequence[int]) -> str:
+    return f"{points(row['mean'], row['low'], row['high'])} ({_each(row, seeds, points)})"
+
+
+def _each(row: Mapping, seeds: Sequence[int], shown: Callable[[float], str]) -> str:
+    """Each seed's value; with the seeds where the row has not all of them."""
+    named = "" if [*row["seeds"].index] == [*seeds] else "{}: "
+    return ", ".join(named.format(seed) + shown(value) for seed, value in row["seeds"].items())
