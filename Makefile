@@ -77,8 +77,8 @@ lab: $(STAMP) ## JupyterLab on the search-tree explorer, for this machine only
 		notebooks/06_explorer.ipynb --ip=127.0.0.1 --ServerApp.root_dir="$(CURDIR)" \
 		$$(test "$$(id -u)" -ne 0 || echo --allow-root)
 
-figures: $(STAMP) ## copy a run's figures and numbers into figures/ and the README (PROFILE, SEED)
-	$(RUN) -m commands.figures --profile "$(PROFILE)" --seed "$(SEED)"
+figures: $(STAMP) ## copy a run's figures and numbers into figures/ and the README (PROFILE, SEED, RUNS)
+	$(RUN) -m commands.figures --profile "$(PROFILE)" --seed "$(SEED)" --runs "$(RUNS)"
 
 chaos: $(STAMP) ## kill runs at random moments, resume, compare (ARGS="--profile cpu")
 	$(RUN) tests/chaos.py $(ARGS)

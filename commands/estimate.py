@@ -5,7 +5,6 @@ Takes an experiment; gives a printed plan. Stages that are finished already cost
 
 from __future__ import annotations
 
-import gc
 import tempfile
 import time
 from collections.abc import Collection, Mapping
@@ -79,9 +78,7 @@ def training_speed(
     with tempfile.TemporaryDirectory() as folder:
         spec = TrainingSpec(replace(recipe, epochs=1), 0, log_steps)
         train(model, tokenizer, traces, spec, Path(folder), times, keep=False)
-    gc.collect()  # a Trainer's cycles hold the model
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    hardware.release_memory()
     return times.examples_per_s()
 
 

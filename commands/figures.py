@@ -82,23 +82,32 @@ def main(arguments: Sequence[str] | None = None, root: Path = ROOT) -> int:
     parser.add_argument("--profile", default="cpu", help="whose results to show (default: cpu)")
     parser.add_argument("--seed", type=int, default=0, help="which run of it (default: 0)")
     parser.add_argument(
+        "--runs", default="", help="the folder of runs (default: runs/, which need not have it)"
+    )
+    parser.add_argument(
         "--check", action="store_true", help="change nothing; exit with 1 if a page differs"
     )
     chosen = parser.parse_args(arguments)
     try:
-        show(chosen.profile, chosen.seed, root, chosen.check)
+        show(chosen.profile, chosen.seed, root, chosen.check, chosen.runs)
     except UserError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
-def show(profile: str, seed: int, root: Path, check: bool) -> None:
-    """See above; `UserError` where a page differs, or where there are no such results."""
+def show(profile: str, seed: int, root: Path, check: bool, runs: str = "") -> None:
+    """See above; `UserError` where a page differs, or where there are no such results.
+
+    runs: the folder of runs; one that is named must have this one.
+    """
     name = Path(profile).stem if profile.endswith(".toml") else profile
     if not PROFILE_NAME.fullmatch(name):
         raise UserError(f"PROFILE={profile}: not a profile's name")
-    folder, run = figures_folder(root, name, seed), root / "runs" / f"{name}-{seed}"
+    folder = figures_folder(root, name, seed)
+    run = (Path(runs).expanduser().resolve() if runs else root / "runs") / f"{name}-{seed}"
+    if runs and not run.exists():
+        raise UserError(f"{run}: no such run; `make reproduce PROFILE={profile} SEED={seed}` first")
     if not check and run.exists():
         publish_run(profile, seed, run.parent, folder, root)
     manifest, rows = read_results(folder / "results.json")

@@ -25,6 +25,7 @@ from commands.estimate import estimate, format_duration
 from lib.base.errors import UserError, exit_status
 from lib.experiment.artifacts import Run
 from lib.experiment.experiment import Experiment
+from lib.experiment.work import search_tokens
 from lib.models.llama import Architecture, from_scratch, load_tokenizer
 from lib.models.pretrained import architecture, availability
 from lib.models.tokenizer import PIECES, StepTokenizer, add_backtrack, build_tokenizer
@@ -37,11 +38,8 @@ DEFAULT_MACHINE = "a100"
 #: The search that the paper's headline row takes.
 HEADLINE = {"problems": 5_000, "breadth": 32, "depth": 1}
 GIGA = 1e9
-#: A search's tokens for each problem, over its breadth, where no two samples share a token:
-#: roll-backs add a third.
-TOKENS_PER_SAMPLE = {0: 20, 1: 27}
-
-
+#: Of a sample without roll-backs, where no two share a token.
+TOKENS_PER_SAMPLE = 20
 #: Of the peak. Training: short examples, ZeRO-2 traffic and padding included (without ZeRO-2,
 #: models of 28 and 79 million parameters reach 26 to 38% on one H100). Search: one token at a time
 #: for many rows, which reads the cache more than it multiplies.
@@ -156,7 +154,7 @@ def model_lines(profile: Profile, name: str, machine: Machine | None, count: int
     else:
         model = from_scratch(len(build_tokenizer(task.pieces)), *sizes.size)
         lines = [f"{name}: from scratch, {sizes.hidden_size} wide, {sizes.layers} layers"]
-    size = model.parameters()
+    size, trainers = model.parameters(), count if profile.deepspeed else 1
     lines.append(f"  parameters     {size:,}" + (", before <backtrack> is added" if path else ""))
     lines.append(f"  an example     {tokens.example:.1f} tokens on average ({tokens.how})")
     stages = training_examples(profile, name)
@@ -165,20 +163,20 @@ def model_lines(profile: Profile, name: str, machine: Machine | None, count: int
         spent = examples * flops_each
         hours = ""
         if machine:
-            speed = count * machine.peak_flops * TRAINING_UTILISATION
+            speed = trainers * machine.peak_flops * TRAINING_UTILISATION
             hours = f", {format_duration(spent / speed)}"
         lines.append(
             f"  {stage:20} {examples:12,.0f} examples, {examples * tokens.example / 1e6:8,.1f}M"
             f" tokens, {spent:.2e} FLOPs{hours}"
         )
     if machine:
-        lines += memory_lines(model, recipe.batch_size, tokens, machine, count)
+        lines += memory_lines(model, recipe.batch_size, tokens, machine, trainers)
     lines += search_lines(profile, model, tokens, machine, count)
-    # Two checkpoints while a stage trains (float32 weights, and an optimizer's two moments), and
-    # the weights of every finished stage and round.
+    # Three checkpoints while a stage trains (float32 weights, and an optimizer's two moments: the
+    # oldest goes when the newest is whole), and the weights of every finished stage and round.
     kept = len(stages) + (2 * profile.rounds(name) - 1 if profile.rounds(name) else 0)
-    disk = (4 * kept + 2 * 12) * size / GIGA
-    lines.append(f"  disk           {disk:,.1f} GB: {kept} checkpoints kept, two being written")
+    disk = (4 * kept + 3 * 12) * size / GIGA
+    lines.append(f"  disk           {disk:,.1f} GB: {kept} checkpoints kept, three being written")
     return lines
 
 
@@ -200,16 +198,26 @@ def memory_lines(
     ]
 
 
+def search_devices(profile: Profile, count: int) -> int:
+    """On how many of the accelerators the profile searches: 0 processes are one on each."""
+    return count if profile.search.processes == 0 else min(count, profile.search.processes)
+
+
 def search_lines(
     profile: Profile, model: Architecture, tokens: Tokens, machine: Machine | None, count: int
 ) -> list[str]:
     """The search of the headline row, planned on paper."""
     scale = tokens.response / 20  # the constants are of a 20-token response
     breadth, depth = HEADLINE["breadth"], HEADLINE["depth"]
-    each = breadth * TOKENS_PER_SAMPLE[depth] * scale
+    how, count = (
+        (profile.search.expansion, profile.search.per_state),
+        search_devices(profile, count),
+    )
+    rolled_back = search_tokens(1, breadth, depth, *how) / search_tokens(1, breadth, 0, *how)
+    each = breadth * TOKENS_PER_SAMPLE * scale * rolled_back
     flops = each * model.forward_flops(tokens.example)
     line = (
-        f"  search         N={breadth} b={depth}: at most about {each:,.0f} tokens,"
+        f"  search         N={breadth} b={depth}: about {each:,.0f} tokens,"
         f" {flops:.2e} FLOPs a problem"
     )
     if not machine:

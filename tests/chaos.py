@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
 from differences import broken_files, problems
 
 from commands.estimate import format_duration
@@ -156,6 +157,7 @@ def kill(
                 due = time.monotonic() + wait_s
             time.sleep(POLL_S)
         making = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.partial"))
+        children = psutil.Process(process.pid).children(recursive=True)
         sent = time.monotonic()
         os.killpg(process.pid, number)
         try:
@@ -164,6 +166,11 @@ def kill(
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             status = None
+        # A kernel has a group of its own, and ends when it misses its parent: a second later.
+        if left := psutil.wait_procs(children, PATIENCE_S)[1]:
+            status = None
+            for child in left:
+                child.kill()
     name, ended = signal.Signals(number).name, round(time.monotonic() - sent, 2)
     at = round(sent - start, 1)
     return Kill(moment.stage, name, at, making, status, ended, last_line(log))

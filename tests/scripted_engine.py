@@ -103,11 +103,11 @@ class ScriptedEngine:
         self.slow_target, self.stopped, self.searches = slow_target, False, 0
 
     def search(self, prompt, breadth, depth, temperature, seed, per_state="sqrt"):
+        self._raise_if_stopped()
         self.searches += 1
         end = time.monotonic() + 60 * (read_state(prompt)[0].target == self.slow_target)
         while time.monotonic() < end:
-            if self.stopped:
-                raise Stopped("stopped")
+            self._raise_if_stopped()
             time.sleep(0.01)
         spec = SearchSpec(breadth, depth, temperature, seed, per_state=per_state)
         return search(self.sampler, self.tokenizer, [prompt], spec)[0]
@@ -115,7 +115,12 @@ class ScriptedEngine:
     def greedy(self, prompt):
         return GOAL
 
+    def _raise_if_stopped(self):
+        if self.stopped:
+            raise Stopped("stopped")
+
     def read(self, prompt, text=""):
+        self._raise_if_stopped()
         tokens = tuple(map(ord, text))
         p_backtrack = self.sampler.p_backtrack(*read_state(prompt + text))
         return Reading(tokens, tuple(logprobs(tokens)), p_backtrack)

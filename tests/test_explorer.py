@@ -122,6 +122,53 @@ def test_buttons_run_in_the_background_one_at_a_time_and_stop(explorer):
     assert message(explorer).startswith("Search done")
 
 
+def test_what_was_stopped_can_be_gone_on_with(explorer):
+    explorer.run("2, 39, 45, 10", 62)
+    explorer._engine.stop()  # as Stop does while a search on from a state is under way
+    explorer.expand(0)
+    assert message(explorer).startswith("Searched on")
+    explorer._engine.stop()
+    explorer.play(0, "39-2=37")
+    assert "P(<backtrack>)" in message(explorer)
+
+
+def test_a_stop_while_the_checkpoint_is_loaded_counts(explorer):
+    engine = explorer._engine
+    engine.resume = explorer.stop  # the user presses Stop just then
+    explorer.run("2, 39, 45, 10", 62)
+    assert message(explorer) == "Stopped; the tree is as it was." and engine.searches == 0
+
+
+def test_a_checkpoint_that_is_not_in_the_menu(explorer):
+    explorer.run("2, 39, 45, 10", 62, checkpoint="runs/cpu-9/models/S-backtracking")
+    assert "checkpoint 'runs/cpu-9/models/S-backtracking': not in the menu" in message(explorer)
+    assert explorer.tree is None
+
+
+def test_blanks_around_a_value_are_none_of_it(explorer):
+    explorer.run(" 2, 39, 45, 10\n", 62)
+    assert explorer.view.values["numbers"] == "2, 39, 45, 10"
+
+
+def test_settings_are_read_before_a_hard_problem_is_looked_for(explorer):
+    values = dict(explorer.view.values)
+    explorer._engine.greedy = None
+    explorer.view.values = values | {"breadth": "abc"}
+    explorer.random_problem()
+    assert "abc" in message(explorer) and explorer.view.values["numbers"] == values["numbers"]
+
+
+def test_a_first_problem_of_another_task_is_a_message():
+    made = Explorer("sudoku", engine=ScriptedEngine(), first=("17, 16, 10, 3", 20))
+    assert "the form's fields are" in message(made) and made._first == ()
+
+
+@pytest.mark.parametrize("name", ["studies", "table_1"])
+def test_a_profile_that_extends_another_has_its_task(name):
+    made = Explorer(name, engine=ScriptedEngine())
+    assert made.view.message["kind"] == "info" and made.task.name == "countdown"
+
+
 @pytest.mark.parametrize(
     ("failure", "text"),
     [(KeyboardInterrupt(), "Interrupted"), (RuntimeError("bad\nluck"), "RuntimeError: bad)")],

@@ -149,7 +149,9 @@ def test_the_plan_of_the_paper(monkeypatch, capsys):
     lines = "\n".join(plan.plan(profile, "pretrained", "h100x4"))
     for part in ("4 x NVIDIA H100", "1,235,814,400", "CANNOT BE REACHED", "fits in 80 GB", "disk"):
         assert part in lines
-    assert "problems/s on each; 5,000 problems" in lines
+    assert "problems/s on each; 5,000 problems" in lines and "on all 1;" in lines
+    wide = replace(profile, search=replace(profile.search, processes=0))
+    assert "on all 4;" in "\n".join(plan.plan(wide, "pretrained", "h100x4"))
     unknown = "\n".join(plan.plan(with_model(profile, "some/name"), "pretrained", ""))
     assert "its sizes are not known here" in unknown
     assert plan.main(["--profile", "pretrained", "--hardware", "abacus"]) == 1

@@ -103,6 +103,8 @@ def test_a_seed_with_a_folder_of_its_own(repository, rows):
     assert not (repository / "figures/gpu").exists()
     assert main(["--profile", "gpu", "--seed", "1", "--check"], repository) == 0
     assert main(["--profile", "gpu", "--seed", "2"], repository) == 1  # it has none
+    named = ["--runs", str(repository / "elsewhere")]  # then the committed results are not meant
+    assert main(["--profile", "gpu", "--seed", "1", *named], repository) == 1
 
 
 def test_a_seed_that_was_not_run_is_not_shown_as_another_ones(repository, capsys):

@@ -15,11 +15,30 @@ from studies.beyond.search_loss import (
     InstrumentSettings,
     loss_remark,
     loss_rows,
+    where_lost,
 )
 
 SETTINGS = dict(numbers=3, max_number=9, target_low=1, target_high=30, max_result=99, held_out=0.1)
 TASK = CountdownTask(make_settings(SETTINGS))
 PROBLEMS = pd.DataFrame([{"numbers": list(PROBLEM.numbers), "target": PROBLEM.target}] * 8)
+
+
+def test_problems_have_lengths_of_their_own():
+    """Of three problems the first ends at step 2, where the others go on to 11."""
+    states = pd.DataFrame({"problem": [0, 1, 2], "step": [2, 9, 11], "alive": True, "node": 1})
+    outcomes = pd.DataFrame({"problem": [0, 1, 2], "correct": False, "covered": False})
+    made = loss_rows(states, outcomes, [2, 11, 11], model="S", split="seen", b=0, N=4)
+    shares = {each["quantity"]: each["share"] for each in made if each["share"]}
+    third = pytest.approx(1 / 3)
+    assert shares == {
+        "solution found, not finished": pytest.approx(2 / 3),
+        "lost at step 10": third,
+    }
+    made = loss_rows(
+        states.assign(step=[0, 1, 9]), outcomes, [2, 11, 11], model="S", split="seen", b=0, N=4
+    )
+    labels = [each.get_text() for each in where_lost(table(made)).legends[0].get_texts()]
+    assert labels[:3] == ["lost at step 1", "lost at step 2", "lost at step 10"]
 
 
 def test_where_the_search_is_lost():
@@ -56,7 +75,7 @@ def test_the_text_says_where_most_are_lost():
     }
     rows = [row("search_loss", quantity=k, share=v) | shared for k, v in shares.items()]
     remark = loss_remark(table(rows))
-    assert "S, seen split: 61% solved; most of the others are lost at step 2 (25%)." in remark
+    assert "S, seen split: 61% solved; the largest part of the others is lost at step 2 (25%)." in remark
     assert loss_remark(table([])) == ""
 
 

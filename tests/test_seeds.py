@@ -73,6 +73,12 @@ def test_each_seed_and_all_together(root):
     assert "(0: 80.0, 2: 100.0)" in seeds_markdown(lacks)
 
 
+def test_a_setting_that_came_later_is_as_its_default(root):
+    write(root / "figures" / "smoke-1", 1, models={"S": {"layers": 4}})
+    write(root / "figures" / "smoke-2", 2, models={"S": {"layers": 4, "precision": None}})
+    assert read_seeds([root / "figures" / name for name in ("smoke-1", "smoke-2")]) is not None
+
+
 def test_one_seed_has_no_section(root):
     assert seeds_markdown(outcomes(0)) == seeds_markdown(None) == ""
     assert seed_folders(root, "smoke-1") == [root / "figures" / "smoke-1"]

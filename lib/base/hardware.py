@@ -7,6 +7,7 @@ has a thread for each core that is granted, in place of each that the machine ha
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import platform
@@ -121,6 +122,13 @@ def has_bfloat16(device: str) -> bool:
 def device() -> str:
     """Where models run: `cuda` where there is a GPU, else `cpu`."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def release_memory() -> None:
+    """Give back what torch keeps of a GPU's memory, for other processes to have."""
+    gc.collect()  # a Trainer's cycles hold the model
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 @lru_cache(maxsize=1)

@@ -79,12 +79,12 @@ def _sums(values: np.ndarray, clusters: np.ndarray, count: int) -> np.ndarray:
 
 
 def clustered_share(
-    hits: object, weights: object, clusters: object, confidence: float = 0.95
+    hits: object, weights: object, clusters: object, confidence: float = 0.95, cut: bool = True
 ) -> tuple[float, float, float]:
     """A weighted share (or mean) -> (share, low, high); nan without weight.
 
-    The linearised interval of a ratio of sums over clusters, cut to 0..1 where the hits are; where
-    every cluster says the same, the rule of three (3 / clusters) takes its place.
+    The linearised interval of a ratio of sums over clusters, with `cut` cut to 0..1 where the hits
+    are; where every cluster says the same, the rule of three (3 / clusters) takes its place.
     """
     hits, weights = np.asarray(hits, float), np.asarray(weights, float)
     names, cluster = np.unique(np.asarray(clusters), return_inverse=True)
@@ -98,15 +98,17 @@ def clustered_share(
     if spread < 1e-18:
         half = min(1.0, 3 / count)
     low, high = share - half, share + half
-    if hits.min() >= 0 and hits.max() <= 1:
+    if cut and hits.min() >= 0 and hits.max() <= 1:
         low, high = max(0.0, low), min(1.0, high)
     return float(share), float(low), float(high)
 
 
 def mean_interval(values: object) -> tuple[float, float, float]:
-    """The mean of one value a problem -> (mean, low, high), as `clustered_share`."""
-    values = np.asarray(values, float)
-    return clustered_share(values, np.ones(len(values)), np.arange(len(values)))
+    """The mean of one value a problem -> (mean, low, high), as `clustered_share`; uncut, unless the
+    values are verdicts: a difference that is nowhere below 0 may be so elsewhere."""
+    values = np.asarray(values)
+    places = np.arange(len(values))
+    return clustered_share(values, np.ones(len(values)), places, cut=values.dtype == bool)
 
 
 def with_interval(name: str, values: tuple[float, float, float]) -> dict[str, float]:

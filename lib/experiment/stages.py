@@ -18,7 +18,7 @@ import pandas as pd
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from lib.base import files
+from lib.base import files, hardware
 from lib.base.errors import UserError
 from lib.experiment.artifacts import Artifact, Run, versions
 from lib.experiment.work import NO_WORK, Work, model_of, training
@@ -153,11 +153,11 @@ class Stages:
         right = self.task.optimal_traces(self.problems("train", start, optimal))
         if self.profile.data.public:
             wrong = files.read_parquet(self.data.path / "wrong.parquet")
-            wrong = wrong.iloc[np.arange(count - optimal) % len(wrong)]
-            return pd.concat([right, wrong], ignore_index=True)
-        asked = start if traces.same_questions else start + optimal
-        rest = self.problems("train", asked, count - optimal)
-        wrong = self.task.backtracking_traces(rest, self.seed, traces, self.tests)
+            wrong = wrong.iloc[np.arange(count - optimal) % len(wrong)].copy()
+        else:
+            asked = start if traces.same_questions else start + optimal
+            rest = self.problems("train", asked, count - optimal)
+            wrong = self.task.backtracking_traces(rest, self.seed, traces, self.tests)
         if traces.ending != "backtrack":  # encoding ends such a path as it does any other
             for column in ("text", "mask"):
                 wrong[column] = wrong[column].str.slice(stop=-len(BACKTRACK))
@@ -181,6 +181,8 @@ class Stages:
             "examples": sizes.trunk_examples if stage == "trunk" else sizes.branch_examples,
             "seed": self.seed,
         }
+        if sizes.path and sizes.trunk_examples:  # whose problems a branch then leaves out
+            inputs["start"] = sizes.trunk_examples
         return self.train(
             f"models/{model}-{stage}",
             inputs,
@@ -237,8 +239,11 @@ class Stages:
             steps = StepTokenizer(tokenizer, self.task.step_end)
             return steps.encode_traces(traces(), max_tokens or None)
 
+        precision = self.profile.models[model_of(name)].precision
+
         def make(folder: Path) -> None:
             close_shared()
+            hardware.release_memory()  # training in other processes needs the GPU
             with progress_bar(name, "step") as bar:
 
                 def progress(step: int, last: int, loss: float) -> None:
@@ -246,7 +251,10 @@ class Stages:
                     bar.update(step - bar.n)
                     bar.set_postfix(loss=f"{loss:.3f}")
 
-                spec, processes = TrainingSpec(recipe, self.seed), self.profile.deepspeed
+                spec, processes = (
+                    TrainingSpec(recipe, self.seed, precision=precision),
+                    self.profile.deepspeed,
+                )
                 if processes is not None:
                     news = bar.set_postfix_str
                     train_in_processes(start, encode, spec, folder, processes, progress, news)
@@ -256,6 +264,7 @@ class Stages:
 
         work = training(model_of(name), examples * recipe.epochs)
         inputs = {**inputs, "recipe": recipe.inputs()}
+        inputs |= {"precision": precision} if precision else {}
         return self.make(name, inputs, make, [trainer, self.task], work)
 
     def loss_curve(self, checkpoint: Artifact) -> pd.DataFrame:

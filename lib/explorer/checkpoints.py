@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import random
 import re
-import tomllib
 from pathlib import Path
 from typing import Any
 
+from lib.base.checked import Mistake
 from lib.base.errors import UserError
+from lib.profiles.load import whole_table
 from lib.profiles.settings import TaskSettings
 from lib.tasks.task import Task, load_task
+
+UNREADABLE = (OSError, ValueError, KeyError, TypeError)
 
 
 def checkpoint_choices(
@@ -57,12 +60,18 @@ def checkpoint_choices(
 def profile_task(root: Path, profile: str) -> Task:
     """The task of a profile; it needs a form."""
     try:
-        return _task(_profile_settings(root, profile))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        known = ", ".join(sorted(file.stem for file in (root / "profiles").glob("*.toml")))
-        raise UserError(
-            f"profile {profile!r}: no readable profile; choose one of {known}"
-        ) from error
+        of = _profile_settings(root, profile)
+    except (UserError, Mistake, *UNREADABLE) as error:
+        raise _unknown(root, profile) from error
+    try:
+        return _task(of)
+    except UNREADABLE as error:
+        raise _unknown(root, profile) from error
+
+
+def _unknown(root: Path, profile: str) -> UserError:
+    known = ", ".join(sorted(file.stem for file in (root / "profiles").glob("*.toml")))
+    return UserError(f"profile {profile!r}: no readable profile; choose one of {known}")
 
 
 def trained_on(root: Path, folder: str | None, task: Task) -> Task | None:
@@ -85,7 +94,7 @@ def load_engine(folder: str, task: Task) -> Any:
 
 def _profile_settings(root: Path, profile: str) -> TaskSettings:
     path = Path(profile) if profile.endswith(".toml") else root / "profiles" / f"{profile}.toml"
-    return TaskSettings(**tomllib.loads(path.read_text(encoding="utf-8"))["task"])
+    return TaskSettings(**whole_table(path)["task"])
 
 
 def _settings(root: Path, folder: str) -> TaskSettings | None:
@@ -98,7 +107,7 @@ def _settings(root: Path, folder: str) -> TaskSettings | None:
         if manifest.is_file():
             return TaskSettings(**json.loads(manifest.read_text("utf-8"))["settings"]["task"])
         return _profile_settings(root, run.group(1)) if run else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (UserError, Mistake, *UNREADABLE):
         return None
 
 

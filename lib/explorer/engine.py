@@ -17,6 +17,7 @@ from transformers.utils import logging as progress
 
 from lib.base.errors import UserError
 from lib.explorer.session import Reading
+from lib.explorer.worker import STOPPED
 from lib.models.llama import load_model, load_tokenizer
 from lib.models.tokenizer import StepTokenizer
 from lib.profiles.search_spec import SearchSpec
@@ -98,7 +99,7 @@ class Engine:
 
     def _raise_if_stopped(self, *_: Any) -> None:
         if self._stop.is_set():
-            raise Stopped("stopped")
+            raise Stopped(STOPPED)
 
     def _check_tokenizer(self, example: str) -> None:
         name, tokenizer = self.name, self.tokenizer

@@ -63,7 +63,7 @@ class Explorer {
     make(scale, "span", { class: "st-scale", "aria-hidden": "true" });
     scale.append(" 1 step back");
     make(legend, "span", { class: "st-key-struck" }, "given up by every sample");
-    make(legend, "span", { class: "st-key-again" }, "found after a roll-back");
+    make(legend, "span", { class: "st-key-again" }, "found after a roll-back, or added later");
     make(legend, "span", { class: "st-key-chosen" }, "chosen path");
     this.truthKey = make(legend, "span", { class: "st-key-truth", hidden: "" });
   }

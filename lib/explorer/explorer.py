@@ -8,7 +8,8 @@ drawn. Whatever goes wrong becomes a message in the widget.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from lib.explorer.session import Session, first_search, play_step, search_furthe
 from lib.explorer.tree_view import TreeView, describe, score_rules
 from lib.explorer.widget import TreeWidget, read_settings, saved_picture, setting_fields
 from lib.explorer.words import guide, times
-from lib.explorer.worker import Latest, Show, Worker
+from lib.explorer.worker import STOPPED, Latest, Show, Worker
 from lib.tasks.task import VERDICT_THRESHOLD
 
 GREEDY_TRIES = 40
@@ -69,18 +70,23 @@ class Explorer:
         self._root, self._engine, self._loaded, self._searched_on = root, engine, {}, 0
         self._random = random.Random(seed)
         self._worker, self._painter = Worker(self.view), Latest()
+        self._working, self._halt = None, threading.Event()  # the engine at work; a wish to stop
         self._first, self._picture = first, None
         mistake = ""
         try:
             self.task = profile_task(root, profile)
         except UserError as error:
-            self.task, mistake = profile_task(ROOT, "cpu"), str(error)
+            self.task, mistake, self._first = profile_task(ROOT, "cpu"), str(error), ()
         self._folders = {"given engine": None}
         if engine is None:
             self._folders = checkpoint_choices(root, f"{profile}-{seed}", checkpoint, self.task)
+        self._build_form(seed)
+        try:
+            self._set(*self._first)
+        except UserError as error:  # a problem of another task, say
+            self._first, mistake = (), str(error)
         told = "Press Run." if self._folders else NO_CHECKPOINT
         self.view.say(mistake or told, "error" if mistake else "info")
-        self._build_form(seed)
         self.view.on_msg(self._on_message)
 
     def _build_form(self, seed: int) -> None:
@@ -90,14 +96,12 @@ class Explorer:
         values = {each["name"]: each["default"] for each in settings} | {"seed": str(seed)}
         self.view.values = form.texts(form.random_problem(self._random)) | values
         self.view.guide = [list(pair) for pair in guide(form.about)]
-        if self._first:
-            self._set(*self._first)
 
     def _ipython_display_(self) -> None:
         display(self.view)
         self._picture = display(HTML(""), display_id=True)
         if self._first and self.treeview is None:
-            self._worker.start(self._search)
+            self._start(self._search)
 
     # What a user can do -------------------------------------------------------------------
 
@@ -114,25 +118,27 @@ class Explorer:
     def run(self, *problem: object, **settings: object) -> None:
         """Search the problem in the fields (or this one), and wait for the end."""
         self._set(*problem, **settings)
-        self._worker.run(self._search)
+        self._worker.run(self._job(self._search))
 
     def random_problem(self) -> None:
         """Fill in a random problem that greedy decoding fails, search it, wait for the end."""
-        self._worker.run(self._find_hard_problem)
+        self._worker.run(self._job(self._find_hard_problem))
 
     def expand(self, node: int) -> None:
         """Search on from the state of a node, and wait for the end."""
-        self._worker.run(lambda: self._expand(node))
+        self._worker.run(self._job(lambda: self._expand(node)))
 
     def play(self, node: int, step: str) -> None:
         """Add a step of the user's own below a node, with the model's verdict on it."""
-        self._worker.run(lambda: self._play(node, step))
+        self._worker.run(self._job(lambda: self._play(node, step)))
 
     def stop(self) -> None:
         """Stop what is running; the tree stays as it was."""
-        if self._worker.busy and hasattr(self._engine, "stop"):
-            self._engine.stop()
+        if self._worker.busy:
             self.view.say("Stopping …", "busy")
+            self._halt.set()
+            if hasattr(self._working, "stop"):
+                self._working.stop()
 
     def wait(self) -> None:
         """Wait for what a button, or the display, started."""
@@ -161,6 +167,27 @@ class Explorer:
 
     # Work --------------------------------------------------------------------------------
 
+    def _job(self, work: Callable[[], Show]) -> Callable[[], Show]:
+        """The work, which no earlier Stop ends."""
+
+        def job() -> Show:
+            self._halt.clear()
+            return work()
+
+        return job
+
+    def _start(self, work: Callable[[], Show]) -> None:
+        self._worker.start(self._job(work))
+
+    def _at_work(self, engine: Any) -> Any:
+        """The engine, which Stop now stops; a Stop that came while it was loaded counts."""
+        if hasattr(engine, "resume"):
+            engine.resume()
+        self._working = engine
+        if self._halt.is_set():
+            raise UserError(STOPPED)
+        return engine
+
     def _set(self, *problem: object, **values: object) -> None:
         names = [field.name for field in self.task.form.fields]
         given = dict(zip(names, problem, strict=False)) | values
@@ -168,22 +195,27 @@ class Explorer:
         if unknown or len(problem) > len(names):
             known = ", ".join(self.view.values)
             raise UserError(f"{unknown or len(problem)}: the form's fields are {known}")
-        texts = {name: str(value) for name, value in given.items()}
+        texts = {name: str(value).strip() for name, value in given.items()}
         self.view.values = {**self.view.values, **texts}
 
     def _ready_engine(self) -> Any:
         """The engine of the chosen checkpoint, ready to work."""
-        folder = self._folders.get(self.view.values["checkpoint"])
+        name = self.view.values["checkpoint"]
+        if not self._folders:
+            raise UserError(NO_CHECKPOINT)
+        if name not in self._folders:
+            known = ", ".join(self._folders)
+            raise UserError(
+                f"checkpoint {name!r}: not in the menu ({known}); an Explorer made anew finds what "
+                "has come since"
+            )
+        folder = self._folders[name]
         if folder is not None:
             if folder not in self._loaded:
                 self.view.say(f"Loading {Path(folder).name}; the first time, PyTorch too …", "busy")
                 self._loaded = {folder: load_engine(folder, self.task)}
             self._engine = self._loaded[folder]
-        if self._engine is None:
-            raise UserError(NO_CHECKPOINT)
-        if hasattr(self._engine, "resume"):
-            self._engine.resume()
-        return self._engine
+        return self._at_work(self._engine)
 
     def _search(self, typed: Mapping[str, str] | None = None) -> Show:
         """Search what the fields say; `typed` is what stood in the page's."""
@@ -201,6 +233,7 @@ class Explorer:
 
     def _find_hard_problem(self, typed: Mapping[str, str] | None = None) -> Show:
         self.view.values = {**self.view.values, **(typed or {})}
+        read_settings(self.view.values)  # a mistake there is told before minutes are spent
         engine, form = self._ready_engine(), self.task.form
         self.view.say("Looking for a problem that greedy decoding fails …", "busy")
         for _ in range(GREEDY_TRIES):
@@ -218,7 +251,7 @@ class Explorer:
         # A seed of its own, or searching on from the question would find what is already there.
         self._searched_on += 1
         settings = {**shown.settings, "seed": shown.settings["seed"] + self._searched_on}
-        branch = shown.engine.search(self._prompt(node), **settings)
+        branch = self._at_work(shown.engine).search(self._prompt(node), **settings)
         session = search_further(shown.session, node, branch)
         added = len(session.tree.nodes) - len(shown.session.tree.nodes)
         line = f"Searched on: {times(added, 'new node')}; step on to see what is new."
@@ -230,7 +263,8 @@ class Explorer:
         if step is None:
             example = self.task.form.step_example
             raise UserError(f"{str(text)[:40]!r} is not a step; type one such as {example}.")
-        read = shown.engine.read(self._prompt(node), step + self.task.step_end)
+        engine = self._at_work(shown.engine)
+        read = engine.read(self._prompt(node), step + self.task.step_end)
         verdict = "step back" if read.p_backtrack >= VERDICT_THRESHOLD else "go on"
         line = f"{step}: the model says {verdict}, P(<backtrack>) = {read.p_backtrack:.3f}."
         session, added = play_step(shown.session, node, step, read)
@@ -304,7 +338,7 @@ class Explorer:
             named = {k: v for k, v in values.items() if k in self.view.values}
             known = {k: v[:500] for k, v in named.items() if isinstance(v, str)}
             wish = self._search if kind == "run" else self._find_hard_problem
-            self._worker.start(lambda: wish(known))
+            self._start(lambda: wish(known))
         elif kind == "stop":
             self.stop()
         elif kind == "page" and self.treeview is not None:
@@ -313,6 +347,6 @@ class Explorer:
             self.view.send(page | {"name": f"tree-{name}.html"})
             self.view.say(f"The page is saved as tree-{name}.html, among the browser's downloads.")
         elif kind == "expand" and isinstance(node, int):
-            self._worker.start(lambda: self._expand(node))
+            self._start(lambda: self._expand(node))
         elif kind == "play" and isinstance(node, int) and isinstance(step, str):
-            self._worker.start(lambda: self._play(node, step))
+            self._start(lambda: self._play(node, step))

@@ -105,7 +105,7 @@ class _Drawing:
 
     def _legend(self, drawn: int) -> str:
         words = ["blue: the model would go on, orange: step back", "thick: the chosen path"]
-        if self.data["returns"]:
+        if any(node["again"] for node in self.data["nodes"]):
             words.append(f"purple: {FOUND_AGAIN}")
         if self.truth:
             words.append(self.data["tips"]["truth"])

@@ -13,6 +13,7 @@ from contextvars import copy_context
 from lib.base.errors import UserError
 from lib.explorer.widget import TreeWidget
 
+STOPPED = "stopped"  # what an engine that was stopped says
 BUSY = "A search is under way: wait for it to end, or press Stop."
 
 #: What is to be shown when the work is done.
@@ -70,7 +71,7 @@ class Worker:
             return work()
         except UserError as error:
             line = str(error)
-            if line == "stopped":
+            if line == STOPPED:
                 line = "Stopped; the tree is as it was."
         except KeyboardInterrupt:
             line = "Interrupted; the tree is as it was."

@@ -17,6 +17,7 @@ from typing import Annotated, Any, TypeVar
 from lib.base.checked import Mistake, build, checked, demand, one_of
 from lib.base.errors import UserError
 from lib.base.files import ROOT
+from lib.profiles.recipe import Recipe
 from lib.profiles.settings import (
     DataSettings,
     DeepSpeedSettings,
@@ -134,6 +135,13 @@ def read_table(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: not a TOML file ({error})") from error
 
 
+def whole_table(path: Path) -> dict[str, Any]:
+    """A profile's file with what it has of the profile that it extends; raises as `load_profile`,
+    and `Mistake`."""
+    table = read_table(path)
+    return extended(table) if "extends" in table else table
+
+
 def extended_by(name: str) -> Any:
     """What the profile that ships under this name extends, as its file says it; None: nothing."""
     return read_table(PROFILES / f"{name}.toml").get("extends")
@@ -236,6 +244,10 @@ def _check(profile: Profile) -> None:
     recipes |= {"improvement.recipe": profile.improvement.recipe}
     if any(not model.path for model in models.values()):
         recipes["training.trunk"] = profile.training.trunk
+    for name, section in profile.sections.items():
+        if name != "baselines":  # which train in this process
+            found = vars(section) if hasattr(section, "__dict__") else {}
+            recipes |= {f"{name}.{k}": v for k, v in found.items() if isinstance(v, Recipe)}
     for key, recipe in recipes.items():
         try:
             check(profile.deepspeed, recipe)

@@ -98,6 +98,8 @@ class ModelSettings:
     heads: StrictInt = 0
     max_tokens: Natural = 0  # a longer training example is an error; 0 is no limit
     rounds: Natural | None = None  # of self-improvement, where not as many as [improvement] says
+    #: What training computes in: "float32", or (None) bfloat16 where the hardware is fast at it.
+    precision: Annotated[str, one_of(("float32",))] | None = None
 
     @model_validator(mode="after")
     def _together(self) -> ModelSettings:

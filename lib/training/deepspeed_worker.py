@@ -43,7 +43,12 @@ def work(job: Path, rank: int, say) -> None:
         load_model(job / "start"),
         load_tokenizer(job / "start"),
         traces,
-        TrainingSpec(Recipe(**options["recipe"]), options["seed"], options["log_steps"]),
+        TrainingSpec(
+            Recipe(**options["recipe"]),
+            options["seed"],
+            options["log_steps"],
+            options["precision"],
+        ),
         job.parent,
         (lambda step, last, loss: say(step=step, last=last, loss=loss)) if rank == 0 else None,
         options["deepspeed"],

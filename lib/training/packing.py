@@ -134,16 +134,12 @@ class FlatShape:
 
 
 def flat_attention_fits(model: PreTrainedModel) -> bool:
-    """Whether the kernel is there and takes this model, on one GPU alone.
-
-    Several GPUs in one process would split the row.
-    """
+    """Whether the kernel is there and takes this model."""
     config = model.config
     return (
         varlen_attn is not None
         and hardware.device() == "cuda"
         and torch.version.hip is None
-        and torch.cuda.device_count() == 1
         and torch.cuda.get_device_capability() >= (8, 0)
         and config.model_type == "llama"
         and config.num_key_value_heads == config.num_attention_heads

@@ -55,12 +55,14 @@ if hardware.device() == "cpu":  # or two warnings a model would say that there i
 class TrainingSpec:
     """One training: how to train, the seed of its order, and after how many steps a loss is told.
 
-    A loss that is told is the mean since the last one.
+    A loss that is told is the mean since the last one. precision: "float32", or (None) bfloat16
+    where the hardware is fast at it.
     """
 
     recipe: Recipe
     seed: int
     log_steps: int = 5
+    precision: str | None = None
 
 
 def weighted_loss(logits: Tensor, input_ids: Tensor, loss_weights: Tensor) -> Tensor:
@@ -159,17 +161,16 @@ def training_arguments(
     """Trainer's settings for a training on this machine's hardware; `more` are of another kind."""
     recipe = spec.recipe
     on_gpu = hardware.device() == "cuda"
-    bfloat16 = hardware.has_bfloat16(hardware.device())
-    compiled = recipe.compile and hardware.can_compile()
-    processes = max(1, torch.cuda.device_count() if on_gpu else 1)
+    bfloat16 = hardware.has_bfloat16(hardware.device()) and spec.precision != "float32"
+    compiled, processes = recipe.compile and hardware.can_compile(), 1
     if "deepspeed" in more:
         processes = int(os.environ["WORLD_SIZE"])
-        # DeepSpeed keeps the parameters themselves in bfloat16: on a GPU, as the paper does.
+        # DeepSpeed keeps the parameters themselves in bfloat16: on a GPU, as the paper does for L.
         bfloat16, compiled = bfloat16 and on_gpu, False
     loaders = 0
     if on_gpu and recipe.packing:  # which takes longer to lay out than a GPU's step
         loaders = max(1, min(LOADERS, hardware.available_cores() // processes))
-    return kind(
+    arguments = kind(
         output_dir=str(folder / "checkpoints"),
         per_device_train_batch_size=max(1, recipe.batch_size // processes),
         num_train_epochs=recipe.epochs,
@@ -180,6 +181,7 @@ def training_arguments(
         max_grad_norm=recipe.max_grad_norm,
         adam_beta2=0.95 if recipe.optimizer == "muon" else 0.999,
         bf16=bfloat16,
+        tf32=False if on_gpu else None,  # compiling would turn it on, for all that comes after
         torch_compile=compiled,
         logging_steps=spec.log_steps,
         save_steps=recipe.save_steps,
@@ -197,6 +199,10 @@ def training_arguments(
         disable_tqdm=True,
         **more,
     )
+    if "deepspeed" not in more and arguments.n_gpu > 1:
+        # All GPUs in one process is DataParallel, which TRL refuses, and which compiles nothing.
+        arguments._n_gpu = 1
+    return arguments
 
 
 def train(

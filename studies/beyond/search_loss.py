@@ -77,17 +77,27 @@ def rows(experiment: Experiment) -> pd.DataFrame:
     for model, found in judged_searches(experiment, search.depths):
         named, known = found.columns(model), states(experiment, found)
         named |= {"selection": search.selection}
-        made += loss_rows(known, chosen(experiment, found), **named)
+        solver, asked = experiment.task.solver, found.problems.itertuples(index=False)
+        lengths = [len(solver.complete(problem, [])) for problem in asked]
+        made += loss_rows(known, chosen(experiment, found), lengths, **named)
     return table(made)
 
 
-def loss_rows(states: pd.DataFrame, outcomes: pd.DataFrame, **columns: object) -> list[dict]:
+def loss_rows(
+    states: pd.DataFrame,
+    outcomes: pd.DataFrame,
+    lengths: Sequence[int] = (),
+    **columns: object,
+) -> list[dict]:
     """Where in the path each problem's search is lost: shares of all problems, summing to 1.
 
-    outcomes: one row a problem (problem, correct, covered), the selection rule's.
+    outcomes: one row a problem (problem, correct, covered), the selection rule's. lengths: the
+    steps of each problem's solution; without them all have as many as the longest path that is
+    right so far.
     """
     alive = states[states["alive"].astype(bool)]
     last = int(alive["step"].max()) if len(alive) else 0
+    last = max([last, *lengths])
     deepest = alive.groupby("problem")["step"].max()
     known = outcomes.set_index("problem").loc[sorted(states["problem"].unique())]
     places = []
@@ -98,7 +108,8 @@ def loss_rows(states: pd.DataFrame, outcomes: pd.DataFrame, **columns: object) -
             places.append(NOT_CHOSEN)
         else:
             reached = int(deepest.get(problem, 0))
-            places.append(GAVE_UP if reached == last else f"{LOST_AT}{reached + 1}")
+            steps = lengths[problem] if len(lengths) else last
+            places.append(GAVE_UP if reached == steps else f"{LOST_AT}{reached + 1}")
     rows, count = [], len(places)
     for name in (*(f"{LOST_AT}{step}" for step in range(1, last + 1)), GAVE_UP, NOT_CHOSEN, SOLVED):
         hits = [place == name for place in places]
@@ -123,10 +134,10 @@ def loss_remark(rows: pd.DataFrame) -> str:
         shares = here.set_index("quantity")["share"].astype(float)
         worst = shares.drop(SOLVED).idxmax()
         told.append(
-            f"{model}, {SPLITS[split]}: {whole(shares[SOLVED])}% solved; most of the others are "
-            f"{worst} ({whole(shares[worst])}%)."
+            f"{model}, {SPLITS[split]}: {whole(shares[SOLVED])}% solved; the largest part of the "
+            f"others is {worst} ({whole(shares[worst])}%)."
         )
-    return f"At the largest b: {' '.join(told)}" if told else ""
+    return f"Of independent samples, at the largest b: {' '.join(told)}" if told else ""
 
 
 @styled
@@ -135,7 +146,9 @@ def where_lost(rows: pd.DataFrame) -> Drawn:
     found = found_rows(rows, "search_loss")
     keys = [(m, b) for m in present(found["model"], MODEL_COLOURS) for b in sorted(set(found["b"]))]
     splits = present(found["split"], SPLITS)
-    lost = sorted(name for name in set(found["quantity"]) if name.startswith(LOST_AT))
+    shown = found[found["share"].astype(float) > 0]
+    lost = {name for name in shown["quantity"] if name.startswith(LOST_AT)}
+    lost = sorted(lost, key=lambda name: int(name.removeprefix(LOST_AT)))
     looks = dict(zip(lost, sns.light_palette(LOSS_COLOUR, len(lost) + 1)[:0:-1], strict=True))
     looks = {name: {"facecolor": colour} for name, colour in looks.items()}
     hatched = {"facecolor": "white", "edgecolor": LOSS_COLOUR, "linewidth": 0.8}
@@ -182,9 +195,9 @@ STUDY = Study(
         Figure(
             "where_lost",
             where_lost,
-            "What becomes of the problems that are not solved: the first step after which no "
-            "sample can reach the target, a solution that is not finished, or one that is not "
-            "chosen.",
+            "What becomes of the problems that searches by independent samples do not solve: the "
+            "first step after which no sample can reach the target, a solution that is not "
+            "finished, or one that is not chosen.",
             ("search_loss",),
             columns=("quantity",),
         ),

@@ -256,9 +256,9 @@ STUDY = Study(
         Figure(
             "verdict",
             verdict_curves,
-            "P(`<backtrack>`) as a judge of every state met in search, against the exact solver: "
-            "how many lost states it finds for the sound ones that it condemns, and how often a "
-            "state of some P(`<backtrack>`) is lost.",
+            "P(`<backtrack>`) as a judge of every state that independent samples and their "
+            "roll-backs meet, against the exact solver: how many lost states it finds for the "
+            "sound ones that it condemns, and how often a state of some P(`<backtrack>`) is lost.",
             ("verdict_roc",),
             columns=("false_positive",),
         ),

@@ -94,6 +94,11 @@ class BaselineSettings:
     def _together(self) -> BaselineSettings:
         size, right = self.kto.batch_size, "at least 2: KTO compares within a batch"
         demand("kto.batch_size", size, size >= 2, right)
+        for name in ("reward", "dpo", "kto"):  # whose trainers know neither
+            recipe = getattr(self, name)
+            demand(f"{name}.packing", recipe.packing, not recipe.packing, "false")
+            plain = recipe.weights == "float32"
+            demand(f"{name}.weights", recipe.weights, plain, "'float32'")
         return self
 
     def check(self, profile: Profile) -> None:

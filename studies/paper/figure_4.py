@@ -127,26 +127,28 @@ def gains(rows: pd.DataFrame) -> pd.DataFrame:
 
 def remark(rows: pd.DataFrame) -> str:
     """How often roll-backs surely add to a search; empty where there are no rows."""
-    found = gains(rows)
-    if found.empty:
-        return ""
-    sure, lost = (found["gain_low"] > 0).sum(), (found["gain_high"] < 0).sum()
-    return (
-        f"Roll-backs add between {points(found['gain'].min())} and {points(found['gain'].max())} "
-        f"points to a search that begins with the same samples. Of {len(found)} comparisons the "
-        f"interval lies above 0 in {sure} and below it in {lost}."
-    )
+    added, told = gains(rows), []
+    for method, found in added.groupby(added["method"].fillna(SEARCH)):
+        sure, lost = (found["gain_low"] > 0).sum(), (found["gain_high"] < 0).sum()
+        least, most = points(found["gain"].min()), points(found["gain"].max())
+        told.append(
+            f"{'With independent samples, roll' if method == SAMPLES else 'Roll'}-backs add "
+            f"between {least} and {most} points to a search that begins with the same samples. "
+            f"Of {len(found)} comparisons the interval lies above 0 in {sure} and below it in "
+            f"{lost}."
+        )
+    return " ".join(told)
 
 
 def gain_table(rows: pd.DataFrame) -> str:
     """What roll-backs add, in Markdown; empty where there are no rows."""
-    order = {"by": ["model", "split", "N", "b"], "ascending": [False, False, True, True]}
-    found = gains(rows).sort_values(**order)
+    keys = ["model", "split", "method", "N", "b"]
+    found = gains(rows).sort_values(keys, ascending=[False, False, True, True, True])
     lines = [
         [
             row["model"],
             row["split"],
-            setting(row).strip(),
+            setting(row).strip() + (", independent samples" if row["method"] == SAMPLES else ""),
             f"{100 * row['accuracy']:.1f}",
             points(row["gain"], row["gain_low"], row["gain_high"]),
             f"{row['gained']}",

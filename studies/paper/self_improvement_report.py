@@ -73,18 +73,17 @@ def remark(rows: pd.DataFrame) -> str:
     found = deciding(rows)
     if found.empty:
         return ""
-    b, last = int(found["b"].max()), int(found["round"].max())
+    b, rounds = int(found["b"].max()), sorted({1, int(found["round"].max())})
     told = [
         f"In points of greedy accuracy over both splits, b={b}: the paper's first round gives "
         f"{points(paper_gain(b, 1) or 0)} and its third {points(paper_gain(b, 3) or 0)}. After "
-        f"round 1 and round {last} here:"
+        f"round {' and round '.join(map(str, rounds))} here:"
     ]
     shown = {}
     for method in present(found["method"], NAMES):
-        ends = [
-            found[(found["method"] == method) & (found["round"] == n)].iloc[0] for n in (1, last)
-        ]
-        shown[method] = ends[1]
+        of = found[found["method"] == method]
+        ends = [of[of["round"] == number].iloc[0] for number in rounds]
+        shown[method] = ends[-1]
         each = [points_of(end, "gain") for end in ends]
         told.append(f"*{NAMES[method]}* {' and '.join(each)};")
     lead = shown[PUBLISHED]

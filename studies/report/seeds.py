@@ -81,7 +81,11 @@ def _alike(settings: Mapping, others: Mapping) -> bool:
     def decisive(section: object) -> object:
         if not isinstance(section, Mapping):
             return section
-        return {name: decisive(value) for name, value in section.items() if name not in ASIDE}
+        return {
+            name: decisive(value)
+            for name, value in section.items()
+            if name not in ASIDE and value is not None  # None: a key that one of the two has not
+        }
 
     models, more = (each.get("models") or {} for each in (settings, others))
     pairs = [(settings.get(name) or {}, others.get(name) or {}) for name in DECISIVE]

@@ -7,6 +7,8 @@ problems of each split need belongs to no study. Knows nothing of any one study 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pandas as pd
 from IPython.display import Markdown, display
 from matplotlib.figure import Figure
@@ -15,9 +17,11 @@ from matplotlib.ticker import PercentFormatter
 from lib.base.errors import UserError
 from lib.drawing.style import panels, styled
 from lib.experiment.experiment import Experiment
-from lib.profiles.load import PROFILES, profile_names, read_table
+from lib.profiles.load import PROFILES, profile_names, whole_table
 from studies.beyond import two_tasks
 from studies.study import Study
+
+WITHOUT_GPU = ("cpu", "studies")
 
 
 def show(experiment: Experiment, *studies: Study) -> None:
@@ -30,14 +34,26 @@ def show(experiment: Experiment, *studies: Study) -> None:
 
 
 def show_rows(rows: pd.DataFrame, study: Study) -> None:
-    """Display what a study shows of results that are there."""
-    for text in (study.remark, study.text):
-        if text and (words := text(rows)):
-            display(Markdown(words))
-    for figure in study.figures:
-        if figure.has_rows(rows):
-            display(figure.draw(rows))
-            display(Markdown(f"*{figure.caption}*"))
+    """Display what a study shows of results that are there, or that it shows nothing."""
+    words = [say(rows) for say in (study.remark, study.text) if say]
+    figures = [figure for figure in study.figures if figure.has_rows(rows)]
+    for text in filter(None, words):
+        display(Markdown(text))
+    for figure in figures:
+        display(figure.draw(rows))
+        display(Markdown(f"*{figure.caption}*"))
+    if not any(words) and not figures:
+        display(Markdown(f"*{study.title or study.name}: this run has nothing to show.*"))
+
+
+def show_table(
+    experiment: Experiment, study: Study, table: Callable[[Experiment], pd.DataFrame]
+) -> None:
+    """Display a table beside what a study shows; `lacking` where the profile asks for none."""
+    if study.wanted(experiment):
+        display(table(experiment).round(3))
+    else:
+        display(Markdown(lacking(experiment, study)))
 
 
 def show_tasks(rows: pd.DataFrame) -> None:
@@ -52,13 +68,32 @@ def show_tasks(rows: pd.DataFrame) -> None:
 
 
 def lacking(experiment: Experiment, study: Study) -> str:
-    """What a profile would need for this study, and which of those that ship has it."""
-    having = [n for n in profile_names() if study.section in read_table(PROFILES / f"{n}.toml")]
-    first = min(having, key=lambda name: name == "smoke", default="smoke")  # which has all, tiny
+    """What a profile would need for this study, and which of those that ship has it: one of the
+    same task, and rather one that goes on where this one ends, or needs no GPU."""
+    own, told = (
+        experiment.profile,
+        f"*The profile `{experiment.profile.name}` does not ask for this",
+    )
+    tables = {name: whole_table(PROFILES / f"{name}.toml") for name in profile_names()}
+    having = {
+        name: table
+        for name, table in tables.items()
+        if study.section in table and table["task"]["module"] == own.task.module
+    }
+    if not having:
+        return f"{told}, nor does any that ships for its task.*"
+    first = min(
+        having,
+        key=lambda name: (
+            name == "smoke",  # which has all, tiny
+            having[name].get("extends") != own.name,
+            name not in WITHOUT_GPU,
+            name,
+        ),
+    )
     return (
-        f"*The profile `{experiment.profile.name}` does not ask for this. A section "
-        f"`[{study.section}]` would, as in `profiles/{first}.toml`: `make reproduce "
-        f"PROFILE={first}` makes it.*"
+        f"{told}. A section `[{study.section}]` would, as in `profiles/{first}.toml`: "
+        f"`make reproduce PROFILE={first}` makes it.*"
     )
 
 
