@@ -130,8 +130,10 @@ class Explorer {
     this.truthKey.textContent = tree.tips.truth;
     if (this.live) this.ownStep.placeholder = tree.step_example;
     this.player.load(tree);
+    const chosen = this.rule.value;
     this.rule.replaceChildren();
     for (const rule of tree.rules) make(this.rule, "option", { value: rule.name }, rule.title);
+    if (tree.grown && tree.rules.some((rule) => rule.name === chosen)) this.rule.value = chosen;
     this.mode.value = this.tree.folds.mode;
     showPaths(this.paths, tree, (leaf) => {
       const rank = tree.steps.findIndex((step) => step.node === leaf) + 1;

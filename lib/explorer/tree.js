@@ -146,7 +146,8 @@ export class TreePanel {
       const [at, from] = [this.at[node.id], this.at[node.parent ?? node.id]];
       if (!at) continue;
       const parts = this.groups[node.id];
-      const out = Math.max(at.y, from.y) < low || Math.min(at.y, from.y) > high;
+      const far = Math.max(at.y, from.y) < low || Math.min(at.y, from.y) > high;
+      const out = far && node.id !== this.selection; // which has the keyboard's focus
       if (out !== parts.out) parts.group.classList.toggle("st-out", out);
       parts.out = out;
     }
@@ -240,7 +241,7 @@ export class TreePanel {
     for (const { group } of this.groups) group.classList.remove("st-chosen");
     for (let at = leaf; at !== null && at !== undefined; at = this.nodes[at].parent) this.groups[at].group.classList.add("st-chosen");
     this.folds.keep(leaf);
-    if (this.folds.mode === "chosen") this.place();
+    if (this.folds.mode !== "all") this.place();
   }
 
   key(event) {

@@ -106,7 +106,8 @@ class _Drawing:
     def _legend(self, drawn: int) -> str:
         words = ["blue: the model would go on, orange: step back", "thick: the chosen path"]
         if any(node["again"] for node in self.data["nodes"]):
-            words.append(f"purple: {FOUND_AGAIN}")
+            later = any(phase.get("part") for phase in self.data["phases"])
+            words.append(f"purple: {FOUND_AGAIN}" + (", or added later" if later else ""))
         if self.truth:
             words.append(self.data["tips"]["truth"])
         if drawn < len(self.data["nodes"]):

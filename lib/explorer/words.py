@@ -6,7 +6,7 @@ page, the figure and notebook 06. Knows nothing of a tree.
 
 from __future__ import annotations
 
-FOUND_AGAIN = "found after a roll-back, or added later"
+FOUND_AGAIN = "found after a roll-back"
 
 SCORES = {
     "mean_logprob": (
