@@ -89,6 +89,6 @@ def test_shares_of_a_whole_study(tmp_path):
     assert set(rows["artifact"]) == {"search_loss"}
     lost = rows[rows["artifact"] == "search_loss"].groupby(["model", "split", "b"])["share"].sum()
     assert np.allclose(lost, 1) and len(lost) == 2 * 2 * 2
-    assert "solved; most of the others" in loss_remark(rows)
+    assert "solved; the largest part of the others is" in loss_remark(rows)
     for study_figure in search_loss.STUDY.figures:
         assert study_figure.has_rows(rows) and study_figure.draw(rows).axes

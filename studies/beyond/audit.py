@@ -120,7 +120,7 @@ def searched(experiment: Experiment, reference: str, switches: Switches, split: 
     else:
         padding = switches.padding_loss
         checkpoint = tables_3_and_4.ratio_branch(experiment, MODEL, 1.0, settings.examples, padding)
-    problems = experiment.problems(split, 0, settings.problems)
+    problems = experiment.problems(split).iloc[: settings.problems]
     depth = roll_backs(settings.depth, switches.depth_from_one)
     spec = experiment.spec(settings.breadth, depth, expansion=SAMPLE, per_state="sqrt")
     made = experiment.search(checkpoint, problems, spec, switches.sampling)

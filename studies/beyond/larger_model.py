@@ -108,7 +108,7 @@ def searches(part: Experiment, checkpoint: Artifact) -> Iterator[tuple]:
     """A branch's searches of both test splits, the depths that each gives, and its problems."""
     settings = part.profile.settings(LargerModelSettings)
     for split in TEST_SPLITS:
-        problems = part.problems(split, 0, settings.problems)
+        problems = part.problems(split).iloc[: settings.problems]
         how = (part, checkpoint, problems, settings.breadth, settings.depths)
         yield from ((made, depths, problems) for made, depths in depth_searches(*how))
 

@@ -77,7 +77,7 @@ def branch_searches(
     for ratio in settings.ratios:
         checkpoint = ratio_branch(experiment, MODEL, ratio, settings.examples)
         for split in TEST_SPLITS:
-            problems = experiment.problems(split, 0, settings.problems)
+            problems = experiment.problems(split).iloc[: settings.problems]
             for breadth in settings.breadths:
                 how = (checkpoint, problems, breadth, settings.depths)
                 yield ratio, problems, depth_searches(experiment, *how)
