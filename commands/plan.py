@@ -38,8 +38,6 @@ DEFAULT_MACHINE = "a100"
 #: The search that the paper's headline row takes.
 HEADLINE = {"problems": 5_000, "breadth": 32, "depth": 1}
 GIGA = 1e9
-#: Of a sample without roll-backs, where no two share a token.
-TOKENS_PER_SAMPLE = 20
 #: Of the peak. Training: short examples, ZeRO-2 traffic and padding included (without ZeRO-2,
 #: models of 28 and 79 million parameters reach 26 to 38% on one H100). Search: one token at a time
 #: for many rows, which reads the cache more than it multiplies.
@@ -207,14 +205,12 @@ def search_lines(
     profile: Profile, model: Architecture, tokens: Tokens, machine: Machine | None, count: int
 ) -> list[str]:
     """The search of the headline row, planned on paper."""
-    scale = tokens.response / 20  # the constants are of a 20-token response
     breadth, depth = HEADLINE["breadth"], HEADLINE["depth"]
-    how, count = (
-        (profile.search.expansion, profile.search.per_state),
-        search_devices(profile, count),
+    how, count = profile.search, search_devices(profile, count)
+    with_depth, without = (
+        search_tokens(1, breadth, b, how.expansion, how.per_state) for b in (depth, 0)
     )
-    rolled_back = search_tokens(1, breadth, depth, *how) / search_tokens(1, breadth, 0, *how)
-    each = breadth * TOKENS_PER_SAMPLE * scale * rolled_back
+    each = breadth * tokens.response * with_depth / without  # where no two samples share a token
     flops = each * model.forward_flops(tokens.example)
     line = (
         f"  search         N={breadth} b={depth}: about {each:,.0f} tokens,"

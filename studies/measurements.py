@@ -190,17 +190,22 @@ def search_rows(
 
 
 def method_outcomes(
-    experiment: Experiment, model: str, found: Iterator[Searched], artifact: str, method: str = ""
+    experiment: Experiment,
+    model: str,
+    found: Iterator[Searched],
+    artifact: str,
+    method: str = "",
+    outcomes_of: Callable[[Experiment, Searched], pd.DataFrame] = outcomes,
 ) -> pd.DataFrame:
     """These searches problem by problem, by every selection rule, and whether any path is right.
 
-    Called `method`, or as `method_of` calls each.
+    Called `method`, or as `method_of` calls each. outcomes_of: where `outcomes` do not serve.
     """
     parts = []
     for each in found:
         named = {"expansion": each.spec.expansion, "per_state": each.spec.per_state}
         called = method or method_of(experiment, each.spec)
-        made = scoring.method_outcomes(outcomes(experiment, each), called)
+        made = scoring.method_outcomes(outcomes_of(experiment, each), called)
         parts.append(made.assign(artifact=artifact, model=model, **named))
     return pd.concat(parts, ignore_index=True)
 

@@ -25,6 +25,7 @@ from lib.experiment.experiment import Experiment
 from lib.search import selection
 from lib.search.selection import SELECTION_RULES
 from lib.search.tree import SearchTree
+from studies import measurements
 from studies.measurements import (
     Searched,
     asked_models,
@@ -94,21 +95,16 @@ def claimed(tree: SearchTree, goal: str) -> SearchTree:
     return replace(tree, nodes=tuple(nodes))
 
 
-def control_outcomes(part: Experiment, model: str) -> pd.DataFrame:
-    """The control's searches problem by problem, by every selection rule, and their ceiling."""
-    found = []
-    for each in method_searches(part, model, CONTROL):
+def claimed_outcomes(part: Experiment, searched: Searched) -> pd.DataFrame:
+    """The outcomes of a search of which `claimed` says what is finished, made once."""
 
-        def measure(each: Searched = each) -> pd.DataFrame:
-            trees = (claimed(tree, part.task.goal) for tree in part.read_trees(each.made))
-            return scoring.search_outcomes(trees, each.problems, part.task, SELECTION_RULES)
+    def measure() -> pd.DataFrame:
+        trees = (claimed(tree, part.task.goal) for tree in part.read_trees(searched.made))
+        return scoring.search_outcomes(trees, searched.problems, part.task, SELECTION_RULES)
 
-        inputs = {"search": each.made.key, "finished": "goal line"}
-        made_by = [scoring, selection, part.task]
-        made = kept_table(part, f"outcomes/{each.made.name}-claimed", inputs, measure, made_by)
-        named = {"expansion": each.spec.expansion, "per_state": each.spec.per_state}
-        found.append(scoring.method_outcomes(made, CONTROL).assign(model=model, **named))
-    return pd.concat(found, ignore_index=True).assign(artifact="table_1")
+    inputs = {"search": searched.made.key, "finished": "goal line"}
+    made_by = [scoring, selection, part.task]
+    return kept_table(part, f"outcomes/{searched.made.name}-claimed", inputs, measure, made_by)
 
 
 def requests(experiment: Experiment) -> Iterator[object]:
@@ -125,12 +121,11 @@ def outcomes(experiment: Experiment) -> pd.DataFrame:
     found = []
     for method, part in branches(experiment).items():
         for model in asked_models(part, RecipeSettings):
-            if method == CONTROL:
-                found.append(by_profiles_rule(part, control_outcomes(part, model)))
-            else:
-                made = method_searches(part, model, method)
-                made = method_outcomes(part, model, made, "table_1", method)
-                found.append(by_profiles_rule(part, made))
+            outcomes_of = measurements.outcomes if method == RECIPE else claimed_outcomes
+            made = method_searches(part, model, method)
+            made = method_outcomes(part, model, made, "table_1", method, outcomes_of)
+            found.append(by_profiles_rule(part, made))
+            if method == RECIPE:
                 decoded = decoding_outcomes(part, model, STAGE, 1)
                 found.append(decoded.assign(artifact="table_1", method=GREEDY))
     return pd.concat(found, ignore_index=True)

@@ -70,10 +70,8 @@ def show_tasks(rows: pd.DataFrame) -> None:
 def lacking(experiment: Experiment, study: Study) -> str:
     """What a profile would need for this study, and which of those that ship has it: one of the
     same task, and rather one that goes on where this one ends, or needs no GPU."""
-    own, told = (
-        experiment.profile,
-        f"*The profile `{experiment.profile.name}` does not ask for this",
-    )
+    own = experiment.profile
+    told = f"*The profile `{own.name}` does not ask for this"
     tables = {name: whole_table(PROFILES / f"{name}.toml") for name in profile_names()}
     having = {
         name: table
