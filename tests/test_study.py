@@ -10,13 +10,16 @@ from test_measurements import small
 from commands import estimate as estimate_module
 from lib.base.errors import UserError
 from lib.evaluation.results import read_results, write_results
-from lib.experiment.artifacts import MADE
+from lib.experiment.artifacts import MADE, Run
+from lib.experiment.experiment import Experiment
 from lib.experiment.planner import Planner
 from lib.experiment.work import search_tokens
 from lib.profiles.load import PROFILES
 from studies import catalogue
+from studies.beyond import equal_compute, expansions
 from studies.catalogue import load_profile
 from studies.report.page import draw_all, render
+from studies.report.show import lacking
 
 
 @pytest.fixture(autouse=True)
@@ -80,3 +83,12 @@ def test_it_is_planned_run_drawn_and_reported(tmp_path, monkeypatch):
     page = render(manifest, known)
     assert "## What one more sample costs" in page and "| seen | 5 |" in page
     assert "![Tokens of a problem against N.](sample_cost.png)" in page
+
+
+def test_what_a_profile_lacks_is_in_one_of_its_task(tmp_path):
+    def said(profile, study):
+        return lacking(Experiment(load_profile(profile), profile, 0, Run(tmp_path)), study)
+
+    assert "`make reproduce PROFILE=studies` makes it" in said("cpu", expansions.STUDY)
+    assert "`make reproduce PROFILE=cpu` makes it" in said("pretrained", equal_compute.STUDY)
+    assert "nor does any that ships for its task" in said("sudoku", expansions.STUDY)
