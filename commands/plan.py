@@ -47,20 +47,25 @@ SEARCH_UTILISATION = 0.05
 
 @dataclass(frozen=True)
 class Machine:
-    """One accelerator: dense bfloat16 peak (no sparsity) and memory, by its maker's data sheet."""
+    """One accelerator: dense peaks (no sparsity) and memory, by its maker's data sheet."""
 
     name: str
-    peak_flops: float
+    peak_flops: float  # in bfloat16
+    float32_flops: float  # without tensor cores
     memory_gb: float
+
+    def training_flops(self, precision: str | None) -> float:
+        """The peak of what a model's training computes in."""
+        return self.float32_flops if precision == "float32" else self.peak_flops
 
 
 MACHINES = {
-    "a100": Machine("NVIDIA A100 80GB", 312e12, 80),
-    "a10g": Machine("NVIDIA A10G", 70e12, 24),
-    "h100": Machine("NVIDIA H100 SXM", 989e12, 80),
-    "h200": Machine("NVIDIA H200 SXM", 989e12, 141),
-    "l40s": Machine("NVIDIA L40S", 362e12, 48),
-    "rtx4090": Machine("NVIDIA RTX 4090", 165e12, 24),
+    "a100": Machine("NVIDIA A100 80GB", 312e12, 19.5e12, 80),
+    "a10g": Machine("NVIDIA A10G", 70e12, 31.2e12, 24),
+    "h100": Machine("NVIDIA H100 SXM", 989e12, 67e12, 80),
+    "h200": Machine("NVIDIA H200 SXM", 989e12, 67e12, 141),
+    "l40s": Machine("NVIDIA L40S", 362e12, 91.6e12, 48),
+    "rtx4090": Machine("NVIDIA RTX 4090", 165e12, 82.6e12, 24),
 }
 
 
@@ -161,8 +166,9 @@ def model_lines(profile: Profile, name: str, machine: Machine | None, count: int
         spent = examples * flops_each
         hours = ""
         if machine:
-            speed = trainers * machine.peak_flops * TRAINING_UTILISATION
+            speed = trainers * machine.training_flops(sizes.precision) * TRAINING_UTILISATION
             hours = f", {format_duration(spent / speed)}"
+            hours += f" in {sizes.precision}" if sizes.precision else ""
         lines.append(
             f"  {stage:20} {examples:12,.0f} examples, {examples * tokens.example / 1e6:8,.1f}M"
             f" tokens, {spent:.2e} FLOPs{hours}"

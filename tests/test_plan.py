@@ -150,6 +150,8 @@ def test_the_plan_of_the_paper(monkeypatch, capsys):
     for part in ("4 x NVIDIA H100", "1,235,814,400", "CANNOT BE REACHED", "fits in 80 GB", "disk"):
         assert part in lines
     assert "problems/s on each; 5,000 problems" in lines and "on all 1;" in lines
+    exact = replace(profile, models={"S": replace(profile.models["S"], precision="float32")})
+    assert " in float32\n" in "\n".join(plan.plan(exact, "pretrained", "h100x4"))
     wide = replace(profile, search=replace(profile.search, processes=0))
     assert "on all 4;" in "\n".join(plan.plan(wide, "pretrained", "h100x4"))
     unknown = "\n".join(plan.plan(with_model(profile, "some/name"), "pretrained", ""))
